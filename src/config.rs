@@ -1,0 +1,267 @@
+//! The validated configuration: what the rest of the house may rely on.
+//!
+//! `raw` mirrors the file, `check` turns it into these types and collects every error at once, `watch` does so
+//! again when the file changes. Nothing here can hold a bad value, so nobody validates twice.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod units;
+
+use units::{Percent, Size};
+
+/// A whole configuration, as one generation of it is served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// First 12 hexadecimal digits of the hash of the text it came from.
+    pub revision: Arc<str>,
+    /// Where callers reach the models.
+    pub listen: Listen,
+    /// Whether another process may hold `listen` too, for a handover between two sidecars.
+    pub reuse_port: bool,
+    /// Effective configuration and control.
+    pub admin: SocketAddr,
+    /// Liveness, readiness, `grpc.health.v1` and metrics.
+    pub health: SocketAddr,
+    /// Data-plane threads.
+    pub workers: NonZeroUsize,
+    /// Directory for what must outlive the process.
+    pub state: Option<PathBuf>,
+    /// File with the keys that sign hops, see [`crate::hop`].
+    pub keys: Option<PathBuf>,
+    /// The model that gets calls which name none; always one of `models`.
+    pub default: Arc<str>,
+    /// Full service name (`pkg.Service`) to the model that gets its calls.
+    pub services: HashMap<String, Arc<str>>,
+    /// By name, in the order of the file.
+    pub models: Vec<Arc<Model>>,
+    /// Bounds that keep one caller from harming the others.
+    pub limits: Limits,
+    /// How the process ends.
+    pub drain: Drain,
+    /// Spans.
+    pub telemetry: Telemetry,
+}
+
+/// Where the data port listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A TCP address; port 0 lets the system choose.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// One name that callers ask for, and what may answer it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// As callers spell it.
+    pub name: Arc<str>,
+    /// At least one; a variant is known elsewhere by its index here.
+    pub variants: Vec<Variant>,
+    /// Where a call's unit is found: the first one present. Empty: every call is drawn by itself.
+    pub unit: Vec<Key>,
+    /// How a call is given to a variant.
+    pub strategy: Strategy,
+    /// Who may force a variant by `parhelion-variant`.
+    pub force: Force,
+    /// Deadline of calls that bring none.
+    pub default_deadline: Option<Duration>,
+}
+
+/// One version of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    /// Unique in its model.
+    pub name: Arc<str>,
+    /// The version its users know, `1.4.0`.
+    pub version: Option<Arc<str>>,
+    /// Of the artifact, `sha256:…`.
+    pub digest: Option<Arc<str>>,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+    /// What the server calls the model, where it differs from the model's name.
+    pub model_name: Option<Arc<str>>,
+    /// The version to ask the server for.
+    pub model_version: Option<Arc<str>>,
+}
+
+/// One place where a variant is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Endpoint {
+    /// How to connect.
+    pub address: Address,
+    /// Whether calls to it carry `parhelion-hop`, for it may have a sidecar of its own.
+    pub hop: bool,
+}
+
+/// How an endpoint is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// `http://HOST:PORT`; a DNS name is looked up again for each connection.
+    Tcp {
+        /// A DNS name or an IP address without brackets.
+        host: Arc<str>,
+        /// 1 to 65535.
+        port: u16,
+    },
+    /// `unix:/PATH`.
+    Unix(PathBuf),
+}
+
+/// Where a value is read from in a call.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Key {
+    /// `metadata:NAME`, lower case; the first value counts.
+    Metadata(http::HeaderName),
+    /// `parameter:NAME`, of an inference request.
+    Parameter(Arc<str>),
+}
+
+/// How a call is given to a variant. Indices point into [`Model::variants`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Strategy {
+    /// Always the same one.
+    Pinned {
+        /// The variant that answers.
+        variant: usize,
+    },
+    /// By weight, sticky by unit.
+    Ab {
+        /// Gets what names no unit of an arm: other services, and the share of arms that are not ready.
+        baseline: usize,
+        /// Never used by another rollout.
+        salt: Arc<str>,
+        /// (variant, share); shares sum to 100 %.
+        weights: Vec<(usize, Percent)>,
+        /// The first that matches a call decides; none: `weights`.
+        segments: Vec<Segment>,
+    },
+}
+
+/// Calls that are split differently.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Segment {
+    /// Said in spans and `explain`.
+    pub name: Arc<str>,
+    /// Which calls.
+    pub matches: Match,
+    /// (variant, share); one entry of 100 % where the segment names a variant.
+    pub weights: Vec<(usize, Percent)>,
+}
+
+/// All pairs must be equal; never empty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Match(pub Vec<(Key, String)>);
+
+/// Who may force a variant.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Force {
+    /// Nobody: the request header is stripped and counted.
+    Nobody,
+    /// Any caller.
+    Anyone,
+    /// Callers whose call matches.
+    Matching(Match),
+}
+
+/// Bounds; over them a call gets RESOURCE_EXHAUSTED, or a connection is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Open connections, per worker.
+    pub connections: usize,
+    /// Concurrent streams on one connection.
+    pub streams: u32,
+    /// Calls in flight, per worker.
+    pub in_flight: usize,
+    /// One message, either way, as framed.
+    pub message: Size,
+    /// Request bytes kept for a retry, per call.
+    pub retain: Size,
+    /// One header list.
+    pub headers: Size,
+    /// Flow-control window of a stream, both sides.
+    pub stream_window: Size,
+    /// Flow-control window of a connection, both sides; at least 1 MiB.
+    pub connection_window: Size,
+    /// First byte, preface, SETTINGS acknowledgement, and each header block must be there by then.
+    pub handshake: Duration,
+    /// How long a peer may leave a stream without taking what waits for it, or a message unfinished.
+    pub stall: Duration,
+    /// After this a connection is told to go away; none: never.
+    pub connection_age: Option<Duration>,
+    /// How long calls may still run on a connection that was told to go away by its age.
+    pub connection_age_grace: Duration,
+    /// A deadline or cancellation below this says nothing about the upstream.
+    pub min_deadline: Duration,
+}
+
+/// How the process ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// After SIGTERM: not ready, but still accepting for as long as endpoints lag.
+    pub lag: Duration,
+    /// From GOAWAY until open calls are cut.
+    pub grace: Duration,
+}
+
+/// Where spans go and which are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// `http://HOST:PORT` of an OTLP gRPC collector; none: no spans.
+    pub otlp: Option<String>,
+    /// Share of calls without a sampled parent whose spans are exported.
+    pub sample: Percent,
+    /// Keep the span of every call that failed by a server's or the sidecar's fault.
+    pub keep_errors: bool,
+    /// Keep the span of every call slower than this.
+    pub keep_slower_than: Option<Duration>,
+    /// Resource attributes beside those of the environment.
+    pub resource: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// The model of that name.
+    pub fn model(&self, name: &str) -> Option<&Arc<Model>> {
+        self.models.iter().find(|model| &*model.name == name)
+    }
+}
+
+impl Model {
+    /// The variant that gets what is not assigned: calls that name no model, and what other variants cannot take.
+    pub fn baseline(&self) -> usize {
+        match self.strategy {
+            Strategy::Pinned { variant } => variant,
+            Strategy::Ab { baseline, .. } => baseline,
+        }
+    }
+
+    /// The index of the variant of that name.
+    pub fn variant(&self, name: &str) -> Option<usize> {
+        self.variants.iter().position(|variant| &*variant.name == name)
+    }
+}
+
+impl Strategy {
+    /// As written in the file, and in spans and metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Strategy::Pinned { .. } => "pinned",
+            Strategy::Ab { .. } => "ab",
+        }
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Address::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Address::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Parhelion stands beside a model container and gives every gRPC inference call to the right model version.
+//!
+//! # The house
+//! Read [`proxy`] first: the life of one call in six steps. [`call`], [`plan`], [`outcome`] and [`fault`] are the
+//! words everything else is said in.
+//!
+//! | room | what it holds |
+//! |---|---|
+//! | [`config`] | the file, its checks, its reload |
+//! | [`server`] | sockets, connections, deadlines, admission |
+//! | [`protocol`] | what the bytes of a call say, without decoding them |
+//! | [`strategy`] | which variant a call is given to; pure |
+//! | [`stats`] | hashes and numbers; pure |
+//! | [`upstream`] | endpoints, their connections and their readiness |
+//! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
+//! | [`admin`] | health, metrics and admin ports |
+//! | [`demo`] | real models and callers to try it all on |
+//! | [`app`] | the only place where the rooms are wired together |
+
+pub mod admin;
+pub mod app;
+pub mod call;
+pub mod config;
+pub mod demo;
+pub mod fault;
+pub mod hop;
+pub mod outcome;
+pub mod pb;
+pub mod plan;
+pub mod protocol;
+pub mod proxy;
+pub mod server;
+pub mod stats;
+pub mod strategy;
+pub mod tasks;
+pub mod telemetry;
+pub mod upstream;

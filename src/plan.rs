@@ -1,0 +1,59 @@
+//! What was decided for a call before anything was sent: plain data.
+
+/// Which variant a call is given to, why, and how likely that was.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Assignment {
+    /// Index into the model's variants.
+    pub variant: usize,
+    /// Why this one.
+    pub reason: Reason,
+    /// Probability of this variant for a call like this one, 0.0 to 1.0; 1.0 where nothing was left to chance.
+    pub propensity: f64,
+}
+
+/// Why a variant was assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The strategy has one variant only.
+    Pinned,
+    /// By the hash of the unit.
+    Split,
+    /// By a draw for this call alone, for it brought no unit.
+    Draw,
+    /// A segment matched.
+    Segment,
+    /// The caller asked for it and may.
+    Forced,
+    /// The variant that the split chose is not ready, so the baseline answers.
+    NotReady,
+    /// The call names no model that is known: the default model's baseline answers.
+    Default,
+    /// Another sidecar assigned the call already.
+    Hop,
+}
+
+impl Reason {
+    /// The word used in spans and logs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reason::Pinned => "pinned",
+            Reason::Split => "split",
+            Reason::Draw => "draw",
+            Reason::Segment => "segment",
+            Reason::Forced => "forced",
+            Reason::NotReady => "not_ready",
+            Reason::Default => "default",
+            Reason::Hop => "hop",
+        }
+    }
+
+    /// The nearest `feature_flag.result.reason` of the OpenTelemetry conventions.
+    pub fn flag_reason(self) -> &'static str {
+        match self {
+            Reason::Pinned => "static",
+            Reason::Split | Reason::Draw => "split",
+            Reason::Segment | Reason::Forced | Reason::Hop => "targeting_match",
+            Reason::NotReady | Reason::Default => "default",
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Endpoints of variants: their connections and their readiness.
+
+pub mod readiness;
