@@ -6,13 +6,45 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod check;
+mod environment;
+mod problem;
+mod raw;
+mod shape;
+mod source;
 pub mod units;
 
+pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT};
+pub use problem::{Errors, Problem};
 use units::{Percent, Size};
+
+/// A configuration that was accepted.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Arc<Config>,
+    /// What works but is seldom meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads and checks the YAML file at `path`, or all of them in the directory at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path, its place in the text and what would be right.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Errors> {
+    accept(&source::read(path)?, environment)
+}
+
+/// Checks texts that were read already.
+fn accept(files: &[source::File], environment: &Environment) -> Result<Loaded, Errors> {
+    let mut source = source::parse(files).map_err(Errors)?;
+    let file = shape::shape(&mut source);
+    check::check(source, &file, &source::revision(files), environment)
+}
 
 /// A whole configuration, as one generation of it is served.
 #[derive(Debug, Clone, PartialEq)]
@@ -265,3 +297,6 @@ impl std::fmt::Display for Address {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
