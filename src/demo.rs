@@ -29,6 +29,7 @@ use collector::Collector;
 use model::Model;
 use rows::Row;
 use screen::Screen;
+use server::Standing;
 use story::Story;
 use tally::{SpanCounts, Summary, Tally};
 
@@ -139,6 +140,7 @@ struct World {
     variants: [Known; 2],
     /// `None` where the environment names another collector.
     collector: Option<(Collector, SocketAddr)>,
+    _servers: [Standing; 2],
 }
 
 impl<W: Write> Demo<W> {
@@ -293,9 +295,17 @@ enum Ports {
 impl World {
     fn start(tasks: &mut JoinSet<()>, collect: bool) -> Result<World, DemoError> {
         let models = Model::bundled()?;
+        let stand = |model: Model| server::start(Arc::new(model)).map_err(DemoError::Bind);
         let model = models[0].name().to_owned();
+        let versions = models.each_ref().map(|model| model.version().to_owned());
         let [first, second] = models;
-        let variants = [known(VARIANTS[0], first, tasks)?, known(VARIANTS[1], second, tasks)?];
+        let servers = [stand(first)?, stand(second)?];
+        let known = |index: usize| Known {
+            name: VARIANTS[index].to_owned(),
+            version: versions[index].clone(),
+            server: servers[index].address(),
+        };
+        let variants = [known(0), known(1)];
         let collector = Collector::default();
         let collector = if collect {
             let address = collector.start(tasks).map_err(DemoError::Bind)?;
@@ -303,7 +313,7 @@ impl World {
         } else {
             None
         };
-        Ok(World { model, variants, collector })
+        Ok(World { model, variants, collector, _servers: servers })
     }
 
     fn spans(&self) -> Option<u64> {
@@ -320,6 +330,7 @@ impl World {
         let otlp = self.collector.as_ref().map(|(_, at)| format!("otlp: \"http://{at}\", "));
         format!(
             "# Two versions of one model: 70 % of the users get the first, 30 % the second, and each keeps it.
+# The model servers at these ports run as long as the demo that wrote this.
 listen: 127.0.0.1:{listen}
 admin: 127.0.0.1:{admin}
 health: 127.0.0.1:{health}
@@ -344,13 +355,6 @@ telemetry: {{{otlp}sample: 100%}}",
             otlp = otlp.unwrap_or_default(),
         )
     }
-}
-
-/// Starts the server of one variant.
-fn known(name: &str, model: Model, tasks: &mut JoinSet<()>) -> Result<Known, DemoError> {
-    let version = model.version().to_owned();
-    let server = server::start(Arc::new(model), tasks).map_err(DemoError::Bind)?;
-    Ok(Known { name: name.to_owned(), version, server })
 }
 
 /// Whether spans go to the demo's own collector: the variables of the specification name no other.

@@ -128,10 +128,10 @@ pub fn opening(model: &str, data: &str, health: &str, admin: &str) -> Vec<String
             .into(),
         String::new(),
         "While it runs, in another terminal:".into(),
-        format!("  curl http://{health}/metrics     what is counted, per variant"),
-        format!("  curl http://{health}/readyz      which variants are ready"),
-        format!("  curl http://{admin}/config      the configuration in force"),
-        format!("  gRPC {data}                   the models, as their callers reach them"),
+        format!("  curl http://{health}/metrics     # what is counted, per variant"),
+        format!("  curl http://{health}/readyz      # whether the variants are ready"),
+        format!("  curl http://{admin}/config      # the configuration in force"),
+        format!("The models as callers reach them: gRPC on {data}"),
         String::new(),
     ]
 }
@@ -165,19 +165,16 @@ pub fn closing(tally: &Tally, summary: &Summary) -> Vec<String> {
 
 /// What a new user may try next; `program` is how this binary was started.
 pub fn next(program: &str) -> Vec<String> {
-    vec![
-        String::new(),
-        "What to try next:".into(),
-        format!("  {program} demo --users 20             20 users, each of whom keeps a variant"),
-        format!("  {program} demo --models-only > my.yaml   two models and a configuration for them, then"),
-        format!(
-            "  {program} check my.yaml              what a configuration means, or all that is wrong with it"
-        ),
-        format!(
-            "  {program} run -c my.yaml             a sidecar of your own; change the weights while it runs"
-        ),
-        format!("  {program} check examples/ab/config.yaml"),
-    ]
+    let tries = [
+        ("demo --users 20", "20 users, each of whom keeps a variant"),
+        ("demo --models-only > my.yaml &", "the two models, and a configuration for them"),
+        ("check my.yaml", "what is wrong with a configuration, all at once"),
+        ("run -c my.yaml", "a sidecar of your own; change the weights while it runs"),
+        ("check examples/ab/config.yaml", "more that a split can do"),
+    ];
+    let mut lines = vec![String::new(), "What to try next:".to_owned()];
+    lines.extend(tries.map(|(command, what)| format!("  {program} {command:<32}# {what}")));
+    lines
 }
 
 #[cfg(test)]

@@ -3,11 +3,13 @@
 //! It answers as the real ones do: NOT_FOUND for a model or version it does not have, INVALID_ARGUMENT for tensors
 //! that do not fit, errors of a stream in-band, and in each answer the name and version that made it.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
 use tonic::codegen::tokio_stream::{Stream, StreamExt};
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
@@ -23,21 +25,45 @@ use crate::pb::inference::{
     ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
 };
 
-/// Starts a server of `model` among `tasks`, which ends it by being dropped; returns where it listens.
+/// A running server; dropping it ends it.
+#[derive(Debug)]
+pub struct Standing {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Standing {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Starts a server of `model` on a thread of its own: a model has a process of its own, and a call that never left
+/// its thread would look faster than any that real callers make.
 ///
 /// # Errors
-/// Where no loopback port can be bound.
-pub fn start(model: Arc<Model>, tasks: &mut JoinSet<()>) -> std::io::Result<SocketAddr> {
-    let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?.with_nodelay(Some(true));
+/// Where no loopback port can be bound or no thread started.
+pub fn start(model: Arc<Model>) -> io::Result<Standing> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let incoming = {
+        let _inside = runtime.enter();
+        TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?.with_nodelay(Some(true))
+    };
     let address = incoming.local_addr()?;
-    let service = GrpcInferenceServiceServer::new(ModelServer(model));
-    tasks.spawn(async move {
-        let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
-        if let Err(error) = served {
-            tracing::error!(%address, %error, "a model server of the demo ended");
-        }
-    });
-    Ok(address)
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(format!("model-{}", model.version()));
+    thread.spawn(move || {
+        let service = GrpcInferenceServiceServer::new(ModelServer(model));
+        let serve = Server::builder().add_service(service).serve_with_incoming(incoming);
+        runtime.block_on(async {
+            tokio::select! {
+                Err(error) = serve => tracing::error!(%address, %error, "a model server of the demo ended"),
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok(Standing { address, _stop: stop })
 }
 
 /// Cheap to clone: every stream has one.
@@ -180,16 +206,16 @@ mod tests {
     use crate::demo::rows::Row;
     use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 
-    async fn second(tasks: &mut JoinSet<()>) -> GrpcInferenceServiceClient<Channel> {
+    async fn second() -> (Standing, GrpcInferenceServiceClient<Channel>) {
         let [_, second] = Model::bundled().unwrap();
-        let address = start(Arc::new(second), tasks).unwrap();
-        crate::demo::caller::connect(address).await.unwrap()
+        let server = start(Arc::new(second)).unwrap();
+        let client = crate::demo::caller::connect(server.address()).await.unwrap();
+        (server, client)
     }
 
     #[tokio::test]
     async fn it_answers_with_name_version_id_and_label() {
-        let mut tasks = JoinSet::new();
-        let mut client = second(&mut tasks).await;
+        let (_server, mut client) = second().await;
         let rows = Row::bundled().unwrap();
         for row in rows.iter().take(50) {
             let request = tensor::request("digits", "a-7".into(), &row.pixels);
@@ -201,9 +227,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn it_ends_when_it_is_dropped() {
+        let (server, _client) = second().await;
+        let address = server.address();
+        drop(server);
+        let gone = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn it_refuses_as_real_servers_do() {
-        let mut tasks = JoinSet::new();
-        let mut client = second(&mut tasks).await;
+        let (_server, mut client) = second().await;
         let good = tensor::request("digits", String::new(), &[0.0; PIXELS]);
         let mut other = good.clone();
         other.model_name = "letters".into();
@@ -222,8 +260,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_live_ready_and_describes_its_model() {
-        let mut tasks = JoinSet::new();
-        let mut client = second(&mut tasks).await;
+        let (_server, mut client) = second().await;
         assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
         assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
         let ready = ModelReadyRequest { name: "digits".into(), version: "2.0.0".into() };
@@ -236,8 +273,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_goes_on_after_an_error() {
-        let mut tasks = JoinSet::new();
-        let mut client = second(&mut tasks).await;
+        let (_server, mut client) = second().await;
         let good = tensor::request("digits", "good".into(), &[0.0; PIXELS]);
         let mut bad = tensor::request("digits", "bad".into(), &[0.0; PIXELS]);
         bad.inputs[0].datatype = "INT8".into();

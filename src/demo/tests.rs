@@ -231,7 +231,7 @@ async fn an_answer_that_is_not_the_tagged_versions_is_a_failure() {
     let (well, text) = told("--calls 20 --rate 0", false, Bug::Lies).await;
     assert!(!well);
     assert!(text.contains("20 calls, 20 failed"), "{text}");
-    assert!(text.contains("its server says \"1.0.0\""), "{text}");
+    assert!(text.contains(" is tagged \"") && text.contains("\", its server says \""), "{text}");
     let (well, text) = told("--calls 20 --rate 0", false, Bug::Untagged).await;
     assert!(!well);
     assert!(text.contains("the answer has no parhelion-prediction-id"), "{text}");
