@@ -28,6 +28,9 @@ const MAC_CONTEXT: &str = "parhelion 2026-11-22 hop header mac";
 const UNIT_CONTEXT: &str = "parhelion 2026-11-22 unit hash";
 const NAME_CONTEXT: &str = "parhelion 2026-11-22 key id";
 
+/// The request header that one sidecar sends to another.
+pub const HEADER: http::HeaderName = http::HeaderName::from_static("parhelion-hop");
+
 /// What a verified hop says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {

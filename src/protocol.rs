@@ -36,7 +36,7 @@ pub enum Peek {
 /// A protocol that calls may speak.
 ///
 /// The provided functions are those of a protocol that is never looked into. One that peeks overrides them all.
-pub trait Adapter: Sync {
+pub trait Adapter: Sync + std::fmt::Debug {
     /// The word used in spans: `oip` or `opaque`.
     fn name(&self) -> &'static str;
 

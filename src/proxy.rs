@@ -104,16 +104,16 @@ async fn handle(worker: &Worker, admitted: Admitted) {
 }
 
 /// What stands still while a call runs.
-struct Running<'a> {
-    worker: &'a Worker,
-    serving: &'a Serving,
-    call: &'a Recognised,
+struct Running<'c, 's> {
+    worker: &'c Worker,
+    serving: &'s Serving,
+    call: &'c Recognised,
 }
 
 /// Steps 2 to 5, leaving the plan and the journal behind wherever they end.
-async fn run<'a>(
-    Running { worker, serving, call }: Running<'a>,
-    plan: &mut Option<Plan<'a>>,
+async fn run<'s>(
+    Running { worker, serving, call }: Running<'_, 's>,
+    plan: &mut Option<Plan<'s>>,
     upload: &mut Upload,
     respond: &mut Responder,
     journal: &mut Journal,

@@ -51,7 +51,6 @@ pub struct Learnt {
 }
 
 /// What an exchange needs to know of its call.
-#[derive(Debug)]
 pub struct Terms<'a> {
     /// Who reads the response; `None`: nobody does.
     pub reader: Option<(&'static dyn Adapter, Peek)>,

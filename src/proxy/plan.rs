@@ -51,7 +51,7 @@ pub(super) fn plan<'a>(
     let asked = asked(call, upload, serving);
     let path = call.head.uri.path();
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
-    let declared = serving.by_service(path).filter(|_| call.adapter.is_opaque());
+    let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
     let view = Call { metadata: &call.head.headers, parameters: asked.as_ref().map_or(&[], |head| &head.parameters) };
     let certain = |variant, reason| {
