@@ -11,15 +11,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod check;
+mod effective;
 mod environment;
 mod problem;
 mod raw;
+mod schema;
 mod shape;
 mod source;
 pub mod units;
+pub mod watch;
 
-pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT};
+pub use effective::{HIDDEN, effective};
+pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use problem::{Errors, Problem};
+pub use schema::schema;
 use units::{Percent, Size};
 
 /// A configuration that was accepted.
@@ -37,6 +42,27 @@ pub struct Loaded {
 /// Everything that is wrong with it, each with its path, its place in the text and what would be right.
 pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Errors> {
     accept(&source::read(path)?, environment)
+}
+
+/// What `parhelion check` prints: the problems, or that there are none, then the warnings. No final line end.
+pub fn report(result: &Result<Loaded, Errors>) -> String {
+    match result {
+        Ok(loaded) => {
+            let variants: usize = loaded.config.models.iter().map(|model| model.variants.len()).sum();
+            let models = loaded.config.models.len();
+            let mut text = format!("ok: {}, {}", count(models, "model"), count(variants, "variant"));
+            text.push_str(&format!(" (revision {})", loaded.config.revision));
+            for warning in &loaded.warnings {
+                text.push_str(&format!("\nwarning: {warning}"));
+            }
+            text
+        }
+        Err(errors) => format!("{errors}\n\n{}", count(errors.0.len(), "problem")),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Checks texts that were read already.

@@ -78,6 +78,9 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
     let problem = Problem::new(path, format!("is not {expected}")).with_value(written(source, path, found));
     let problem = problem.with_place(place);
     match found {
+        Value::Number(_) if matches!(path, "listen" | "admin" | "health") => {
+            problem.with_hint("write an IP address and a port, like 0.0.0.0:9000")
+        }
         Value::Number(_) | Value::Bool(_) if expected == "a text" => {
             let text = source.written(path).map_or_else(|| found.to_string(), str::to_owned);
             problem.with_hint(format!("write it in quotes: \"{text}\""))

@@ -283,8 +283,7 @@ impl Walk<'_> {
             self.note(&path, line, &node);
             if matches!(node.value, Data::Null) {
                 let hint = "give it one, or leave the key out";
-                self.problems.push(Problem::new(path, "has no value").with_place(place).with_hint(hint));
-                continue;
+                self.problems.push(Problem::new(&*path, "has no value").with_place(place).with_hint(hint));
             }
             let value = self.value(&path, node.value);
             map.insert(key.value, value);

@@ -56,32 +56,51 @@ pub struct Refused {
     pub hint: String,
 }
 
-/// Length of each unit of time in nanoseconds, largest first.
-const TIMES: [(&str, u64); 7] = [
-    ("d", 86_400_000_000_000),
-    ("h", 3_600_000_000_000),
-    ("m", 60_000_000_000),
-    ("s", 1_000_000_000),
-    ("ms", 1_000_000),
-    ("us", 1_000),
-    ("ns", 1),
-];
+/// A kind of quantity: its units, largest first, and how to speak of it.
+struct Kind {
+    name: &'static str,
+    /// Name and length in the smallest unit.
+    units: &'static [(&'static str, u64)],
+    /// The unit that is meant where none is written, most likely.
+    usual: &'static str,
+    examples: &'static str,
+    /// The most that may be written, in the smallest unit.
+    most: u64,
+}
 
-/// Length of each unit of size in bytes, the binary ones first, largest first.
-const SIZES: [(&str, u64); 7] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-    ("GB", 1_000_000_000),
-    ("MB", 1_000_000),
-    ("KB", 1_000),
-];
+/// Nanoseconds; at most ten years.
+const TIME: Kind = Kind {
+    name: "duration",
+    units: &[
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ],
+    usual: "s",
+    examples: "250ms or 30s",
+    most: 3650 * 86_400_000_000_000,
+};
 
-/// The longest duration that may be written: ten years.
-const LONGEST: u64 = 3650 * 86_400_000_000_000;
-/// The largest size that may be written.
-const LARGEST: u64 = 1 << 50;
+/// Bytes; at most 1024 TiB. The first four are those that a size is written in again.
+const SIZE: Kind = Kind {
+    name: "size",
+    units: &[
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("B", 1),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+    ],
+    usual: "MiB",
+    examples: "64KiB or 4MiB",
+    most: 1 << 50,
+};
 
 /// Reads a share, `0%` to `100%` in steps of 0.001 %.
 pub fn percent(text: &str) -> Result<Percent, Refused> {
@@ -104,47 +123,40 @@ fn over_all() -> Refused {
 
 /// Reads a duration, `250ms`; at most ten years.
 pub fn duration(text: &str) -> Result<Duration, Refused> {
-    let nanoseconds = quantity(text, &TIMES, LONGEST, "duration", ("250ms", "30s"))?;
-    Ok(Duration::from_nanos(nanoseconds))
+    quantity(text, &TIME).map(Duration::from_nanos)
 }
 
 /// Reads a size, `4MiB`; at most 1024 TiB.
 pub fn size(text: &str) -> Result<Size, Refused> {
-    quantity(text, &SIZES, LARGEST, "size", ("64KiB", "4MiB")).map(Size)
+    quantity(text, &SIZE).map(Size)
 }
 
-fn quantity(
-    text: &str,
-    units: &[(&str, u64)],
-    most: u64,
-    kind: &str,
-    (small, large): (&str, &str),
-) -> Result<u64, Refused> {
+fn quantity(text: &str, kind: &Kind) -> Result<u64, Refused> {
     let (number, unit) = split(text);
-    let known = || units.iter().rev().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
-    let no = || refuse(&format!("is not a {kind}"), format!("write a {kind} like {small} or {large}"));
+    let known = kind.units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let example = || format!("write a {} like {}", kind.name, kind.examples);
     if number.is_empty() {
-        return Err(no());
+        return Err(refuse(&format!("is not a {}", kind.name), example()));
     }
     if unit.is_empty() {
-        let guess = units.iter().find(|(name, _)| large.ends_with(*name)).map_or("", |(name, _)| *name);
-        return Err(refuse("has no unit", format!("say of what, like {number}{guess} (units: {})", known())));
+        let hint = format!("say it, like {number}{} (units: {known})", kind.usual);
+        return Err(refuse("has no unit", hint));
     }
-    let Some((_, length)) = units.iter().find(|(name, _)| *name == unit) else {
-        let near = units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
-        let near = near.map_or(String::new(), |(name, _)| format!("did you mean {number}{name}? "));
-        return Err(refuse(
-            &format!("has the unit {unit:?}, which is unknown"),
-            format!("{near}units: {}", known()),
-        ));
+    let Some((_, length)) = kind.units.iter().find(|(name, _)| *name == unit) else {
+        let near = kind.units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+        let hint = match near {
+            Some((name, _)) => format!("did you mean {number}{name}?"),
+            None => format!("units: {known}"),
+        };
+        return Err(refuse(&format!("has the unit {unit:?}, which is unknown"), hint));
     };
     let value = scaled(number, *length).map_err(|wrong| match wrong {
-        Wrong::NotANumber => no(),
+        Wrong::NotANumber => refuse(&format!("is not a {}", kind.name), example()),
         Wrong::TooFine => refuse("has more digits than can be kept", "use a smaller unit".into()),
-        Wrong::TooLarge => refuse("is too large", format!("write a {kind} like {small} or {large}")),
+        Wrong::TooLarge => refuse("is too large", example()),
     })?;
-    if value > most {
-        return Err(refuse("is too large", format!("write a {kind} like {small} or {large}")));
+    if value > kind.most {
+        return Err(refuse("is too large", example()));
     }
     Ok(value)
 }
@@ -198,7 +210,7 @@ impl fmt::Display for Percent {
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let whole = |(_, length): &&(&str, u64)| self.0 >= *length && self.0.is_multiple_of(*length);
-        let (name, length) = SIZES.iter().take(4).find(whole).unwrap_or(&("B", 1));
+        let (name, length) = SIZE.units.iter().take(4).find(whole).unwrap_or(&("B", 1));
         write!(f, "{}{name}", self.0 / length)
     }
 }
@@ -207,6 +219,6 @@ impl fmt::Display for Size {
 pub fn write_duration(duration: Duration) -> String {
     let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
     let whole = |(_, length): &&(&str, u64)| nanoseconds >= *length && nanoseconds.is_multiple_of(*length);
-    let (name, length) = TIMES.iter().find(whole).unwrap_or(&("s", 1_000_000_000));
+    let (name, length) = TIME.units.iter().find(whole).unwrap_or(&("s", 1_000_000_000));
     format!("{}{name}", nanoseconds / length)
 }

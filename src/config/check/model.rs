@@ -8,12 +8,24 @@ use http::HeaderName;
 use super::Check;
 use crate::config::problem::Problem;
 use crate::config::source::join;
-use crate::config::{Endpoint, Force, Key, Match, Model, Variant, raw};
+use crate::config::{Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
 
 /// Longest name of a model, in bytes: it stands in response metadata and in metric labels.
 const LONGEST_MODEL: usize = 128;
 /// Longest name of a variant, in bytes.
 const LONGEST_VARIANT: usize = 63;
+
+/// A variant of which only the name is known, for what refers to it.
+fn unknown(name: &str) -> Variant {
+    Variant {
+        name: name.into(),
+        version: None,
+        digest: None,
+        endpoints: Vec::new(),
+        model_name: None,
+        model_version: None,
+    }
+}
 
 impl Check<'_> {
     /// All models that are whole enough to be referred to.
@@ -34,13 +46,23 @@ impl Check<'_> {
                     problem.with_hint("use 1 to 128 visible ASCII characters, without spaces and quotes"),
                 );
             }
-            let empty = raw::Model::default();
-            self.model(&path, name, model.as_ref().unwrap_or(&empty))
+            self.model(&path, name, model.as_ref())
         });
         found.collect()
     }
 
-    fn model(&mut self, path: &str, name: &str, raw: &raw::Model) -> Model {
+    /// The model of that name; without one, what can still be referred to by name.
+    fn model(&mut self, path: &str, name: &str, raw: Option<&raw::Model>) -> Model {
+        let Some(raw) = raw else {
+            return Model {
+                name: name.into(),
+                variants: Vec::new(),
+                unit: Vec::new(),
+                strategy: Strategy::Pinned { variant: 0 },
+                force: Force::Nobody,
+                default_deadline: None,
+            };
+        };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
         let unit = self.unit(&join(path, "unit"), raw.unit.as_deref().unwrap_or_default());
         let strategy = self.strategy(path, name, &variants, raw.strategy.as_ref());
@@ -81,8 +103,10 @@ impl Check<'_> {
                         problem.with_hint("use 1 to 63 letters, digits, hyphens, dots and underscores"),
                     );
                 }
-                let empty = raw::Variant::default();
-                self.variant(&path, name, variant.as_ref().unwrap_or(&empty))
+                match variant {
+                    Some(variant) => self.variant(&path, name, variant),
+                    None => unknown(name),
+                }
             })
             .collect();
         self.same_build_twice(path, &found);
