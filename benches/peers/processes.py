@@ -82,6 +82,26 @@ def cpu_seconds(pid):
     return ticks / TICKS
 
 
+class Others:
+    """How much of the machine processes that are none of ours take, from now on."""
+
+    def __init__(self):
+        self._then = self._now()
+
+    def share(self):
+        """Part of all cores' time, 0 to 1: above a tenth, figures are disturbed."""
+        now = self._now()
+        total, busy, ours = (after - before for after, before in zip(now, self._then))
+        return max(0.0, (busy - ours) / total) if total else 0.0
+
+    @staticmethod
+    def _now():
+        with open("/proc/stat") as stat:
+            # user nice system idle iowait irq softirq steal: steal is another machine's work on our cores.
+            fields = [int(field) / TICKS for field in stat.readline().split()[1:9]]
+        return sum(fields), sum(fields) - fields[3] - fields[4], cpu_seconds(os.getpid())
+
+
 def memory_mib(pid):
     """Resident memory now and at its highest."""
     now = highest = 0

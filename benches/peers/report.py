@@ -58,7 +58,8 @@ def markdown(works, skipped):
     """The whole report as text that reads well in a terminal and as Markdown."""
     lines = [machine(), ""]
     for name, work in works.items():
-        lines += [f"## {name}: {work['shape']}, {work['calls']:,} calls a round", ""]
+        others = f"other processes took {work['others']:.0%} of the machine"
+        lines += [f"## {name}: {work['shape']}, {work['calls']:,} calls a round; {others}", ""]
         lines += _table(work["peers"])
         for peer, row in work["peers"].items():
             for kind, calls in row["failures"].items():
@@ -100,5 +101,4 @@ def machine():
             model = next((line.split(":", 1)[1].strip() for line in file if line.startswith("model name")), model)
     except OSError:
         pass
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
-    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}; load at the end {load}"
+    return f"{os.cpu_count()} cores, {model}, Linux {platform.release()}"
