@@ -1,0 +1,69 @@
+"""Parhelion itself, as a user starts it: the binary, a configuration file, three ports."""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from processes import Program, free_ports
+
+# Response metadata that the sidecar adds, see docs/telemetry.md. All else must be as the server sent it.
+OWN_RESPONSE_KEYS = {
+    "parhelion-variant",
+    "parhelion-model-version",
+    "parhelion-rollout",
+    "parhelion-prediction-id",
+}
+# Request metadata that the sidecar adds or rewrites.
+OWN_REQUEST_KEYS = {"traceparent", "tracestate"}
+
+
+def binary() -> Path:
+    """PARHELION_BIN, else what `cargo build` leaves."""
+    root = Path(__file__).resolve().parents[2]
+    target = Path(os.environ.get("CARGO_TARGET_DIR", root / "target"))
+    found = Path(os.environ.get("PARHELION_BIN", target / "debug" / "parhelion"))
+    if not found.is_file():
+        raise FileNotFoundError(f"{found}: run `cargo build`, or set PARHELION_BIN")
+    return found
+
+
+class Sidecar:
+    """A running `parhelion run`. `config` lacks only the three ports, which are chosen here."""
+
+    def __init__(self, folder: Path, config: dict, name: str = "parhelion"):
+        self.port, self.health, admin = free_ports(3)
+        ports = {
+            "listen": f"127.0.0.1:{self.port}",
+            "health": f"127.0.0.1:{self.health}",
+            "admin": f"127.0.0.1:{admin}",
+        }
+        # JSON is YAML.
+        file = folder / f"{name}.yaml"
+        file.write_text(json.dumps({**ports, **config}, indent=2))
+        self.program = Program(name, [binary(), "run", "-c", file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
+
+    def __enter__(self):
+        self.program.wait_until("is ready", self.ready)
+        return self
+
+    def __exit__(self, *error):
+        self.program.__exit__(*error)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of a GET at the health listener; (0, reason) where nothing answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.health}{path}", timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except OSError as error:
+            return 0, str(error)
+
+    def ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
