@@ -7,6 +7,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ const CALLS_UNSEEN: u64 = 2_000;
 const READY: Duration = Duration::from_secs(10);
 /// One of the first calls is told as a story: its spans are among those that the collector keeps.
 const STORY_AMONG: u64 = 64;
+/// There in a clone of the repository only.
+const AB: &str = "examples/ab/config.yaml";
 const VARIANTS: [&str; 2] = ["v1", "v2"];
 
 /// Try it: two real model versions, the sidecar before them, callers, and a collector, all in this process.
@@ -49,7 +52,7 @@ const VARIANTS: [&str; 2] = ["v1", "v2"];
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own")]
 pub struct Options {
-    /// Stop after N calls [default: at Ctrl-C; 2000 where the output is no terminal]
+    /// Stop after N calls [default: at Ctrl-C; 2000 with --json or where the output is no terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub calls: Option<u64>,
     /// Calls per second; 0: as many as it can
@@ -104,8 +107,8 @@ pub enum DemoError {
     /// The text cannot be written, or Ctrl-C not be listened for.
     #[error("input or output failed: {0}")]
     Io(#[from] io::Error),
-    /// A second Ctrl-C.
-    #[error("interrupted before the spans were flushed")]
+    /// Ctrl-C before there was anything to say, or for the second time.
+    #[error("interrupted")]
     Interrupted,
 }
 
@@ -156,7 +159,10 @@ impl<W: Write> Demo<W> {
             return Ok(true);
         }
         let sidecar = start(world.configuration(Ports::Free)).await.map_err(DemoError::Sidecar)?;
-        tokio::time::timeout(READY, sidecar.ready()).await.map_err(|_| DemoError::NotReady)?;
+        tokio::select! {
+            ready = tokio::time::timeout(READY, sidecar.ready()) => ready.map_err(|_| DemoError::NotReady)?,
+            Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
+        }
         self.open(&world, &sidecar)?;
         let script = self.script(&world, sidecar.data());
         let rows: Arc<[Row]> = Row::bundled()?.into();
@@ -244,7 +250,7 @@ impl<W: Write> Demo<W> {
             self.screen.say(&screen::story(&story))?;
         }
         self.screen.say(&screen::closing(tally, summary))?;
-        self.screen.say(&screen::next(&program()))
+        self.screen.say(&screen::next(&program(), Some(AB).filter(|path| Path::new(path).exists())))
     }
 }
 
