@@ -6,13 +6,71 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod check;
+mod effective;
+mod environment;
+mod problem;
+mod raw;
+mod schema;
+mod shape;
+mod source;
 pub mod units;
+pub mod watch;
 
+pub use effective::{HIDDEN, effective};
+pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
+pub use problem::{Errors, Problem};
+pub use schema::schema;
 use units::{Percent, Size};
+
+/// A configuration that was accepted.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What it says.
+    pub config: Arc<Config>,
+    /// What works but is seldom meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads and checks the YAML file at `path`, or all of them in the directory at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its path, its place in the text and what would be right.
+pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Errors> {
+    accept(&source::read(path)?, environment)
+}
+
+/// What `parhelion check` prints: the problems, or that there are none, then the warnings. No final line end.
+pub fn report(result: &Result<Loaded, Errors>) -> String {
+    match result {
+        Ok(loaded) => {
+            let variants: usize = loaded.config.models.iter().map(|model| model.variants.len()).sum();
+            let models = loaded.config.models.len();
+            let mut text = format!("ok: {}, {}", count(models, "model"), count(variants, "variant"));
+            text.push_str(&format!(" (revision {})", loaded.config.revision));
+            for warning in &loaded.warnings {
+                text.push_str(&format!("\nwarning: {warning}"));
+            }
+            text
+        }
+        Err(errors) => format!("{errors}\n\n{}", count(errors.0.len(), "problem")),
+    }
+}
+
+fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Checks texts that were read already.
+fn accept(files: &[source::File], environment: &Environment) -> Result<Loaded, Errors> {
+    let mut source = source::parse(files).map_err(Errors)?;
+    let file = shape::shape(&mut source);
+    check::check(source, &file, &source::revision(files), environment)
+}
 
 /// A whole configuration, as one generation of it is served.
 #[derive(Debug, Clone, PartialEq)]
@@ -265,3 +323,6 @@ impl std::fmt::Display for Address {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! | [`strategy`] | which variant a call is given to; pure |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`upstream`] | endpoints, their connections and their readiness |
+//! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
 //! | [`demo`] | real models and callers to try it all on |
@@ -21,6 +22,7 @@ pub mod admin;
 pub mod app;
 pub mod call;
 pub mod config;
+pub mod dispatch;
 pub mod demo;
 pub mod fault;
 pub mod hop;
@@ -30,8 +32,11 @@ pub mod plan;
 pub mod protocol;
 pub mod proxy;
 pub mod server;
+pub mod serving;
 pub mod stats;
 pub mod strategy;
 pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
+pub mod wire;
+pub mod worker;

@@ -33,6 +33,23 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Every value, in the order of [`Reason::index`].
+    pub const ALL: [Reason; 8] = [
+        Reason::Pinned,
+        Reason::Split,
+        Reason::Draw,
+        Reason::Segment,
+        Reason::Forced,
+        Reason::NotReady,
+        Reason::Default,
+        Reason::Hop,
+    ];
+
+    /// Position in [`Reason::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word used in spans and logs.
     pub fn name(self) -> &'static str {
         match self {

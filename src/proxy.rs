@@ -1,1 +1,345 @@
-//! (being written)
+//! The life of one call, in six steps. Read this first.
+//!
+//! 1. *recognise* the protocol by the path,
+//! 2. *read* as much of the first message as the protocol needs, kept as the bytes it came in,
+//! 3. *assign* a variant: pure, on the generation of the configuration that the call began with,
+//! 4. *dispatch* to the variant's upstream; the answer streams to the caller as it comes,
+//! 5. *tag* the response's headers with who answered,
+//! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use tower::Service;
+
+use crate::dispatch::upload::{Chunk, Upload};
+use crate::dispatch::{Delivery, Journal, Shipment, rename};
+use crate::fault::{Blame, Code};
+use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
+use crate::protocol::{self, Adapter, Peek};
+use crate::server::respond::{Failure, Responder};
+use crate::server::{Admitted, Inbound};
+use crate::serving::Serving;
+use crate::telemetry::counter::Counter;
+use crate::worker::Worker;
+
+pub mod plan;
+
+use plan::Plan;
+
+/// The innermost service: what is left of a call once it is admitted and has its deadline.
+#[derive(Debug, Clone)]
+pub struct Proxy(Rc<Worker>);
+
+impl Proxy {
+    /// On `worker`.
+    pub fn new(worker: Rc<Worker>) -> Self {
+        Proxy(worker)
+    }
+}
+
+impl Service<Admitted> for Proxy {
+    type Response = ();
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, admitted: Admitted) -> Self::Future {
+        let worker = Rc::clone(&self.0);
+        Box::pin(async move {
+            handle(&worker, admitted).await;
+            Ok(())
+        })
+    }
+}
+
+/// A call whose protocol is recognised.
+struct Recognised {
+    head: http::request::Parts,
+    adapter: &'static dyn Adapter,
+    peek: Option<Peek>,
+    prediction: uuid::Uuid,
+    trace: Trace,
+    hop: Option<crate::hop::Hop>,
+    arrived: Instant,
+    started: std::time::SystemTime,
+    timeout: Option<Duration>,
+}
+
+/// How a call ended, as far as the caller is concerned.
+struct Ended {
+    status: Code,
+    message: Option<Box<str>>,
+    blame: Blame,
+}
+
+async fn handle(worker: &Worker, admitted: Admitted) {
+    let serving = worker.serving();
+    let Admitted { inbound: Inbound { head, body, mut respond, arrived, started }, timeout } = admitted;
+    let limits = &serving.config.limits;
+    let call = recognise(worker, Recognising { head, arrived, started, timeout });
+    let mut upload = Upload::new(body, limits.message.bytes(), limits.retain.bytes());
+    let mut journal = Journal::default();
+    let mut plan = None;
+    let delivery = tokio::select! {
+        biased;
+        delivery = run(Running { worker, serving: &serving, call: &call }, &mut plan, &mut upload, &mut respond, &mut journal) => delivery,
+        () = worker.cut.notified() => {
+            journal.expire(Code::UNAVAILABLE, Blame::Nobody, arrived.elapsed());
+            Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
+        }
+    };
+    let ended = end(&call, plan.as_ref(), delivery, &mut respond, &journal);
+    for _ in 0..upload.take_foreign() {
+        worker.counters.add(Counter::ForeignModel);
+    }
+    worker.recorder.observe(outcome(call, plan, ended, journal, &upload));
+}
+
+/// What stands still while a call runs.
+struct Running<'c, 's> {
+    worker: &'c Worker,
+    serving: &'s Serving,
+    call: &'c Recognised,
+}
+
+/// Steps 2 to 5, leaving the plan and the journal behind wherever they end.
+async fn run<'s>(
+    Running { worker, serving, call }: Running<'_, 's>,
+    plan: &mut Option<Plan<'s>>,
+    upload: &mut Upload,
+    respond: &mut Responder,
+    journal: &mut Journal,
+) -> Delivery {
+    let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    match within(deadline, read(call, serving, upload)).await {
+        Some(Ok(())) => {}
+        Some(Err(delivery)) => return delivery,
+        None => return Delivery::Failed(expired(call)),
+    }
+    journal.read = call.arrived.elapsed();
+    match plan::plan(worker, serving, call, upload) {
+        Ok(made) => dispatch(worker, call, plan.insert(made), upload, respond, journal).await,
+        Err(failure) => Delivery::Failed(failure),
+    }
+}
+
+/// What recognising needs.
+struct Recognising {
+    head: http::request::Parts,
+    arrived: Instant,
+    started: std::time::SystemTime,
+    timeout: Option<Duration>,
+}
+
+/// Step 1: the protocol, the trace it belongs to, and an id for the prediction.
+fn recognise(worker: &Worker, call: Recognising) -> Recognised {
+    let Recognising { head, arrived, started, timeout } = call;
+    let adapter = protocol::recognise(head.uri.path());
+    let (trace, prediction) = worker.identify(&head.headers, started);
+    let hop = head.headers.get(crate::hop::HEADER).and_then(|value| worker.verify_hop(value));
+    let prediction = hop.as_ref().map_or(prediction, |hop| hop.prediction);
+    let peek = adapter.peek(head.uri.path());
+    Recognised { head, adapter, peek, prediction, trace, hop, arrived, started, timeout }
+}
+
+/// Step 2: the first message of a method that is peeked into, as far as it is needed.
+async fn read(call: &Recognised, serving: &Serving, upload: &mut Upload) -> Result<(), Delivery> {
+    let Some(peek) = call.peek else { return Ok(()) };
+    let limits = &serving.config.limits;
+    let patience = call.arrived.checked_add(limits.stall);
+    match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
+        Some(Ok(())) => Ok(()),
+        Some(Err(Chunk::TooLarge(error))) => Err(Delivery::Failed(Failure::client(
+            Code::RESOURCE_EXHAUSTED,
+            format!("the request has {error} (limits.message)"),
+        ))),
+        Some(Err(_)) => Err(Delivery::Cancelled),
+        None => Err(Delivery::Failed(Failure::client(
+            Code::UNAVAILABLE,
+            format!("the request's first message did not come within {:?} (limits.stall)", limits.stall),
+        ))),
+    }
+}
+
+/// Steps 4 and 5: to the variant and back, within the deadline.
+async fn dispatch(
+    worker: &Worker,
+    call: &Recognised,
+    plan: &Plan<'_>,
+    upload: &mut Upload,
+    respond: &mut Responder,
+    journal: &mut Journal,
+) -> Delivery {
+    let limits = &plan.serving.config.limits;
+    let _in_flight = worker.recorder.enter(&plan.rollout.model, plan.variant());
+    let timeout = call.timeout.or(plan.rollout.model.default_deadline);
+    let deadline = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    let mut headers = call.head.headers.clone();
+    crate::dispatch::strip_reserved(&mut headers);
+    headers.remove("grpc-timeout");
+    let mut shipment = Shipment {
+        worker,
+        rollout: plan.rollout,
+        variant: plan.variant(),
+        limits,
+        uri: &call.head.uri,
+        headers,
+        arrived: call.arrived,
+        deadline,
+        even_unready: plan.even_unready,
+        hopped: call.hop.is_some(),
+        renaming: renaming(call, plan),
+        hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
+        trace: &|headers| worker.trace_attempt(headers, &call.trace),
+        reader: call.peek.map(|peek| (call.adapter, peek)),
+        tag: &|headers| tag(call, plan, headers),
+    };
+    match within(deadline, shipment.deliver(upload, respond, journal)).await {
+        Some(delivery) => delivery,
+        None => {
+            let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
+            journal.expire(failure.code, failure.blame, call.arrived.elapsed());
+            Delivery::Failed(failure)
+        }
+    }
+}
+
+/// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
+fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
+    crate::dispatch::strip_reserved(headers);
+    if call.hop.is_none() {
+        plan.rollout.variants[plan.variant()].tag(headers, call.prediction);
+    }
+}
+
+/// How messages must be renamed so that the variant's server and the caller each see the name they use.
+fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
+    let (peek, asked) = (call.peek?, plan.asked.as_ref()?);
+    let (adapter, variant) = (call.adapter, plan.variant());
+    let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
+    if suffix.is_empty() {
+        return None;
+    }
+    let versioned = plan.rollout.model.variants[variant].model_version.is_some() && !asked.version.is_empty();
+    let up = rename::Renaming::Request { adapter, asked: asked.model.clone(), suffix };
+    let down = rename::Renaming::Response {
+        adapter,
+        peek,
+        name: asked.model.clone(),
+        version: versioned.then(|| asked.version.clone()),
+    };
+    Some((up, down))
+}
+
+/// Tells the caller what it does not know yet, and says how the call ended.
+fn end(
+    call: &Recognised,
+    plan: Option<&Plan<'_>>,
+    delivery: Delivery,
+    respond: &mut Responder,
+    journal: &Journal,
+) -> Ended {
+    match delivery {
+        Delivery::Answered { status, message } => {
+            let in_band = journal.learnt.in_band_error.clone();
+            let blame = match journal.attempts.last() {
+                Some(attempt) => attempt.blame,
+                None => Blame::Nobody,
+            };
+            Ended { status, message: in_band.or(message), blame }
+        }
+        Delivery::Failed(failure) => {
+            let mut tags = HeaderMap::new();
+            if let Some(plan) = plan {
+                tag(call, plan, &mut tags);
+            }
+            respond.fail(&failure, tags);
+            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
+        }
+        Delivery::Cancelled => {
+            respond.reset(h2::Reason::CANCEL);
+            Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
+        }
+    }
+}
+
+/// Step 6: all that happened, said once.
+fn outcome(
+    call: Recognised,
+    plan: Option<Plan<'_>>,
+    ended: Ended,
+    journal: Journal,
+    upload: &Upload,
+) -> Outcome {
+    let total = call.arrived.elapsed();
+    let last = journal.attempts.last();
+    let own = journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
+    let served = last.filter(|_| journal.response.0 > 0 || ended.status == Code::OK).map(|attempt| attempt.variant);
+    let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
+    Outcome {
+        prediction: call.prediction,
+        trace: call.trace,
+        started: call.started,
+        authority: call.head.uri.authority().map(|authority| authority.as_str().into()),
+        path: call.head.uri.into_parts().path_and_query.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
+        protocol: call.adapter.name(),
+        route: plan.map(|plan| Route {
+            model: std::sync::Arc::clone(&plan.rollout.model),
+            revision: std::sync::Arc::clone(&plan.serving.config.revision),
+            asked: plan.asked.filter(|asked| *asked.model != *plan.rollout.model.name).map(|asked| asked.model.into()),
+            assigned: plan.assignment,
+            served,
+            unit: plan.unit,
+        }),
+        status: ended.status,
+        message: ended.message,
+        blame: ended.blame,
+        latency,
+        traffic: Traffic {
+            request_bytes: upload.bytes(),
+            response_bytes: journal.response.0,
+            request_messages: upload.messages(),
+            response_messages: journal.response.1,
+        },
+        reported_version: journal.learnt.reported_version,
+        request_id: upload.request_id().map(Into::into),
+        attempts: journal.attempts,
+    }
+}
+
+/// The deadline fell while the caller's own first message was awaited.
+fn expired(call: &Recognised) -> Failure {
+    let timeout = call.timeout.unwrap_or_default();
+    let message = format!("the deadline of {timeout:?} fell before the request's first message came");
+    Failure { code: Code::DEADLINE_EXCEEDED, message, blame: Blame::Nobody }
+}
+
+/// The deadline fell while the variant was at it.
+fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journal) -> Failure {
+    let model = &plan.rollout.model;
+    let (place, sent) = match journal.attempts.last() {
+        Some(attempt) => (format!(", endpoint {}", attempt.endpoint), attempt.offset),
+        None => (String::new(), timeout),
+    };
+    let variant = &model.variants[plan.variant()].name;
+    let message = format!("model {}, variant {variant}{place}: no answer within {timeout:?}", model.name);
+    let had_time = timeout.saturating_sub(sent) >= min;
+    let blame = if had_time { Blame::Upstream } else { Blame::Nobody };
+    Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
+}
+
+/// Runs `future` until `at`; `None` when that came first.
+async fn within<T>(at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
+    match at {
+        None => Some(future.await),
+        Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
+    }
+}

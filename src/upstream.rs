@@ -1,3 +1,84 @@
-//! Endpoints of variants: their connections and their readiness.
+//! Endpoints of variants: which of them gets a call, their connections, and their readiness.
+//!
+//! Everything but [`readiness`] and [`probe`] belongs to one worker and is used by its thread only.
 
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config;
+
+pub mod connection;
+pub mod dial;
+pub mod endpoint;
+pub mod probe;
 pub mod readiness;
+
+use endpoint::Endpoint;
+
+/// One variant as a worker reaches it.
+#[derive(Debug)]
+pub struct Upstream {
+    endpoints: Vec<Rc<Endpoint>>,
+}
+
+impl Upstream {
+    /// Over the endpoints of one variant; at least one.
+    pub fn new(endpoints: Vec<Rc<Endpoint>>) -> Self {
+        Upstream { endpoints }
+    }
+
+    /// Whether any endpoint may get calls.
+    pub fn is_ready(&self) -> bool {
+        self.endpoints.iter().any(|endpoint| endpoint.readiness().is_ready())
+    }
+
+    /// The endpoint with the fewest calls in flight among those that are ready and not taken out; one of `tried` only
+    /// where there is no other, one that is taken out only where all are. `None` where none is ready, unless
+    /// `even_unready`.
+    pub fn choose(&self, tried: &[Arc<str>], now: Instant, even_unready: bool) -> Option<&Rc<Endpoint>> {
+        if let [only] = &self.endpoints[..] {
+            return (even_unready || only.readiness().is_ready()).then_some(only);
+        }
+        let eligible = self.endpoints.iter().filter(|endpoint| even_unready || endpoint.readiness().is_ready());
+        eligible.min_by_key(|endpoint| {
+            // Among equals those that had fewer calls so far, or an idle variant would use its first only.
+            (endpoint.is_ejected(now), tried.contains(endpoint.name()), endpoint.in_flight(), endpoint.started())
+        })
+    }
+
+    /// All endpoints, as configured, for a message to people.
+    pub fn names(&self) -> String {
+        let names: Vec<&str> = self.endpoints.iter().map(|endpoint| &**endpoint.name()).collect();
+        names.join(", ")
+    }
+
+    /// All endpoints.
+    pub fn endpoints(&self) -> &[Rc<Endpoint>] {
+        &self.endpoints
+    }
+}
+
+/// What a connection to an upstream may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Windows {
+    /// Flow-control window of a stream, bytes.
+    pub stream: u32,
+    /// Flow-control window of a connection, bytes.
+    pub connection: u32,
+    /// One header list, bytes.
+    pub headers: u32,
+}
+
+impl Windows {
+    /// From the configured limits.
+    pub fn new(limits: &config::Limits) -> Self {
+        let clamp = |size: config::units::Size, max: u64| u32::try_from(size.0.min(max)).unwrap_or(u32::MAX);
+        const LARGEST_WINDOW: u64 = (1 << 31) - 1;
+        Windows {
+            stream: clamp(limits.stream_window, LARGEST_WINDOW),
+            connection: clamp(limits.connection_window, LARGEST_WINDOW),
+            headers: clamp(limits.headers, u64::from(u32::MAX)),
+        }
+    }
+}

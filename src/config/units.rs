@@ -1,4 +1,11 @@
 //! Quantities with their units: `5%`, `250ms`, `4MiB`. Each type can only hold a value in its range.
+//!
+//! A quantity without its unit is refused, for `timeout: 30` has hurt enough people already. Numbers are read as
+//! decimals, never through floating point, so that what is written is what is in force: `0.1%` is exactly one in a
+//! thousand. What has more digits than can be kept is refused too, instead of being rounded in silence.
+
+use std::fmt;
+use std::time::Duration;
 
 /// A share of a whole in steps of 0.001 %: 0 to 100,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -9,6 +16,8 @@ impl Percent {
     pub const ALL: Percent = Percent(100_000);
     /// Nothing.
     pub const NONE: Percent = Percent(0);
+    /// One call in a hundred.
+    pub const ONE: Percent = Percent(1000);
 
     /// From thousandths of a percent; `None` above 100,000.
     pub fn from_thousandths(thousandths: u32) -> Option<Self> {
@@ -35,4 +44,181 @@ impl Size {
     pub fn bytes(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
+}
+
+/// Why a text is no quantity, and what would be one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    /// What is wrong with it.
+    pub message: String,
+    /// What would be right.
+    pub hint: String,
+}
+
+/// A kind of quantity: its units, largest first, and how to speak of it.
+struct Kind {
+    name: &'static str,
+    /// Name and length in the smallest unit.
+    units: &'static [(&'static str, u64)],
+    /// The unit that is meant where none is written, most likely.
+    usual: &'static str,
+    examples: &'static str,
+    /// The most that may be written, in the smallest unit.
+    most: u64,
+}
+
+/// Nanoseconds; at most ten years.
+const TIME: Kind = Kind {
+    name: "duration",
+    units: &[
+        ("d", 86_400_000_000_000),
+        ("h", 3_600_000_000_000),
+        ("m", 60_000_000_000),
+        ("s", 1_000_000_000),
+        ("ms", 1_000_000),
+        ("us", 1_000),
+        ("ns", 1),
+    ],
+    usual: "s",
+    examples: "250ms or 30s",
+    most: 3650 * 86_400_000_000_000,
+};
+
+/// Bytes; at most 1024 TiB. The first four are those that a size is written in again.
+const SIZE: Kind = Kind {
+    name: "size",
+    units: &[
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("B", 1),
+        ("GB", 1_000_000_000),
+        ("MB", 1_000_000),
+        ("KB", 1_000),
+    ],
+    usual: "MiB",
+    examples: "64KiB or 4MiB",
+    most: 1 << 50,
+};
+
+/// Reads a share, `0%` to `100%` in steps of 0.001 %.
+pub fn percent(text: &str) -> Result<Percent, Refused> {
+    let (number, unit) = split(text);
+    if unit != "%" {
+        let example = if number.is_empty() { "5" } else { number };
+        return Err(refuse("is not a share", format!("write a share in percent, like {example}%")));
+    }
+    let thousandths = scaled(number, 1000).map_err(|wrong| match wrong {
+        Wrong::NotANumber => refuse("is not a share", "write a share in percent, like 5% or 0.5%".into()),
+        Wrong::TooFine => refuse("is finer than a share can be", "shares go in steps of 0.001%".into()),
+        Wrong::TooLarge => over_all(),
+    })?;
+    u32::try_from(thousandths).ok().and_then(Percent::from_thousandths).ok_or_else(over_all)
+}
+
+fn over_all() -> Refused {
+    refuse("is more than everything", "a share is 0% to 100%".into())
+}
+
+/// Reads a duration, `250ms`; at most ten years.
+pub fn duration(text: &str) -> Result<Duration, Refused> {
+    quantity(text, &TIME).map(Duration::from_nanos)
+}
+
+/// Reads a size, `4MiB`; at most 1024 TiB.
+pub fn size(text: &str) -> Result<Size, Refused> {
+    quantity(text, &SIZE).map(Size)
+}
+
+fn quantity(text: &str, kind: &Kind) -> Result<u64, Refused> {
+    let (number, unit) = split(text);
+    let known = kind.units.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
+    let example = || format!("write a {} like {}", kind.name, kind.examples);
+    if number.is_empty() {
+        return Err(refuse(&format!("is not a {}", kind.name), example()));
+    }
+    if unit.is_empty() {
+        let hint = format!("say it, like {number}{} (units: {known})", kind.usual);
+        return Err(refuse("has no unit", hint));
+    }
+    let Some((_, length)) = kind.units.iter().find(|(name, _)| *name == unit) else {
+        let near = kind.units.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+        let hint = match near {
+            Some((name, _)) => format!("did you mean {number}{name}?"),
+            None => format!("units: {known}"),
+        };
+        return Err(refuse(&format!("has the unit {unit:?}, which is unknown"), hint));
+    };
+    let value = scaled(number, *length).map_err(|wrong| match wrong {
+        Wrong::NotANumber => refuse(&format!("is not a {}", kind.name), example()),
+        Wrong::TooFine => refuse("has more digits than can be kept", "use a smaller unit".into()),
+        Wrong::TooLarge => refuse("is too large", example()),
+    })?;
+    if value > kind.most {
+        return Err(refuse("is too large", example()));
+    }
+    Ok(value)
+}
+
+/// Number and unit; what stands before the unit is taken as the number, well-formed or not.
+fn split(text: &str) -> (&str, &str) {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim_start())
+}
+
+enum Wrong {
+    NotANumber,
+    TooFine,
+    TooLarge,
+}
+
+/// `number` × `scale`, exactly.
+fn scaled(number: &str, scale: u64) -> Result<u64, Wrong> {
+    let (whole, part) = number.split_once('.').unwrap_or((number, "0"));
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(whole) || !digits(part) {
+        return Err(Wrong::NotANumber);
+    }
+    let part = part.trim_end_matches('0');
+    if part.len() > 15 {
+        return Err(Wrong::TooFine);
+    }
+    let whole: u128 = whole.parse::<u64>().map_err(|_| Wrong::TooLarge)?.into();
+    let divisor = 10_u128.pow(part.len() as u32);
+    let part = if part.is_empty() { 0 } else { part.parse::<u128>().map_err(|_| Wrong::TooFine)? };
+    let part = part * u128::from(scale);
+    if part % divisor != 0 {
+        return Err(Wrong::TooFine);
+    }
+    u64::try_from(whole * u128::from(scale) + part / divisor).map_err(|_| Wrong::TooLarge)
+}
+
+fn refuse(message: &str, hint: String) -> Refused {
+    Refused { message: message.to_owned(), hint }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{}.{:03}", self.0 / 1000, self.0 % 1000);
+        write!(f, "{}%", text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let whole = |(_, length): &&(&str, u64)| self.0 >= *length && self.0.is_multiple_of(*length);
+        let (name, length) = SIZE.units.iter().take(4).find(whole).unwrap_or(&("B", 1));
+        write!(f, "{}{name}", self.0 / length)
+    }
+}
+
+/// As the file would say it: in the largest unit that needs no decimals.
+pub fn write_duration(duration: Duration) -> String {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    let whole = |(_, length): &&(&str, u64)| nanoseconds >= *length && nanoseconds.is_multiple_of(*length);
+    let (name, length) = TIME.units.iter().find(whole).unwrap_or(&("s", 1_000_000_000));
+    format!("{}{name}", nanoseconds / length)
 }

@@ -1,19 +1,22 @@
 //! Which endpoints may get calls: set by the prober, read by every worker, asked for a second look by a worker that
 //! saw an endpoint fail.
+//!
+//! The reason is kept as text beside the flag, for people only: no code decides by it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint, Model, Variant};
 
 /// What is known of one endpoint of one variant.
 #[derive(Debug, Default)]
 pub struct Readiness {
     ready: AtomicBool,
     changes: AtomicU64,
+    why: Mutex<Option<Arc<str>>>,
     doubted: Notify,
 }
 
@@ -35,6 +38,21 @@ impl Readiness {
     /// How often it changed.
     pub fn changes(&self) -> u64 {
         self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps the reason for the state it is in; returns whether that is another one than before.
+    pub fn explain(&self, why: &str) -> bool {
+        let mut kept = self.why.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = kept.as_deref() != Some(why);
+        if changed {
+            *kept = Some(why.into());
+        }
+        changed
+    }
+
+    /// The reason for the state it is in; `None` before the first probe.
+    pub fn why(&self) -> Option<Arc<str>> {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks the prober to look at once, for calls to the endpoint fail.
@@ -59,21 +77,95 @@ pub struct Target {
     pub version: Arc<str>,
 }
 
+impl Target {
+    /// `endpoint` as a server of that variant of that model.
+    pub fn new(model: &Model, variant: &Variant, endpoint: &Endpoint) -> Self {
+        Target {
+            endpoint: endpoint.clone(),
+            model: Arc::clone(variant.model_name.as_ref().unwrap_or(&model.name)),
+            version: variant.model_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// All of a configuration, with the model and the variant that each serves.
+    pub fn all(config: &Config) -> impl Iterator<Item = (&Model, &Variant, Target)> {
+        config.models.iter().flat_map(|model| {
+            model.variants.iter().flat_map(move |variant| {
+                let target = move |endpoint| (&**model, variant, Target::new(model, variant, endpoint));
+                variant.endpoints.iter().map(target)
+            })
+        })
+    }
+}
+
 /// Every target's readiness, kept over reloads as long as a target stays in the configuration.
 #[derive(Debug, Default)]
-pub struct Board(DashMap<Target, Arc<Readiness>>);
+pub struct Board {
+    targets: DashMap<Target, Arc<Readiness>>,
+    changed: watch::Sender<()>,
+}
 
 impl Board {
     /// The readiness of `target`, new and not ready where it was not known.
     pub fn get(&self, target: &Target) -> Arc<Readiness> {
-        if let Some(known) = self.0.get(target) {
+        if let Some(known) = self.targets.get(target) {
             return Arc::clone(&known);
         }
-        Arc::clone(&self.0.entry(target.clone()).or_default())
+        Arc::clone(&self.targets.entry(target.clone()).or_default())
     }
 
-    /// Forgets all targets that `keep` refuses.
+    /// The readiness of `target`, where somebody asked for it before.
+    pub fn find(&self, target: &Target) -> Option<Arc<Readiness>> {
+        self.targets.get(target).map(|known| Arc::clone(&known))
+    }
+
+    /// Forgets all targets that `keep` refuses and that nobody holds: whoever took one for a newer configuration,
+    /// which the caller has not seen yet, must go on seeing its changes.
     pub fn retain(&self, keep: impl Fn(&Target) -> bool) {
-        self.0.retain(|target, _| keep(target));
+        self.targets.retain(|target, readiness| keep(target) || Arc::strong_count(readiness) > 1);
+    }
+
+    /// Tells those who watch that some target's state is another one.
+    pub fn announce(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Sees every later [`Board::announce`].
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod sample;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Address;
+
+    fn target(port: u16) -> Target {
+        let address = Address::Tcp { host: "127.0.0.1".into(), port };
+        Target { endpoint: Endpoint { address, hop: false }, model: "m".into(), version: "".into() }
+    }
+
+    #[test]
+    fn forgetting_spares_what_is_held() {
+        let board = Board::default();
+        let held = board.get(&target(1));
+        held.set(true);
+        drop(board.get(&target(2)));
+        board.retain(|_| false);
+        assert!(Arc::ptr_eq(&held, &board.get(&target(1))));
+        assert!(board.find(&target(2)).is_none());
+    }
+
+    #[test]
+    fn changes_are_told_apart_from_repetitions() {
+        let readiness = Readiness::default();
+        assert!(!readiness.set(false) && readiness.set(true) && !readiness.set(true) && readiness.set(false));
+        assert_eq!(readiness.changes(), 2);
+        assert!(readiness.explain("a") && !readiness.explain("a") && readiness.explain("b"));
+        assert_eq!(readiness.why().as_deref(), Some("b"));
     }
 }

@@ -1,0 +1,75 @@
+//! The paths of the admin port: JSON, and for now reading only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::report::Report;
+use super::{Control, stamp};
+use crate::telemetry::counter::{Counter, Counters};
+
+pub(super) fn router(control: Control) -> Router {
+    Router::new()
+        .route("/", get(async || Json(index())))
+        .route("/config", get(async |State(control): State<Arc<Control>>| Json((control.effective)())))
+        .route("/status", get(async |State(control): State<Arc<Control>>| Json(status(&control))))
+        .fallback(unknown)
+        .with_state(Arc::new(control))
+}
+
+fn index() -> Value {
+    json!({
+        "parhelion": env!("CARGO_PKG_VERSION"),
+        "paths": {
+            "/": "this list",
+            "/config": "the effective configuration, secrets hidden",
+            "/status": "the revision in force and what became of the latest change, workers, models, counters",
+        }
+    })
+}
+
+async fn unknown() -> Response {
+    let mut body = index();
+    body["error"] = "there is no such path".into();
+    (StatusCode::NOT_FOUND, Json(body)).into_response()
+}
+
+fn status(control: &Control) -> Value {
+    let reload = (control.reload)();
+    let report = Report::new(&control.view);
+    json!({
+        "config": {
+            "revision": reload.revision,
+            "since": stamp::rfc3339(reload.since),
+            "refused": reload.refused.map(stamp::rfc3339),
+            "errors": reload.errors,
+        },
+        "ready": report.ready,
+        "draining": report.draining,
+        "workers": (control.workers)(),
+        "models": report.models,
+        "counters": counted(&control.view.counters),
+    })
+}
+
+fn counted(counters: &Counters) -> BTreeMap<String, u64> {
+    Counter::ALL.iter().map(|&counter| (snake(&format!("{counter:?}")), counters.get(counter))).collect()
+}
+
+/// `ConnectionsAged` as `connections_aged`.
+fn snake(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}

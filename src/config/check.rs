@@ -1,0 +1,394 @@
+//! From [`raw::File`] to [`Config`]: what the words mean, and everything that is wrong with them.
+//!
+//! Nothing here reads a file, a clock or the environment. A check goes on after each problem with the best it has,
+//! so that all are found; only at the end is the result given or withheld. A problem that follows from another one
+//! (a sum of weights one of which cannot be read) is not reported.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::problem::{Errors, Problem, suggestion};
+use super::source::{Source, join};
+use super::units::{self, Percent, Refused, Size};
+use super::{Config, Drain, Environment, Limits, Loaded, Telemetry, raw};
+
+mod endpoint;
+mod local;
+mod model;
+mod ports;
+mod strategy;
+
+/// Longest path of a unix socket, less the final zero.
+const LONGEST_SOCKET: usize = 107;
+/// Largest flow-control window of HTTP/2.
+const LARGEST_WINDOW: u64 = (1 << 31) - 1;
+/// What Kubernetes gives a pod to end, unless told otherwise.
+const POD_GRACE: Duration = Duration::from_secs(30);
+
+/// Checks everything; all problems at once, those of `source` included.
+pub(super) fn check(
+    mut source: Source,
+    file: &raw::File,
+    revision: &str,
+    environment: &Environment,
+) -> Result<Loaded, Errors> {
+    let problems = std::mem::take(&mut source.problems);
+    let mut check = Check { source: &source, problems, warnings: Vec::new() };
+    let config = check.config(file, revision, environment);
+    let Check { mut problems, mut warnings, .. } = check;
+    source.sort(&mut problems);
+    source.sort(&mut warnings);
+    match config {
+        Some(config) if problems.is_empty() => Ok(Loaded { config: Arc::new(config), warnings }),
+        _ => Err(Errors(problems)),
+    }
+}
+
+/// What was found so far.
+struct Check<'a> {
+    source: &'a Source,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn error(&mut self, problem: Problem) {
+        let place = self.source.place(&problem.path);
+        self.problems.push(problem.with_place(place));
+    }
+
+    fn warn(&mut self, problem: Problem) {
+        let place = self.source.place(&problem.path);
+        self.warnings.push(problem.with_place(place));
+    }
+
+    /// Whether something at `path` or inside it was refused, so that what follows from it needs no word.
+    fn broken(&self, path: &str) -> bool {
+        self.problems.iter().any(|problem| {
+            let rest = problem.path.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
+    /// Says that a required key is missing, unless it was given and refused.
+    fn missing(&mut self, path: &str, hint: &str) {
+        if !self.broken(path) {
+            self.error(Problem::new(path, "is missing").with_hint(hint));
+        }
+    }
+
+    fn config(&mut self, file: &raw::File, revision: &str, environment: &Environment) -> Option<Config> {
+        let mut models = self.models(file.models.as_ref());
+        self.localise(&mut models, environment);
+        let names: Vec<&str> = models.iter().map(|model| &*model.name).collect();
+        let default = self.default_model(file, &names);
+        let services = self.services(file.services.as_ref(), &names);
+        let listen = self.listen("listen", file.listen.as_deref().unwrap_or("0.0.0.0:9000"));
+        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"));
+        let health = self.address("health", file.health.as_deref().unwrap_or("0.0.0.0:9901"));
+        let workers = self.workers(file.workers.as_ref(), environment.cores);
+        let limits = self.limits(file.limits.as_ref());
+        let drain = self.drain(file.drain.as_ref());
+        let telemetry = self.telemetry(file.telemetry.as_ref());
+        let state = self.path("state", file.state.as_deref());
+        let keys = self.path("keys", file.keys.as_deref());
+        let config = Config {
+            revision: revision.into(),
+            listen: listen?,
+            reuse_port: file.reuse_port.unwrap_or(false),
+            admin: admin?,
+            health: health?,
+            workers: workers?,
+            state,
+            keys,
+            default: default?,
+            services,
+            models: models.into_iter().map(Arc::new).collect(),
+            limits,
+            drain,
+            telemetry,
+        };
+        self.ports(&config);
+        Some(config)
+    }
+
+    fn default_model(&mut self, file: &raw::File, names: &[&str]) -> Option<Arc<str>> {
+        match (file.default.as_deref(), names) {
+            (Some(name), _) if names.contains(&name) => Some(name.into()),
+            (Some(name), _) => {
+                if !self.broken("models") || !names.is_empty() {
+                    self.unknown("default", "model", name, names);
+                }
+                None
+            }
+            (None, [only]) => Some((*only).into()),
+            (None, []) => None,
+            (None, [first, ..]) => {
+                let hint = format!("say which model gets calls that name none, like `default: {first}`");
+                self.missing("default", &hint);
+                None
+            }
+        }
+    }
+
+    /// Says that `name` is none of the `known`.
+    fn unknown(&mut self, path: &str, kind: &str, name: &str, known: &[&str]) {
+        let hint = suggestion(name, known);
+        let problem = Problem::new(path, format!("is no {kind}")).with_value(format!("{name:?}"));
+        self.error(problem.with_hint(hint));
+    }
+
+    fn services(
+        &mut self,
+        services: Option<&raw::Named<String>>,
+        names: &[&str],
+    ) -> HashMap<String, Arc<str>> {
+        let mut found = HashMap::new();
+        for (service, model) in services.map_or(&[][..], |services| &services.0) {
+            let path = join("services", service);
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
+            if service.is_empty() || !service.chars().all(plain) || service.starts_with('.') {
+                let name = service.trim_matches('/').split('/').next().unwrap_or_default();
+                let hint = match name.chars().all(plain) && !name.is_empty() {
+                    true => format!("write the service alone: {name}"),
+                    false => "write the full name of a service: pkg.Service".to_owned(),
+                };
+                self.error(Problem::new(&*path, "is no gRPC service name").with_hint(hint));
+            } else if service.starts_with("parhelion.") {
+                let hint = "it is answered by the sidecar itself";
+                self.error(Problem::new(&*path, "cannot be given to a model").with_hint(hint));
+            }
+            match model {
+                Some(model) if names.contains(&model.as_str()) => {
+                    found.insert(service.clone(), model.as_str().into());
+                }
+                Some(model) => self.unknown(&path, "model", model, names),
+                None => {}
+            }
+        }
+        found
+    }
+
+    fn workers(&mut self, workers: Option<&raw::Workers>, cores: NonZeroUsize) -> Option<NonZeroUsize> {
+        const MOST: usize = 256;
+        let number = match workers.map(|workers| &workers.0) {
+            None => return Some(NonZeroUsize::MIN),
+            Some(raw::Written::Text(text)) if text == "auto" => return Some(cores),
+            Some(raw::Written::Number(number)) => {
+                number.as_u64().and_then(|number| usize::try_from(number).ok())
+            }
+            Some(raw::Written::Text(_)) => None,
+        };
+        let number = number.filter(|number| *number <= MOST).and_then(NonZeroUsize::new);
+        if let (None, Some(workers)) = (number, workers) {
+            let problem =
+                Problem::new("workers", format!("is not a whole number from 1 to {MOST}, nor auto"));
+            self.error(
+                problem
+                    .with_value(workers.0.to_string())
+                    .with_hint("1 serves most models; auto: one for each core"),
+            );
+        }
+        number
+    }
+
+    fn path(&mut self, path: &str, text: Option<&str>) -> Option<PathBuf> {
+        let text = text?;
+        if !text.starts_with('/') {
+            let hint =
+                "write the whole path, from the root: it must not depend on where the process is started";
+            self.error(
+                Problem::new(path, "is no absolute path").with_value(format!("{text:?}")).with_hint(hint),
+            );
+        }
+        Some(PathBuf::from(text))
+    }
+
+    fn limits(&mut self, limits: Option<&raw::Limits>) -> Limits {
+        let empty = raw::Limits::default();
+        let raw = limits.unwrap_or(&empty);
+        const STREAMS: u64 = (1 << 31) - 1;
+        let streams = self.count("limits.streams", raw.streams.as_ref(), 1000, STREAMS);
+        let most = usize::MAX as u64;
+        let mib = 1 << 20;
+        let limits = Limits {
+            connections: self.count("limits.connections", raw.connections.as_ref(), 10_000, most) as usize,
+            streams: u32::try_from(streams).unwrap_or(u32::MAX),
+            in_flight: self.count("limits.in_flight", raw.in_flight.as_ref(), 10_000, most) as usize,
+            message: self.size("limits.message", raw.message.as_ref(), 64 * mib, (1024, (1 << 32) - 1)),
+            retain: self.size("limits.retain", raw.retain.as_ref(), mib, (0, 1 << 32)),
+            headers: self.size("limits.headers", raw.headers.as_ref(), 64 << 10, (4 << 10, 16 * mib)),
+            stream_window: self.size(
+                "limits.stream_window",
+                raw.stream_window.as_ref(),
+                mib,
+                (64 << 10, LARGEST_WINDOW),
+            ),
+            connection_window: self.connection_window(raw.connection_window.as_ref()),
+            handshake: self.positive("limits.handshake", raw.handshake.as_ref(), Duration::from_secs(10)),
+            stall: self.positive("limits.stall", raw.stall.as_ref(), Duration::from_secs(60)),
+            connection_age: self.age(raw.connection_age.as_ref()),
+            connection_age_grace: self
+                .duration(
+                    "limits.connection_age_grace",
+                    raw.connection_age_grace.as_ref().map(|span| &span.0),
+                )
+                .unwrap_or(Duration::from_secs(10)),
+            min_deadline: self
+                .duration("limits.min_deadline", raw.min_deadline.as_ref().map(|span| &span.0))
+                .unwrap_or(Duration::from_millis(100)),
+        };
+        if limits.stream_window > limits.connection_window {
+            let text =
+                format!("is more than the window of a whole connection ({})", limits.connection_window);
+            let problem =
+                Problem::new("limits.stream_window", text).with_value(limits.stream_window.to_string());
+            self.warn(problem.with_hint("a stream cannot use more than its connection has"));
+        }
+        limits
+    }
+
+    fn connection_window(&mut self, written: Option<&raw::Bytes>) -> Size {
+        const LEAST: u64 = 1 << 20;
+        let path = "limits.connection_window";
+        let window = self.size(path, written, 4 << 20, (0, LARGEST_WINDOW));
+        if window.0 < LEAST && !self.broken(path) {
+            let problem = Problem::new(path, "is less than 1MiB").with_value(window.to_string());
+            let hint = "write 1MiB or more: below it, many small answers at once look like an attack and cut the connection";
+            self.error(problem.with_hint(hint));
+        }
+        window
+    }
+
+    fn age(&mut self, written: Option<&raw::SpanOrNone>) -> Option<Duration> {
+        let written = &written?.0;
+        if matches!(written, raw::Written::Text(text) if text.trim() == "none") {
+            return None;
+        }
+        let age = self.duration("limits.connection_age", Some(written))?;
+        self.above_zero("limits.connection_age", age);
+        Some(age)
+    }
+
+    fn drain(&mut self, drain: Option<&raw::Drain>) -> Drain {
+        let lag = drain.and_then(|drain| drain.lag.as_ref());
+        let grace = drain.and_then(|drain| drain.grace.as_ref());
+        let drain = Drain {
+            lag: self.duration("drain.lag", lag.map(|span| &span.0)).unwrap_or(Duration::ZERO),
+            grace: self.duration("drain.grace", grace.map(|span| &span.0)).unwrap_or(Duration::from_secs(25)),
+        };
+        let total = drain.lag + drain.grace;
+        if total > POD_GRACE {
+            let text = format!("lag and grace are {} together", units::write_duration(total));
+            let hint = "Kubernetes kills a pod after 30s unless its terminationGracePeriodSeconds says more";
+            self.warn(Problem::new("drain", text).with_hint(hint));
+        }
+        drain
+    }
+
+    fn telemetry(&mut self, telemetry: Option<&raw::Telemetry>) -> Telemetry {
+        let empty = raw::Telemetry::default();
+        let raw = telemetry.unwrap_or(&empty);
+        let keep = raw.keep.as_ref();
+        let slower = keep.and_then(|keep| keep.slower_than.as_ref()).map(|span| &span.0);
+        let mut resource = BTreeMap::new();
+        for (key, value) in raw.resource.as_ref().map_or(&[][..], |resource| &resource.0) {
+            if key.trim().is_empty() {
+                self.error(Problem::new(join("telemetry.resource", key), "is an empty name"));
+            }
+            if let Some(value) = value {
+                resource.insert(key.clone(), value.clone());
+            }
+        }
+        Telemetry {
+            otlp: raw.otlp.as_deref().and_then(|url| self.collector(url)),
+            sample: self.share("telemetry.sample", raw.sample.as_ref()).unwrap_or(Percent::ONE),
+            keep_errors: keep.and_then(|keep| keep.errors).unwrap_or(true),
+            keep_slower_than: self.duration("telemetry.keep.slower_than", slower),
+            resource,
+        }
+    }
+
+    fn count(&mut self, path: &str, written: Option<&raw::Count>, default: u64, most: u64) -> u64 {
+        let Some(written) = written.map(|count| &count.0) else { return default };
+        let number = match written {
+            raw::Written::Number(number) => number.as_u64().filter(|number| (1..=most).contains(number)),
+            raw::Written::Text(_) => None,
+        };
+        number.unwrap_or_else(|| {
+            let range =
+                if most == usize::MAX as u64 { "above 0".to_owned() } else { format!("from 1 to {most}") };
+            let problem = Problem::new(path, format!("is not a whole number {range}"));
+            self.error(
+                problem.with_value(written.to_string()).with_hint(format!("the default is {default}")),
+            );
+            default
+        })
+    }
+
+    fn size(&mut self, path: &str, written: Option<&raw::Bytes>, default: u64, range: (u64, u64)) -> Size {
+        let Some(size) = written.and_then(|bytes| self.quantity(path, &bytes.0, units::size)) else {
+            return Size(default);
+        };
+        let (least, most) = (Size(range.0), Size(range.1));
+        if size < least || size > most {
+            let text =
+                if size < least { format!("is less than {least}") } else { format!("is more than {most}") };
+            let hint = format!("the default is {}", Size(default));
+            self.error(Problem::new(path, text).with_value(size.to_string()).with_hint(hint));
+        }
+        size
+    }
+
+    fn positive(&mut self, path: &str, written: Option<&raw::Span>, default: Duration) -> Duration {
+        let Some(duration) = self.duration(path, written.map(|span| &span.0)) else { return default };
+        self.above_zero(path, duration);
+        duration
+    }
+
+    fn above_zero(&mut self, path: &str, duration: Duration) {
+        if duration.is_zero() {
+            self.error(
+                Problem::new(path, "is no time at all")
+                    .with_value("0s")
+                    .with_hint("write a duration above 0s"),
+            );
+        }
+    }
+
+    fn duration(&mut self, path: &str, written: Option<&raw::Written>) -> Option<Duration> {
+        self.quantity(path, written?, units::duration)
+    }
+
+    fn share(&mut self, path: &str, written: Option<&raw::Share>) -> Option<Percent> {
+        self.quantity(path, &written?.0, units::percent)
+    }
+
+    fn quantity<T>(
+        &mut self,
+        path: &str,
+        written: &raw::Written,
+        read: impl Fn(&str) -> Result<T, Refused>,
+    ) -> Option<T> {
+        let text = match written {
+            raw::Written::Number(number) => {
+                self.source.written(path).map_or(number.to_string(), str::to_owned)
+            }
+            raw::Written::Text(text) => text.clone(),
+        };
+        match read(&text) {
+            Ok(value) => Some(value),
+            Err(refused) => {
+                let shown = match written {
+                    raw::Written::Number(_) => text,
+                    raw::Written::Text(text) => format!("{text:?}"),
+                };
+                self.error(Problem::new(path, refused.message).with_value(shown).with_hint(refused.hint));
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! How calls are given to variants, and that every variant gets a chance.
+
+use std::sync::Arc;
+
+use super::Check;
+use crate::config::problem::Problem;
+use crate::config::source::join;
+use crate::config::units::Percent;
+use crate::config::{Segment, Strategy, Variant, raw};
+
+/// The kinds that exist.
+const KINDS: [&str; 2] = ["pinned", "ab"];
+/// The kinds that are planned.
+const LATER: [&str; 6] = ["rolling", "canary", "bandit", "interleave", "shadow", "staged"];
+
+type Weights = Vec<(usize, Percent)>;
+
+impl Check<'_> {
+    /// The strategy of the model at `path`; where it is refused, some strategy that is never used.
+    pub(super) fn strategy(
+        &mut self,
+        path: &str,
+        model: &str,
+        variants: &[Variant],
+        raw: Option<&raw::Strategy>,
+    ) -> Strategy {
+        let nothing = Strategy::Pinned { variant: 0 };
+        let at = join(path, "strategy");
+        let Some(raw) = raw else {
+            if variants.len() > 1 {
+                let names: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
+                let hint = format!(
+                    "say which of {} answers: {{kind: pinned, variant: {}}}, or kind: ab with weights",
+                    names.join(", "),
+                    names[0]
+                );
+                self.missing(&at, &hint);
+            }
+            return nothing;
+        };
+        match raw.kind.as_deref() {
+            Some("pinned") => self.pinned(&at, variants, raw),
+            Some("ab") => self.ab(&at, model, variants, raw),
+            Some(kind) if LATER.contains(&kind) => {
+                let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
+                self.error(problem.with_value(format!("{kind:?}")).with_hint("use pinned or ab"));
+                nothing
+            }
+            Some(kind) => {
+                self.unknown(&join(&at, "kind"), "strategy", kind, &KINDS);
+                nothing
+            }
+            None => {
+                let guess = if raw.weights.is_some() || raw.segments.is_some() { "ab" } else { "pinned" };
+                self.missing(
+                    &join(&at, "kind"),
+                    &format!("say how calls are given to variants: kind: {guess}"),
+                );
+                nothing
+            }
+        }
+    }
+
+    fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
+        let foreign = [
+            ("baseline", raw.baseline.is_some()),
+            ("salt", raw.salt.is_some()),
+            ("weights", raw.weights.is_some()),
+            ("segments", raw.segments.is_some()),
+        ];
+        for (key, _) in foreign.iter().filter(|(_, given)| *given) {
+            let problem = Problem::new(join(path, key), "has no meaning for kind: pinned");
+            self.error(problem.with_hint("remove it, or write kind: ab"));
+        }
+        let at = join(path, "variant");
+        let variant = match &raw.variant {
+            Some(name) => self.variant_index(&at, name, variants),
+            None if variants.len() == 1 => Some(0),
+            None => {
+                self.missing(&at, "say which variant answers");
+                None
+            }
+        };
+        if let Some(variant) = variant {
+            self.unused(path, variants, &[variant], "remove it, or use kind: ab and give it a weight");
+        }
+        Strategy::Pinned { variant: variant.unwrap_or(0) }
+    }
+
+    fn ab(&mut self, path: &str, model: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
+        if raw.variant.is_some() {
+            let problem = Problem::new(join(path, "variant"), "has no meaning for kind: ab");
+            self.error(problem.with_hint("remove it, or write kind: pinned"));
+        }
+        let baseline = raw.baseline.as_deref();
+        let baseline = baseline.map(|name| self.variant_index(&join(path, "baseline"), name, variants));
+        let at = join(path, "weights");
+        let weights = match &raw.weights {
+            Some(weights) => self.weights(&at, weights, variants),
+            None => {
+                self.missing(&at, "give each variant its share, like {v1: 50%, v2: 50%}");
+                Vec::new()
+            }
+        };
+        let segments =
+            self.segments(&join(path, "segments"), variants, raw.segments.as_deref().unwrap_or_default());
+        let baseline = baseline.flatten().unwrap_or(0);
+        if !self.broken(path) {
+            let mut used = vec![baseline];
+            let shares = segments.iter().flat_map(|segment| &segment.weights).chain(&weights);
+            used.extend(shares.map(|(variant, _)| *variant));
+            self.unused(path, variants, &used, "remove it, or give it a weight (0% keeps it ready)");
+        }
+        let salt = match raw.salt.as_deref() {
+            Some(salt) => {
+                if salt.is_empty() {
+                    let problem = Problem::new(join(path, "salt"), "is empty").with_value("\"\"");
+                    self.error(problem.with_hint("leave it out, or write a text no other rollout uses"));
+                }
+                salt.into()
+            }
+            None => default_salt(model, variants, baseline),
+        };
+        Strategy::Ab { baseline, salt, weights, segments }
+    }
+
+    fn segments(
+        &mut self,
+        path: &str,
+        variants: &[Variant],
+        segments: &[Option<raw::Segment>],
+    ) -> Vec<Segment> {
+        let mut found: Vec<Segment> = Vec::new();
+        for (index, raw) in segments.iter().enumerate() {
+            let path = format!("{path}[{index}]");
+            let Some(raw) = raw else { continue };
+            let name = raw.name.clone().unwrap_or_else(|| format!("segment-{}", index + 1));
+            if found.iter().any(|segment| *segment.name == *name) {
+                let problem = Problem::new(join(&path, "name"), "is the name of a segment before it");
+                self.error(problem.with_value(format!("{name:?}")).with_hint("give each its own"));
+            }
+            if name.is_empty() || name.len() > 128 || name.chars().any(char::is_control) {
+                let problem = Problem::new(join(&path, "name"), "is no name for a segment");
+                self.error(
+                    problem.with_value(format!("{name:?}")).with_hint("use 1 to 128 printable characters"),
+                );
+            }
+            let matches = self.matches(&join(&path, "match"), raw.matches.as_ref());
+            let weights = self.segment_weights(&path, variants, raw);
+            if let (Some(matches), Some(weights)) = (matches, weights) {
+                found.push(Segment { name: name.into(), matches, weights });
+            }
+        }
+        found
+    }
+
+    fn segment_weights(&mut self, path: &str, variants: &[Variant], raw: &raw::Segment) -> Option<Weights> {
+        match (&raw.variant, &raw.weights) {
+            (Some(name), None) => {
+                let variant = self.variant_index(&join(path, "variant"), name, variants)?;
+                Some(vec![(variant, Percent::ALL)])
+            }
+            (None, Some(weights)) => Some(self.weights(&join(path, "weights"), weights, variants)),
+            (Some(_), Some(_)) => {
+                let problem = Problem::new(join(path, "weights"), "is given beside `variant`");
+                self.error(problem.with_hint("keep one of them"));
+                None
+            }
+            (None, None) => {
+                if !self.broken(path) {
+                    let problem = Problem::new(path, "says which calls, but not who answers them");
+                    self.error(problem.with_hint("give it a `variant`, or `weights`"));
+                }
+                None
+            }
+        }
+    }
+
+    fn weights(&mut self, path: &str, raw: &raw::Named<raw::Share>, variants: &[Variant]) -> Weights {
+        let mut weights = Vec::new();
+        for (name, share) in &raw.0 {
+            let path = join(path, name);
+            let variant = self.variant_index(&path, name, variants);
+            let share = self.share(&path, share.as_ref());
+            weights.extend(variant.zip(share));
+        }
+        let sum: u64 = weights.iter().map(|(_, share)| u64::from(share.thousandths())).sum();
+        if sum == u64::from(Percent::ALL.thousandths()) || self.broken(path) {
+            return weights;
+        }
+        let problem = match sum {
+            0 => Problem::new(path, "sums to nothing").with_hint("shares must sum to 100%"),
+            sum => {
+                let off = i128::from(Percent::ALL.thousandths()) - i128::from(sum);
+                let (by, word) = (off.unsigned_abs(), if off > 0 { "missing" } else { "too much" });
+                let text = format!("sums to {}, not to 100%", thousandths(u128::from(sum)));
+                Problem::new(path, text).with_hint(format!("{} is {word}", thousandths(by)))
+            }
+        };
+        self.error(problem);
+        weights
+    }
+
+    /// The index of the variant of that name, which must exist.
+    fn variant_index(&mut self, path: &str, name: &str, variants: &[Variant]) -> Option<usize> {
+        let index = variants.iter().position(|variant| *variant.name == *name);
+        if index.is_none() && !variants.is_empty() {
+            let known: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
+            self.unknown(path, "variant of this model", name, &known);
+        }
+        index
+    }
+
+    /// Variants that no call could ever reach: forgotten, or misspelled elsewhere.
+    fn unused(&mut self, strategy: &str, variants: &[Variant], used: &[usize], hint: &str) {
+        let model = strategy.strip_suffix(".strategy").unwrap_or(strategy);
+        for (index, variant) in variants.iter().enumerate() {
+            if !used.contains(&index) {
+                let path = format!("{model}.variants.{}", variant.name);
+                self.error(Problem::new(path, "is a variant that the strategy never uses").with_hint(hint));
+            }
+        }
+    }
+}
+
+/// A sum of shares, which may be more than everything.
+fn thousandths(sum: u128) -> String {
+    let text = format!("{}.{:03}", sum / 1000, sum % 1000);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// The rollout and what is new in it: another build is another rollout, and splits anew.
+fn default_salt(model: &str, variants: &[Variant], baseline: usize) -> Arc<str> {
+    let new = variants.iter().enumerate().filter(|(index, _)| *index != baseline).map(|(_, variant)| {
+        variant.digest.as_deref().or(variant.version.as_deref()).unwrap_or(&variant.name)
+    });
+    format!("{model}/{}", new.collect::<Vec<_>>().join(",")).into()
+}

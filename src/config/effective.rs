@@ -1,0 +1,170 @@
+//! A configuration in the words of its file again, with every default filled in: what is really in force.
+//!
+//! Loading the result gives an equal configuration, but for what is hidden: the values of `force.match` let their
+//! holder choose a variant, so they are not shown.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::units::{Percent, write_duration};
+use super::{Config, Endpoint, Force, Key, Listen, Match, Model, Segment, Strategy, Variant};
+
+/// Stands where a value is not shown.
+pub const HIDDEN: &str = "(hidden)";
+
+/// What is in force, spelled as in the file.
+pub fn effective(config: &Config) -> Value {
+    let mut all = Map::new();
+    all.insert("listen".into(), listen(&config.listen).into());
+    all.insert("admin".into(), config.admin.to_string().into());
+    all.insert("health".into(), config.health.to_string().into());
+    all.insert("workers".into(), config.workers.get().into());
+    all.insert("reuse_port".into(), config.reuse_port.into());
+    put(&mut all, "state", config.state.as_ref().map(|path| path.display().to_string()));
+    put(&mut all, "keys", config.keys.as_ref().map(|path| path.display().to_string()));
+    all.insert("default".into(), (*config.default).into());
+    let mut services: Vec<_> = config.services.iter().collect();
+    services.sort();
+    let services = services.into_iter().map(|(service, model)| (service.clone(), Value::from(&**model)));
+    all.insert("services".into(), Value::Object(services.collect()));
+    let models = config.models.iter().map(|found| (found.name.to_string(), model(found)));
+    all.insert("models".into(), Value::Object(models.collect()));
+    all.insert("limits".into(), limits(config));
+    let (lag, grace) = (write_duration(config.drain.lag), write_duration(config.drain.grace));
+    all.insert("drain".into(), json!({"lag": lag, "grace": grace}));
+    all.insert("telemetry".into(), telemetry(config));
+    Value::Object(all)
+}
+
+/// As the file would say it.
+pub(super) fn listen(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        map.insert(key.to_owned(), value.into());
+    }
+}
+
+fn model(model: &Model) -> Value {
+    let mut map = Map::new();
+    let variants = model.variants.iter().map(|found| (found.name.to_string(), variant(found)));
+    map.insert("variants".into(), Value::Object(variants.collect()));
+    map.insert("unit".into(), model.unit.iter().map(key).collect());
+    map.insert("strategy".into(), strategy(model));
+    match &model.force {
+        Force::Nobody => {}
+        Force::Anyone => put(&mut map, "force", Some("anyone")),
+        Force::Matching(pairs) => put(&mut map, "force", Some(json!({"match": matches(pairs, true)}))),
+    }
+    put(&mut map, "default_deadline", model.default_deadline.map(write_duration));
+    Value::Object(map)
+}
+
+fn variant(variant: &Variant) -> Value {
+    let mut map = Map::new();
+    map.insert("endpoints".into(), variant.endpoints.iter().map(endpoint).collect());
+    put(&mut map, "version", variant.version.as_deref());
+    put(&mut map, "digest", variant.digest.as_deref());
+    put(&mut map, "model_name", variant.model_name.as_deref());
+    put(&mut map, "model_version", variant.model_version.as_deref());
+    Value::Object(map)
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let url = match &endpoint.address {
+        address @ super::Address::Tcp { .. } => format!("http://{address}"),
+        address @ super::Address::Unix(_) => address.to_string(),
+    };
+    json!({"url": url, "hop": endpoint.hop})
+}
+
+fn key(key: &Key) -> Value {
+    match key {
+        Key::Metadata(name) => format!("metadata:{name}").into(),
+        Key::Parameter(name) => format!("parameter:{name}").into(),
+    }
+}
+
+fn strategy(model: &Model) -> Value {
+    let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
+    let kind = model.strategy.kind();
+    match &model.strategy {
+        Strategy::Pinned { variant } => json!({"kind": kind, "variant": name(*variant)}),
+        Strategy::Ab { baseline, salt, weights, segments } => json!({
+            "kind": kind,
+            "baseline": name(*baseline),
+            "salt": **salt,
+            "weights": shares(model, weights),
+            "segments": segments.iter().map(|found| segment(model, found)).collect::<Value>(),
+        }),
+    }
+}
+
+fn segment(model: &Model, segment: &Segment) -> Value {
+    json!({
+        "name": *segment.name,
+        "match": matches(&segment.matches, false),
+        "weights": shares(model, &segment.weights),
+    })
+}
+
+fn shares(model: &Model, shares: &[(usize, Percent)]) -> Value {
+    let named = shares.iter().filter_map(|(variant, share)| {
+        Some((model.variants.get(*variant)?.name.to_string(), Value::from(share.to_string())))
+    });
+    Value::Object(named.collect())
+}
+
+fn matches(Match(pairs): &Match, hide: bool) -> Value {
+    let (mut metadata, mut parameter) = (Map::new(), Map::new());
+    for (key, value) in pairs {
+        let value: Value = if hide { HIDDEN } else { value }.into();
+        match key {
+            Key::Metadata(name) => metadata.insert(name.to_string(), value),
+            Key::Parameter(name) => parameter.insert(name.to_string(), value),
+        };
+    }
+    let mut map = Map::new();
+    put(&mut map, "metadata", (!metadata.is_empty()).then_some(metadata));
+    put(&mut map, "parameter", (!parameter.is_empty()).then_some(parameter));
+    Value::Object(map)
+}
+
+fn limits(config: &Config) -> Value {
+    let limits = &config.limits;
+    json!({
+        "connections": limits.connections,
+        "streams": limits.streams,
+        "in_flight": limits.in_flight,
+        "message": limits.message.to_string(),
+        "retain": limits.retain.to_string(),
+        "headers": limits.headers.to_string(),
+        "stream_window": limits.stream_window.to_string(),
+        "connection_window": limits.connection_window.to_string(),
+        "handshake": write_duration(limits.handshake),
+        "stall": write_duration(limits.stall),
+        "connection_age": limits.connection_age.map_or("none".to_owned(), write_duration),
+        "connection_age_grace": write_duration(limits.connection_age_grace),
+        "min_deadline": write_duration(limits.min_deadline),
+    })
+}
+
+fn telemetry(config: &Config) -> Value {
+    let telemetry = &config.telemetry;
+    let mut keep = Map::new();
+    keep.insert("errors".into(), telemetry.keep_errors.into());
+    put(&mut keep, "slower_than", telemetry.keep_slower_than.map(|time: Duration| write_duration(time)));
+    let mut map = Map::new();
+    put(&mut map, "otlp", telemetry.otlp.as_deref());
+    map.insert("sample".into(), telemetry.sample.to_string().into());
+    map.insert("keep".into(), Value::Object(keep));
+    let resource = telemetry.resource.iter().map(|(key, value)| (key.clone(), Value::from(&**value)));
+    map.insert("resource".into(), Value::Object(resource.collect()));
+    Value::Object(map)
+}

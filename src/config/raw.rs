@@ -1,0 +1,429 @@
+//! The file as it is written: names and shapes, nothing more.
+//!
+//! Every key may be left out here, so that `check` can say all that is missing at once; unknown keys are errors.
+//! The texts beside the keys are what `parhelion schema` publishes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+
+/// A Parhelion configuration.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "Parhelion configuration", rename = "Configuration")]
+pub(super) struct File {
+    /// Where callers reach the models: `IP:PORT` or `unix:/PATH`. Port 0 lets the system choose.
+    #[schemars(example = &"0.0.0.0:9000", example = &"unix:/run/parhelion.sock")]
+    pub(super) listen: Option<String>,
+    /// Effective configuration and control: `IP:PORT`, on loopback.
+    #[schemars(example = &"127.0.0.1:9900")]
+    pub(super) admin: Option<String>,
+    /// Liveness, readiness, `grpc.health.v1` and metrics: `IP:PORT`.
+    #[schemars(example = &"0.0.0.0:9901")]
+    pub(super) health: Option<String>,
+    /// Data-plane threads: a number, or `auto` for as many as the process may use cores.
+    pub(super) workers: Option<Workers>,
+    /// Whether another process may hold `listen` too, for a handover between two sidecars.
+    pub(super) reuse_port: Option<bool>,
+    /// Directory for what must outlive the process.
+    #[schemars(example = &"/var/lib/parhelion")]
+    pub(super) state: Option<String>,
+    /// File with the keys that sign the calls between two sidecars.
+    #[schemars(example = &"/etc/parhelion/keys")]
+    pub(super) keys: Option<String>,
+    /// The model that gets calls which name none. Required with more than one model.
+    #[schemars(example = &"fraud")]
+    pub(super) default: Option<String>,
+    /// Full gRPC service name (`pkg.Service`) to the model that gets its calls.
+    pub(super) services: Option<Named<String>>,
+    /// What callers may ask for, by name.
+    pub(super) models: Option<Named<Model>>,
+    /// Bounds that keep one caller from harming the others.
+    pub(super) limits: Option<Limits>,
+    /// How the process ends.
+    pub(super) drain: Option<Drain>,
+    /// Where spans go and which are kept.
+    pub(super) telemetry: Option<Telemetry>,
+}
+
+/// One name that callers ask for, and what may answer it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Model {
+    /// The versions of the model, by name; the first is the baseline where none is named.
+    pub(super) variants: Option<Named<Variant>>,
+    /// Where the unit of a call (user, session) is found: `metadata:NAME` or `parameter:NAME`, the first one
+    /// present. None: every call is drawn by itself.
+    #[schemars(example = ["metadata:x-user-id", "parameter:user_id"])]
+    pub(super) unit: Option<Vec<Option<String>>>,
+    /// How a call is given to a variant. May be left out where there is one variant.
+    pub(super) strategy: Option<Strategy>,
+    /// Who may force a variant by the request metadata `parhelion-variant`: `anyone`, or calls that match. Left
+    /// out: nobody.
+    pub(super) force: Option<Force>,
+    /// Deadline of calls that bring none.
+    pub(super) default_deadline: Option<Span>,
+}
+
+/// One version of a model.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Variant {
+    /// Where it is reached.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Where it is reached, if at several places.
+    pub(super) endpoints: Option<Vec<Option<Endpoint>>>,
+    /// The version its users know.
+    #[schemars(example = &"1.4.0")]
+    pub(super) version: Option<String>,
+    /// Digest of the artifact, `sha256:…`.
+    pub(super) digest: Option<String>,
+    /// What the server calls the model, where it differs from the model's name.
+    #[schemars(example = &"fraud-next")]
+    pub(super) model_name: Option<String>,
+    /// The version to ask the server for.
+    #[schemars(example = &"2")]
+    pub(super) model_version: Option<String>,
+}
+
+/// `http://HOST:PORT` or `unix:/PATH`; as a map where `hop` is said too.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Endpoint {
+    /// `http://HOST:PORT` or `unix:/PATH`.
+    Url(
+        #[schemars(example = &"http://127.0.0.1:8001")]
+        String,
+    ),
+    /// With settings of its own.
+    Full(FullEndpoint),
+}
+
+/// An endpoint with settings of its own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FullEndpoint {
+    /// `http://HOST:PORT` or `unix:/PATH`.
+    #[schemars(example = &"http://fraud-exp.models.svc:9000")]
+    pub(super) url: Option<String>,
+    /// Whether calls to it carry `parhelion-hop`, for it may have a sidecar of its own. Left out: not on loopback
+    /// and unix sockets, else yes.
+    pub(super) hop: Option<bool>,
+}
+
+/// How a call is given to a variant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Strategy {
+    /// `pinned`: always the same variant. `ab`: by weight, sticky by unit.
+    #[schemars(extend("enum" = ["pinned", "ab"]))]
+    pub(super) kind: Option<String>,
+    /// `pinned`: the variant that answers.
+    pub(super) variant: Option<String>,
+    /// `ab`: gets what the other variants cannot take. Left out: the first variant.
+    pub(super) baseline: Option<String>,
+    /// `ab`: makes this rollout's split independent of all others; never used again by another. Left out: the
+    /// model's name and the digests, versions or names of the variants that are not the baseline.
+    pub(super) salt: Option<String>,
+    /// `ab`: share of each variant; they sum to 100 %.
+    pub(super) weights: Option<Named<Share>>,
+    /// `ab`: calls that are split differently; the first that matches decides.
+    pub(super) segments: Option<Vec<Option<Segment>>>,
+}
+
+/// Calls that are split differently.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Segment {
+    /// Said in spans. Left out: `segment-N`, counted from 1.
+    pub(super) name: Option<String>,
+    /// Which calls: all pairs must be equal.
+    #[serde(rename = "match")]
+    pub(super) matches: Option<Match>,
+    /// The variant that answers all of them.
+    pub(super) variant: Option<String>,
+    /// Share of each variant; they sum to 100 %.
+    pub(super) weights: Option<Named<Share>>,
+}
+
+/// Pairs that must all be equal.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Match {
+    /// Request metadata by name.
+    pub(super) metadata: Option<Named<String>>,
+    /// Parameters of the inference request by name.
+    pub(super) parameter: Option<Named<String>>,
+}
+
+/// Who may force a variant.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Force {
+    /// `anyone`.
+    Word(#[schemars(extend("enum" = ["anyone"]))] String),
+    /// Calls that match.
+    Calls(ForceCalls),
+}
+
+/// Calls that may force a variant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ForceCalls {
+    /// Which calls: all pairs must be equal.
+    #[serde(rename = "match")]
+    pub(super) matches: Option<Match>,
+}
+
+/// Bounds; over them a call gets RESOURCE_EXHAUSTED, or a connection is closed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    /// Open connections, per worker. Default 10000.
+    pub(super) connections: Option<Count>,
+    /// Concurrent streams on one connection. Default 1000.
+    pub(super) streams: Option<Count>,
+    /// Calls in flight, per worker. Default 10000.
+    pub(super) in_flight: Option<Count>,
+    /// One message, either way, as framed. Default 64MiB.
+    pub(super) message: Option<Bytes>,
+    /// Request bytes kept for a retry, per call. Default 1MiB.
+    pub(super) retain: Option<Bytes>,
+    /// One header list. Default 64KiB.
+    pub(super) headers: Option<Bytes>,
+    /// Flow-control window of a stream. Default 1MiB.
+    pub(super) stream_window: Option<Bytes>,
+    /// Flow-control window of a connection, at least 1MiB. Default 4MiB.
+    pub(super) connection_window: Option<Bytes>,
+    /// First byte, preface, SETTINGS acknowledgement, and each header block must be there by then. Default 10s.
+    pub(super) handshake: Option<Span>,
+    /// How long a peer may leave a stream without taking what waits for it, or a message unfinished. Default 60s.
+    pub(super) stall: Option<Span>,
+    /// After this a connection is told to go away; `none`: never. Default none.
+    pub(super) connection_age: Option<SpanOrNone>,
+    /// How long calls may still run on a connection that was told to go away by its age. Default 10s.
+    pub(super) connection_age_grace: Option<Span>,
+    /// A deadline or cancellation below this says nothing about the upstream. Default 100ms.
+    pub(super) min_deadline: Option<Span>,
+}
+
+/// How the process ends.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Drain {
+    /// After SIGTERM: not ready, but still accepting for as long as endpoints lag. Default 0s.
+    pub(super) lag: Option<Span>,
+    /// From GOAWAY until open calls are cut. Default 25s.
+    pub(super) grace: Option<Span>,
+}
+
+/// Where spans go and which are kept.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Telemetry {
+    /// `http://HOST:PORT` of an OTLP gRPC collector. Left out: no spans.
+    #[schemars(example = &"http://otel-collector:4317")]
+    pub(super) otlp: Option<String>,
+    /// Share of calls without a sampled parent whose spans are exported. Default 1%.
+    pub(super) sample: Option<Share>,
+    /// Calls whose spans are kept whatever `sample` says.
+    pub(super) keep: Option<Keep>,
+    /// Resource attributes beside those of the environment.
+    #[schemars(example = [("deployment.environment.name", "staging")].into_iter().collect::<std::collections::BTreeMap<_, _>>())]
+    pub(super) resource: Option<Named<String>>,
+}
+
+/// Calls whose spans are kept whatever the sampling says.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Keep {
+    /// Every call that failed by a server's or the sidecar's fault. Default true.
+    pub(super) errors: Option<bool>,
+    /// Every call slower than this. Left out: slowness keeps no span.
+    pub(super) slower_than: Option<Span>,
+}
+
+/// A map in the order of the file. Null entries are those already reported.
+#[derive(Debug)]
+pub(super) struct Named<T>(pub(super) Vec<(String, Option<T>)>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of names")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Named<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = access.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Named(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("MapOf{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let entry = generator.subschema_for::<T>();
+        json_schema!({"type": "object", "additionalProperties": entry})
+    }
+}
+
+/// A word or a map: deserialized by hand, for an untagged enum would lose the path of what is wrong inside.
+struct WordOr<T>(&'static str, PhantomData<T>);
+
+/// What [`WordOr`] found.
+enum Either<T> {
+    Word(String),
+    Map(T),
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for WordOr<T> {
+    type Value = Either<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(Either::Word(value.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(access)).map(Either::Map)
+    }
+}
+
+impl<'de> Deserialize<'de> for Endpoint {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = WordOr("an address like http://127.0.0.1:8001, or a map with `url`", PhantomData);
+        Ok(match deserializer.deserialize_any(visitor)? {
+            Either::Word(url) => Endpoint::Url(url),
+            Either::Map(full) => Endpoint::Full(full),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Force {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match deserializer.deserialize_any(WordOr("`anyone`, or a map with `match`", PhantomData))? {
+            Either::Word(word) => Force::Word(word),
+            Either::Map(calls) => Force::Calls(calls),
+        })
+    }
+}
+
+/// A number or a text; which of them is right is for `check` to say.
+#[derive(Debug, Clone)]
+pub(super) enum Written {
+    Number(serde_json::Number),
+    Text(String),
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Written::Number(number) => number.fmt(f),
+            Written::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+struct Scalar(&'static str);
+
+impl Visitor<'_> for Scalar {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Written, E> {
+        Ok(Written::Text(value.to_owned()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Written, E> {
+        Ok(Written::Number(value.into()))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Written, E> {
+        Ok(Written::Number(value.into()))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Written, E> {
+        let number = serde_json::Number::from_f64(value);
+        Ok(number.map_or_else(|| Written::Text(value.to_string()), Written::Number))
+    }
+}
+
+/// Scalars with a schema of their own: name, what is expected, schema.
+macro_rules! scalars {
+    ($($(#[$doc:meta])* $name:ident, $expected:literal, $schema:tt;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(super) struct $name(pub(super) Written);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                deserializer.deserialize_any(Scalar($expected)).map($name)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    )*};
+}
+
+scalars! {
+    /// `5%`.
+    Share, "a share like 5%", {
+        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["5%", "0.1%"]
+    };
+    /// `250ms`.
+    Span, "a duration like 250ms", {
+        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*$", "examples": ["250ms", "30s"]
+    };
+    /// `5m` or `none`.
+    SpanOrNone, "a duration like 30m, or none", {
+        "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|none)\s*$", "examples": ["30m", "none"]
+    };
+    /// `4MiB`.
+    Bytes, "a size like 4MiB", {
+        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|KB|MB|GB)\s*$", "examples": ["64KiB", "4MiB"]
+    };
+    /// A whole number above 0.
+    Count, "a whole number", {"type": "integer", "minimum": 1, "examples": [1000]};
+    /// A whole number above 0, or `auto`.
+    Workers, "a whole number, or auto", {
+        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 256}, {"const": "auto"}], "examples": [1, "auto"]
+    };
+}

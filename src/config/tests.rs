@@ -1,0 +1,246 @@
+//! Whole configurations, from text to [`Config`] and back.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::*;
+
+mod docs;
+mod files;
+
+/// Checks one text, as if from a file called `name`.
+fn accept_named(name: &str, text: &str) -> Result<Loaded, Errors> {
+    accept(&[source::File { name: name.to_owned(), text: text.to_owned() }], &Environment::default())
+}
+
+fn accept_text(text: &str) -> Result<Loaded, Errors> {
+    accept_named("config.yaml", text)
+}
+
+/// The files of a corpus below the root of the package: path and text, in the order of their names.
+fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut paths: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// Every file that must load: the corpus and the examples of the strategies that exist.
+fn good() -> Vec<(PathBuf, String)> {
+    let mut all = corpus("tests/config/valid");
+    assert_eq!(all.len(), 6);
+    all.extend(corpus("examples/pinned"));
+    all.extend(corpus("examples/ab"));
+    assert_eq!(all.len(), 8);
+    all
+}
+
+#[test]
+fn the_smallest_file_has_all_defaults() {
+    let loaded = accept_text("models: {m: {variants: {v1: {endpoint: \"http://127.0.0.1:8001\"}}}}").unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.listen, Listen::Tcp(([0, 0, 0, 0], 9000).into()));
+    assert_eq!(config.admin, ([127, 0, 0, 1], 9900).into());
+    assert_eq!(config.health, ([0, 0, 0, 0], 9901).into());
+    assert_eq!(config.workers.get(), 1);
+    assert_eq!(&*config.default, "m");
+    assert_eq!(config.models[0].strategy, Strategy::Pinned { variant: 0 });
+    assert_eq!(config.models[0].force, Force::Nobody);
+    assert_eq!(config.limits.message, Size(64 << 20));
+    assert_eq!(config.limits.connection_age, None);
+    assert_eq!(config.drain.grace, Duration::from_secs(25));
+    assert_eq!(config.telemetry.sample, Percent::ONE);
+    assert!(config.telemetry.keep_errors);
+    assert_eq!(loaded.warnings, []);
+    assert_eq!(config.revision.len(), 12);
+}
+
+#[test]
+fn good_files_load_and_say_the_same_when_written_out() {
+    let environment = Environment { cores: NonZeroUsize::new(3).unwrap(), ..Environment::default() };
+    for (path, text) in good() {
+        let files = [source::File { name: path.display().to_string(), text }];
+        let loaded = accept(&files, &environment).unwrap_or_else(|errors| panic!("{errors}"));
+        let mut shown = effective(&loaded.config);
+        if let Some(hidden) = shown.pointer_mut("/models/fraud/force/match/metadata/x-role") {
+            assert_eq!(hidden, HIDDEN);
+            *hidden = Value::from("tester");
+        }
+        let written = serde_json::to_string_pretty(&shown).unwrap();
+        let again = accept_text(&written).unwrap_or_else(|errors| panic!("{written}\n{errors}"));
+        let mut again = (*again.config).clone();
+        again.revision = Arc::clone(&loaded.config.revision);
+        assert_eq!(again, *loaded.config, "{}", path.display());
+    }
+}
+
+#[test]
+fn every_key_means_what_it_says() {
+    let text =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config/valid/every-key.yaml"));
+    let config = accept_text(&text.unwrap()).unwrap().config;
+    assert!(config.reuse_port);
+    assert_eq!(&*config.default, "fraud");
+    assert_eq!(&*config.services["tensorflow.serving.PredictionService"], "ranker");
+    let fraud = config.model("fraud").unwrap();
+    let [v1, v2, v3] = &fraud.variants[..] else { panic!("{fraud:?}") };
+    assert_eq!(v1.version.as_deref(), Some("1.4.0"));
+    let tcp = |host: &str, port| Address::Tcp { host: host.into(), port };
+    let here = Endpoint { address: tcp("127.0.0.1", 8001), hop: false };
+    let far = Endpoint { address: tcp("fraud-next.models.svc", 9000), hop: true };
+    let told = Endpoint { address: tcp("fd00::2", 9000), hop: false };
+    assert_eq!(v1.endpoints, [here]);
+    assert_eq!(v2.endpoints, [far, told]);
+    assert_eq!(v2.model_name.as_deref(), Some("fraud-next"));
+    assert_eq!(v3.endpoints, [Endpoint { address: Address::Unix("/run/fraud-v3.sock".into()), hop: false }]);
+    let user = http::HeaderName::from_static("x-user-id");
+    assert_eq!(fraud.unit, [Key::Metadata(user), Key::Parameter("user_id".into())]);
+    let Strategy::Ab { baseline, salt, weights, segments } = &fraud.strategy else { panic!("{fraud:?}") };
+    let share = |thousandths| Percent::from_thousandths(thousandths).unwrap();
+    assert_eq!((*baseline, &**salt), (0, "fraud/spring"));
+    assert_eq!(*weights, [(0, share(89_500)), (1, share(10_500))]);
+    assert_eq!(segments.len(), 2);
+    assert_eq!((&*segments[0].name, &segments[0].weights[..]), ("testers", &[(2, Percent::ALL)][..]));
+    assert_eq!((&*segments[1].name, segments[1].weights.len()), ("segment-2", 2));
+    assert_eq!(segments[0].matches.0.len(), 2);
+    assert!(matches!(&fraud.force, Force::Matching(Match(pairs)) if pairs.len() == 1));
+    assert_eq!(fraud.default_deadline, Some(Duration::from_millis(2500)));
+    assert_eq!(config.model("ranker").unwrap().force, Force::Anyone);
+    assert_eq!(config.limits.retain, Size(512 << 10));
+    assert_eq!(config.limits.connection_age, Some(Duration::from_secs(3600)));
+    assert_eq!(config.drain.lag, Duration::from_secs(5));
+    assert_eq!(config.telemetry.otlp.as_deref(), Some("http://otel-collector:4317"));
+    assert_eq!(config.telemetry.keep_slower_than, Some(Duration::from_millis(750)));
+    assert!(!config.telemetry.keep_errors);
+}
+
+#[test]
+fn bad_files_are_refused_with_all_their_problems() {
+    let bless = std::env::var_os("PARHELION_BLESS").is_some();
+    let files = corpus("tests/config/invalid");
+    for (path, text) in &files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let said = match accept_named(name, text) {
+            Ok(_) => panic!("{name} was accepted"),
+            Err(errors) => format!("{errors}\n"),
+        };
+        let beside = path.with_extension("txt");
+        if bless {
+            fs::write(&beside, &said).unwrap();
+        }
+        let expected = fs::read_to_string(&beside).unwrap_or_default();
+        assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
+    }
+    assert_eq!(files.len(), 64);
+}
+
+#[test]
+fn a_report_counts_problems_and_shows_warnings() {
+    let good = "models: {m: {variants: {a: {endpoint: \"http://a:1\"}, b: {endpoint: \"http://b:1\"}},
+        strategy: {kind: ab, weights: {a: 50%, b: 50%}}}}";
+    let text = report(&accept_text(good));
+    assert!(text.starts_with("ok: 1 model, 2 variants (revision "), "{text}");
+    assert!(text.contains("\nwarning: models.m.unit"), "{text}");
+    let text = report(&accept_text("models: {}"));
+    assert!(text.ends_with("\n\n1 problem"), "{text}");
+}
+
+#[test]
+fn warnings_say_what_works_but_is_seldom_meant() {
+    let text = "models: {m: {variants: {a: {endpoint: \"http://a:1\"}, b: {endpoint: \"http://a:1\"}},
+        strategy: {kind: ab, weights: {a: 50%, b: 50%}}}}
+limits: {stream_window: 8MiB}
+drain: {lag: 10s}";
+    let warnings = accept_text(text).unwrap().warnings;
+    let paths: Vec<&str> = warnings.iter().map(|problem| &*problem.path).collect();
+    assert_eq!(paths, ["models.m.variants.b", "models.m.unit", "limits.stream_window", "drain"]);
+}
+
+#[test]
+fn problems_are_data_too() {
+    let errors = accept_text("models: {m: {variants: {a: {endpoint: 5}}}}").unwrap_err();
+    let json = serde_json::to_value(&errors).unwrap();
+    assert_eq!(
+        json,
+        serde_json::json!([{
+            "path": "models.m.variants.a.endpoint",
+            "place": "config.yaml:1",
+            "value": "5",
+            "message": "is not an address like http://127.0.0.1:8001, or a map with `url`",
+        }])
+    );
+}
+
+#[test]
+fn the_salt_names_the_model_and_what_is_new() {
+    let salt = |extra: &str| {
+        let text = format!(
+            "models: {{m: {{variants: {{a: {{endpoint: \"http://a:1\", version: \"1\"}}, b: {{endpoint: \"http://b:1\"{extra}}}}},
+              unit: [metadata:u], strategy: {{kind: ab, weights: {{a: 50%, b: 50%}}}}}}}}"
+        );
+        match &accept_text(&text).unwrap().config.models[0].strategy {
+            Strategy::Ab { salt, .. } => salt.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let digest = format!("sha256:{}", "0".repeat(64));
+    assert_eq!(salt(""), "m/b");
+    assert_eq!(salt(", version: 2.0.0"), "m/2.0.0");
+    assert_eq!(salt(&format!(", version: 2.0.0, digest: \"{digest}\"")), format!("m/{digest}"));
+}
+
+const AT_HOME: &str = "default: m
+models:
+  m: {variants: {v1: {endpoint: \"http://far:1\"}, v2: {endpoint: \"http://far:2\"}}, strategy: {kind: ab, weights: {v1: 50%, v2: 50%}}, unit: [metadata:u]}
+  n: {variants: {v2: {endpoint: \"http://far:3\"}}}";
+
+fn at_home(local: &str, endpoint: &str) -> Result<Loaded, Errors> {
+    let environment = Environment {
+        local: Some(local.to_owned()),
+        local_endpoint: endpoint.to_owned(),
+        ..Environment::default()
+    };
+    accept(&[source::File { name: "config.yaml".to_owned(), text: AT_HOME.to_owned() }], &environment)
+}
+
+#[test]
+fn the_variant_at_home_is_called_at_home() {
+    let shown = |local| effective(&at_home(local, "http://127.0.0.1:8001").unwrap().config);
+    let home = serde_json::json!([{"url": "http://127.0.0.1:8001", "hop": false}]);
+    let far = |port: u16| serde_json::json!([{"url": format!("http://far:{port}"), "hop": true}]);
+    let endpoints = |shown: &Value, model: &str, variant: &str| {
+        shown["models"][model]["variants"][variant]["endpoints"].clone()
+    };
+    let both = shown("v2");
+    assert_eq!(endpoints(&both, "m", "v1"), far(1));
+    assert_eq!(endpoints(&both, "m", "v2"), home);
+    assert_eq!(endpoints(&both, "n", "v2"), home);
+    let one = shown("m/v2");
+    assert_eq!(endpoints(&one, "m", "v2"), home);
+    assert_eq!(endpoints(&one, "n", "v2"), far(3));
+}
+
+#[test]
+fn a_variant_at_home_that_does_not_exist_is_refused() {
+    let errors = at_home("v3", "http://127.0.0.1:8001").unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "PARHELION_LOCAL\n    \"v3\": is no variant of any model\n    → did you mean v1?"
+    );
+    let errors = at_home("v1", "127.0.0.1").unwrap_err();
+    assert_eq!(errors.0[0].path, "PARHELION_LOCAL_ENDPOINT");
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_is_too_odd(text in "\\PC{0,200}") {
+        let _ = accept_text(&text);
+    }
+
+    #[test]
+    fn no_tree_is_too_odd(key in "(listen|models|limits|telemetry|drain|services|x)", rest in "[ \\n{}\\[\\]:,a-z0-9%&*\"'-]{0,80}") {
+        let _ = accept_text(&format!("{key}: {rest}"));
+    }
+}

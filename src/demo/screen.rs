@@ -1,0 +1,242 @@
+//! What the demo says while it runs and at its end.
+//!
+//! On a terminal the split stays at the bottom and is drawn again in place; anywhere else each state is one more
+//! plain line, with no control codes. All lines are made by pure functions.
+
+use std::io::{self, Write};
+
+use super::story::Story;
+use super::tally::{Arm, Summary, Tally};
+
+/// Characters of a full bar.
+const BAR: usize = 30;
+/// Draws without a wrapped line, so that the number of lines drawn is the number of rows to go back.
+const WRAP_OFF: &str = "\x1b[?7l";
+const WRAP_ON: &str = "\x1b[?7h";
+const CLEAR_TO_LINE_END: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Where the demo's text goes.
+pub struct Screen<W> {
+    out: W,
+    /// Whether lines may be drawn again.
+    live: bool,
+    /// Rows of the block at the bottom.
+    drawn: usize,
+}
+
+impl<W: Write> Screen<W> {
+    /// Writes to `out`; `live` where that is a terminal.
+    pub fn new(out: W, live: bool) -> Screen<W> {
+        Screen { out, live, drawn: 0 }
+    }
+
+    /// Whether it draws in place.
+    pub fn live(&self) -> bool {
+        self.live
+    }
+
+    /// Says lines that stay, above the block at the bottom.
+    ///
+    /// # Errors
+    /// Whatever the output says, for instance that nobody reads it any more.
+    pub fn say(&mut self, lines: &[String]) -> io::Result<()> {
+        self.back()?;
+        for line in lines {
+            writeln!(self.out, "{line}")?;
+        }
+        self.out.flush()
+    }
+
+    /// Shows how far it is.
+    ///
+    /// # Errors
+    /// As [`Screen::say`].
+    pub fn progress(&mut self, tally: &Tally, calls: Option<u64>, spans: Option<u64>) -> io::Result<()> {
+        if !self.live {
+            return self.say(&[plain(tally, spans)]);
+        }
+        self.back()?;
+        let block = block(tally, calls, spans);
+        write!(self.out, "{WRAP_OFF}")?;
+        for line in &block {
+            writeln!(self.out, "{line}{CLEAR_TO_LINE_END}")?;
+        }
+        write!(self.out, "{WRAP_ON}")?;
+        self.drawn = block.len();
+        self.out.flush()
+    }
+
+    fn back(&mut self) -> io::Result<()> {
+        if self.drawn > 0 {
+            write!(self.out, "\x1b[{}A\r{CLEAR_BELOW}", self.drawn)?;
+            self.drawn = 0;
+        }
+        Ok(())
+    }
+}
+
+/// The split as bars, and where the run is.
+fn block(tally: &Tally, calls: Option<u64>, spans: Option<u64>) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.extend(tally.arms.iter().map(|(name, arm)| bar(name, arm, tally.answers())));
+    let of = calls.map_or_else(String::new, |calls| format!(" of {calls}"));
+    let spans = spans.map_or_else(String::new, |spans| format!(", {spans} spans at the collector"));
+    lines.push(format!("  {}{of} calls, {} failed{spans}", tally.calls(), tally.failed));
+    lines.push("  Ctrl-C ends it".to_owned());
+    lines
+}
+
+fn bar(name: &str, arm: &Arm, all: u64) -> String {
+    let share = share(arm.calls, all);
+    let full = (share * BAR as f64).round() as usize;
+    let bar = format!("{}{}", "█".repeat(full), "·".repeat(BAR.saturating_sub(full)));
+    let facts = facts(arm, share);
+    format!("  {name} {version}  {bar}  {facts}", version = arm.version)
+}
+
+/// Share, accuracy, latency.
+fn facts(arm: &Arm, share: f64) -> String {
+    let accuracy = arm.accuracy().map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0));
+    let p50 = arm.latencies.quantile(0.5);
+    let p50 = p50.map_or("-".to_owned(), |p50| format!("{:.2} ms", p50.as_secs_f64() * 1e3));
+    format!("{:>5.1} %  {:>6} calls  accuracy {accuracy}  p50 {p50}", share * 100.0, arm.calls)
+}
+
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+/// The state in one line.
+fn plain(tally: &Tally, spans: Option<u64>) -> String {
+    let arms = tally
+        .arms
+        .iter()
+        .map(|(name, arm)| format!("{name} {:.1} %", share(arm.calls, tally.answers()) * 100.0));
+    let arms: Vec<String> = arms.collect();
+    let spans = spans.map_or_else(String::new, |spans| format!(", {spans} spans at the collector"));
+    format!("{} calls: {}, {} failed{spans}", tally.calls(), arms.join(", "), tally.failed)
+}
+
+/// What is running, and where to look at it meanwhile.
+pub fn opening(model: &str, data: &str, health: &str, admin: &str) -> Vec<String> {
+    vec![
+        format!(
+            "One sidecar, two versions of the model `{model}` behind it: 8 x 8 images of handwritten digits."
+        ),
+        "Version 1.0.0 learnt from 100 images, version 2.0.0 from 1197; each image now sent is new to both."
+            .into(),
+        String::new(),
+        "While it runs, in another terminal:".into(),
+        format!("  curl http://{health}/metrics     # what is counted, per variant"),
+        format!("  curl http://{health}/readyz      # whether the variants are ready"),
+        format!("  curl http://{admin}/config      # the configuration in force"),
+        format!("The models as callers reach them: gRPC on {data}"),
+        String::new(),
+    ]
+}
+
+/// The story of one prediction under a heading.
+pub fn story(story: &Story) -> Vec<String> {
+    let mut lines = vec![String::new(), "One prediction, from its id to its spans:".to_owned()];
+    lines.extend(story.lines().into_iter().map(|line| format!("  {line}")));
+    lines.push(String::new());
+    lines
+}
+
+/// The result in words.
+pub fn closing(tally: &Tally, summary: &Summary) -> Vec<String> {
+    let mut lines = vec![String::new(), format!("{} calls, {} failed", summary.calls, summary.failed)];
+    if let Some(reason) = &tally.first_failure {
+        lines.push(format!("  the first failure: {reason}"));
+    }
+    for (name, arm) in &tally.arms {
+        let facts = facts(arm, share(arm.calls, tally.answers()));
+        lines.push(format!("  {name} {version}  {facts}", version = arm.version));
+    }
+    lines.push(format!("spans: {} exported, {} dropped", summary.spans.exported, summary.spans.dropped));
+    if let (Some(p50), Some(p99)) = (summary.added_latency_ms.p50, summary.added_latency_ms.p99) {
+        lines.push(format!(
+            "added by the sidecar, against direct calls in between: p50 {p50} ms, p99 {p99} ms"
+        ));
+    }
+    lines
+}
+
+/// What a new user may try next; `program` is how this binary was started.
+pub fn next(program: &str) -> Vec<String> {
+    let tries = [
+        ("demo --users 20", "20 users, each of whom keeps a variant"),
+        ("demo --models-only > my.yaml &", "the two models, and a configuration for them"),
+        ("check my.yaml", "what is wrong with a configuration, all at once"),
+        ("run -c my.yaml", "a sidecar of your own; change the weights while it runs"),
+        ("check examples/ab/config.yaml", "more that a split can do"),
+    ];
+    let mut lines = vec![String::new(), "What to try next:".to_owned()];
+    lines.extend(tries.map(|(command, what)| format!("  {program} {command:<32}# {what}")));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::caller::Answer;
+    use super::super::tally::SpanCounts;
+    use super::*;
+
+    fn tally() -> Tally {
+        let mut tally = Tally::new([("v1", "1.0.0"), ("v2", "2.0.0")]);
+        for number in 0..10 {
+            let variant = if number < 7 { "v1" } else { "v2" };
+            let direct = Some(Duration::from_micros(300));
+            tally.add(Ok(Answer { variant: variant.into(), direct, ..Answer::example() }));
+        }
+        tally
+    }
+
+    #[test]
+    fn bars_show_the_split() {
+        let lines = block(&tally(), Some(20), Some(18));
+        assert!(lines[1].starts_with("  v1 1.0.0  █████████████████████·········   70.0 %"), "{}", lines[1]);
+        assert!(lines[2].contains("█████████·····················   30.0 %       3 calls"), "{}", lines[2]);
+        assert!(lines[2].ends_with("accuracy 100.0 %  p50 0.40 ms"), "{}", lines[2]);
+        assert_eq!(lines[3], "  10 of 20 calls, 0 failed, 18 spans at the collector");
+        assert!(block(&Tally::new([("v1", "1")]), None, None)[1].ends_with("accuracy -  p50 -"));
+    }
+
+    #[test]
+    fn a_terminal_is_drawn_in_place() {
+        let mut bytes = Vec::new();
+        let mut screen = Screen::new(&mut bytes, true);
+        screen.progress(&tally(), None, None).unwrap();
+        screen.progress(&tally(), None, None).unwrap();
+        screen.say(&["after".into()]).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        assert_eq!(text.matches("\x1b[5A\r\x1b[J").count(), 2);
+        assert!(text.ends_with("\x1b[5A\r\x1b[Jafter\n"));
+        assert_eq!(text.matches(WRAP_OFF).count(), text.matches(WRAP_ON).count());
+    }
+
+    #[test]
+    fn anything_else_gets_plain_lines() {
+        let mut bytes = Vec::new();
+        let mut screen = Screen::new(&mut bytes, false);
+        screen.progress(&tally(), None, Some(3)).unwrap();
+        screen.say(&["after".into()]).unwrap();
+        let expected = "10 calls: v1 70.0 %, v2 30.0 %, 0 failed, 3 spans at the collector\nafter\n";
+        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_end_says_what_went_wrong() {
+        let mut tally = tally();
+        tally.add(Err("UNAVAILABLE: gone".into()));
+        let text = closing(&tally, &tally.summary(SpanCounts { exported: 4, dropped: 2 })).join("\n");
+        for part in
+            ["11 calls, 1 failed", "first failure: UNAVAILABLE: gone", "4 exported, 2 dropped", "p50 0.1 ms"]
+        {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+}

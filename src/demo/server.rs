@@ -1,0 +1,289 @@
+//! A model server that speaks the Open Inference Protocol: one model, one version, on a loopback port of its own.
+//!
+//! It answers as the real ones do: NOT_FOUND for a model or version it does not have, INVALID_ARGUMENT for tensors
+//! that do not fit, errors of a stream in-band, and in each answer the name and version that made it.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+use tonic::codegen::tokio_stream::{Stream, StreamExt};
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::model::{CLASSES, Model, PIXELS, Prediction};
+use super::tensor;
+use crate::pb::inference::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
+use crate::pb::inference::model_metadata_response::TensorMetadata;
+use crate::pb::inference::{
+    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelReadyResponse, ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse,
+    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
+};
+
+/// A running server; dropping it ends it.
+#[derive(Debug)]
+pub struct Standing {
+    address: SocketAddr,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Standing {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+/// Starts a server of `model` on a thread of its own: a model has a process of its own, and a call that never left
+/// its thread would look faster than any that real callers make.
+///
+/// # Errors
+/// Where no loopback port can be bound or no thread started.
+pub fn start(model: Arc<Model>) -> io::Result<Standing> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+    let incoming = {
+        let _inside = runtime.enter();
+        TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?.with_nodelay(Some(true))
+    };
+    let address = incoming.local_addr()?;
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::Builder::new().name(format!("model-{}", model.version()));
+    thread.spawn(move || {
+        let service = GrpcInferenceServiceServer::new(ModelServer(model));
+        let serve = Server::builder().add_service(service).serve_with_incoming(incoming);
+        runtime.block_on(async {
+            tokio::select! {
+                Err(error) = serve => tracing::error!(%address, %error, "a model server of the demo ended"),
+                _ = stopped => {}
+            }
+        });
+    })?;
+    Ok(Standing { address, _stop: stop })
+}
+
+/// Cheap to clone: every stream has one.
+#[derive(Debug, Clone)]
+struct ModelServer(Arc<Model>);
+
+impl ModelServer {
+    /// Whether this is the model and version asked for; an empty version means any.
+    fn knows(&self, name: &str, version: &str) -> Result<(), Status> {
+        let model = &self.0;
+        if name != model.name() {
+            return Err(Status::not_found(format!(
+                "there is no model {name:?} here, only {:?}",
+                model.name()
+            )));
+        }
+        if !version.is_empty() && version != model.version() {
+            let (name, known) = (model.name(), model.version());
+            return Err(Status::not_found(format!(
+                "model {name:?} has no version {version:?} here, only {known:?}"
+            )));
+        }
+        Ok(())
+    }
+
+    fn infer(&self, request: &ModelInferRequest) -> Result<ModelInferResponse, Status> {
+        self.knows(&request.model_name, &request.model_version)?;
+        let refuse = |error: tensor::TensorError| Status::invalid_argument(error.to_string());
+        let rows = tensor::read(request).map_err(refuse)?;
+        let said: Vec<Prediction> = rows.iter().map(|row| self.0.predict(row)).collect();
+        let mut response = ModelInferResponse {
+            model_name: self.0.name().to_owned(),
+            model_version: self.0.version().to_owned(),
+            id: request.id.clone(),
+            ..ModelInferResponse::default()
+        };
+        tensor::write(request, &said, &mut response).map_err(refuse)?;
+        Ok(response)
+    }
+
+    /// As Triton: the status of a stream stays OK, an error says only its message and the request's id.
+    fn infer_in_stream(&self, request: &ModelInferRequest) -> ModelStreamInferResponse {
+        match self.infer(request) {
+            Ok(answer) => {
+                ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) }
+            }
+            Err(status) => ModelStreamInferResponse {
+                error_message: status.message().to_owned(),
+                infer_response: Some(ModelInferResponse { id: request.id.clone(), ..Default::default() }),
+            },
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl GrpcInferenceService for ModelServer {
+    type ModelStreamInferStream =
+        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send + 'static>>;
+
+    async fn server_live(
+        &self,
+        _: Request<ServerLiveRequest>,
+    ) -> Result<Response<ServerLiveResponse>, Status> {
+        Ok(Response::new(ServerLiveResponse { live: true }))
+    }
+
+    async fn server_ready(
+        &self,
+        _: Request<ServerReadyRequest>,
+    ) -> Result<Response<ServerReadyResponse>, Status> {
+        Ok(Response::new(ServerReadyResponse { ready: true }))
+    }
+
+    async fn model_ready(
+        &self,
+        request: Request<ModelReadyRequest>,
+    ) -> Result<Response<ModelReadyResponse>, Status> {
+        let ModelReadyRequest { name, version } = request.into_inner();
+        self.knows(&name, &version)?;
+        Ok(Response::new(ModelReadyResponse { ready: true }))
+    }
+
+    async fn server_metadata(
+        &self,
+        _: Request<ServerMetadataRequest>,
+    ) -> Result<Response<ServerMetadataResponse>, Status> {
+        let name = "parhelion-demo".to_owned();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(Response::new(ServerMetadataResponse { name, version, extensions: Vec::new() }))
+    }
+
+    async fn model_metadata(
+        &self,
+        request: Request<ModelMetadataRequest>,
+    ) -> Result<Response<ModelMetadataResponse>, Status> {
+        let ModelMetadataRequest { name, version } = request.into_inner();
+        self.knows(&name, &version)?;
+        let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
+            name: name.to_owned(),
+            datatype: datatype.to_owned(),
+            shape: shape.to_vec(),
+        };
+        Ok(Response::new(ModelMetadataResponse {
+            name,
+            versions: vec![self.0.version().to_owned()],
+            platform: "scikit-learn weights, computed in Rust".to_owned(),
+            inputs: vec![tensor(tensor::INPUT, "FP32", &[-1, PIXELS as i64])],
+            outputs: vec![
+                tensor(tensor::LABEL, "INT64", &[-1]),
+                tensor(tensor::PROBABILITIES, "FP32", &[-1, CLASSES as i64]),
+            ],
+        }))
+    }
+
+    async fn model_infer(
+        &self,
+        request: Request<ModelInferRequest>,
+    ) -> Result<Response<ModelInferResponse>, Status> {
+        self.infer(request.get_ref()).map(Response::new)
+    }
+
+    async fn model_stream_infer(
+        &self,
+        request: Request<Streaming<ModelInferRequest>>,
+    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
+        let server = self.clone();
+        let answers =
+            request.into_inner().map(move |message| message.map(|request| server.infer_in_stream(&request)));
+        Ok(Response::new(Box::pin(answers)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic::codegen::tokio_stream;
+    use tonic::transport::Channel;
+
+    use super::*;
+    use crate::demo::rows::Row;
+    use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+
+    async fn second() -> (Standing, GrpcInferenceServiceClient<Channel>) {
+        let [_, second] = Model::bundled().unwrap();
+        let server = start(Arc::new(second)).unwrap();
+        let client = crate::demo::caller::connect(server.address()).await.unwrap();
+        (server, client)
+    }
+
+    #[tokio::test]
+    async fn it_answers_with_name_version_id_and_label() {
+        let (_server, mut client) = second().await;
+        let rows = Row::bundled().unwrap();
+        for row in rows.iter().take(50) {
+            let request = tensor::request("digits", "a-7".into(), &row.pixels);
+            let answer = client.model_infer(request).await.unwrap().into_inner();
+            assert_eq!((answer.model_name.as_str(), answer.model_version.as_str()), ("digits", "2.0.0"));
+            assert_eq!(answer.id, "a-7");
+            assert_eq!(tensor::label(&answer), Some(row.said[1]));
+        }
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_it_is_dropped() {
+        let (server, _client) = second().await;
+        let address = server.address();
+        drop(server);
+        let gone = async {
+            while tokio::net::TcpStream::connect(address).await.is_ok() {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(10), gone).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn it_refuses_as_real_servers_do() {
+        let (_server, mut client) = second().await;
+        let good = tensor::request("digits", String::new(), &[0.0; PIXELS]);
+        let mut other = good.clone();
+        other.model_name = "letters".into();
+        assert_eq!(client.model_infer(other).await.unwrap_err().code(), Code::NotFound);
+        let mut other = good.clone();
+        other.model_version = "1.0.0".into();
+        assert_eq!(client.model_infer(other).await.unwrap_err().code(), Code::NotFound);
+        let mut other = good.clone();
+        other.inputs[0].shape = vec![2, 64];
+        let refused = client.model_infer(other).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+        assert_eq!(refused.message(), "input \"pixels\" needs 512 raw bytes, got 256");
+        let ready = ModelReadyRequest { name: "digits".into(), version: "1.0.0".into() };
+        assert_eq!(client.model_ready(ready).await.unwrap_err().code(), Code::NotFound);
+    }
+
+    #[tokio::test]
+    async fn it_is_live_ready_and_describes_its_model() {
+        let (_server, mut client) = second().await;
+        assert!(client.server_live(ServerLiveRequest {}).await.unwrap().into_inner().live);
+        assert!(client.server_ready(ServerReadyRequest {}).await.unwrap().into_inner().ready);
+        let ready = ModelReadyRequest { name: "digits".into(), version: "2.0.0".into() };
+        assert!(client.model_ready(ready).await.unwrap().into_inner().ready);
+        let metadata = ModelMetadataRequest { name: "digits".into(), version: String::new() };
+        let metadata = client.model_metadata(metadata).await.unwrap().into_inner();
+        assert_eq!(metadata.versions, ["2.0.0"]);
+        assert_eq!(metadata.inputs[0].shape, [-1, 64]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_goes_on_after_an_error() {
+        let (_server, mut client) = second().await;
+        let good = tensor::request("digits", "good".into(), &[0.0; PIXELS]);
+        let mut bad = tensor::request("digits", "bad".into(), &[0.0; PIXELS]);
+        bad.inputs[0].datatype = "INT8".into();
+        let requests = tokio_stream::iter([good.clone(), bad, good]);
+        let mut answers = client.model_stream_infer(requests).await.unwrap().into_inner();
+        let mut seen = Vec::new();
+        while let Some(answer) = answers.message().await.unwrap() {
+            let id = answer.infer_response.as_ref().unwrap().id.clone();
+            seen.push((id, answer.error_message.is_empty()));
+        }
+        assert_eq!(seen, [("good".into(), true), ("bad".into(), false), ("good".into(), true)]);
+    }
+}

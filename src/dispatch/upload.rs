@@ -1,0 +1,310 @@
+//! The caller's messages on their way upstream, kept for as long as another attempt may need them again.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::HeaderMap;
+
+use crate::protocol::frame::{Event, FrameError, Messages};
+use crate::protocol::{Adapter, Head, Peek, RequestScan};
+
+/// Chunks below this are copied when they are kept: a slice of 300 bytes would pin a whole read buffer.
+const SMALL: usize = 4 * 1024;
+
+/// What comes next from the caller.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Bytes; `true` if they are the last and no trailers follow.
+    Data(Bytes, bool),
+    /// The end, with request trailers where there are any.
+    End(Option<HeaderMap>),
+    /// The caller reset the stream or its connection is gone.
+    Gone,
+    /// A message is over the limit.
+    TooLarge(FrameError),
+}
+
+/// A caller's messages.
+#[derive(Debug)]
+pub struct Upload {
+    body: RecvStream,
+    messages: Messages,
+    bytes: u64,
+    kept: Vec<Bytes>,
+    kept_bytes: usize,
+    /// Most bytes to keep; 0 once nothing may be sent again.
+    limit: usize,
+    overflowed: bool,
+    /// Index into `kept` of the next chunk to give.
+    next: usize,
+    /// Chunks of `kept` whose flow-control window the caller has back.
+    released: usize,
+    ended: bool,
+    reading: Option<Reading>,
+    foreign: u64,
+}
+
+/// Looks at the messages of a method that is peeked into.
+#[derive(Debug)]
+struct Reading {
+    adapter: &'static dyn Adapter,
+    peek: Peek,
+    scan: RequestScan,
+    compressed: bool,
+    /// Whether this message was judged already.
+    judged: bool,
+    /// What the first message said, once a second has begun.
+    first: Option<Head>,
+}
+
+/// What is known of the first message.
+#[derive(Debug)]
+pub enum First<'a> {
+    /// Enough to dispatch.
+    Head(&'a Head),
+    /// It is compressed: whole or not, it must be inflated to be read.
+    Compressed,
+    /// It cannot be read; what is wrong with it is for the server to say.
+    Unreadable,
+}
+
+impl Upload {
+    /// The messages of `body`: each at most `message` bytes, up to `retain` bytes kept.
+    pub fn new(body: RecvStream, message: usize, retain: usize) -> Self {
+        Upload {
+            body,
+            messages: Messages::new(message),
+            bytes: 0,
+            kept: Vec::new(),
+            kept_bytes: 0,
+            limit: retain,
+            overflowed: false,
+            next: 0,
+            released: 0,
+            ended: false,
+            reading: None,
+            foreign: 0,
+        }
+    }
+
+    /// Reads the first message until a call can be dispatched by it, keeping what it takes from the caller.
+    pub async fn peek(&mut self, adapter: &'static dyn Adapter, peek: Peek, parameters: bool) -> Result<(), Chunk> {
+        self.reading = Some(Reading {
+            adapter,
+            peek,
+            scan: adapter.request_scan(parameters),
+            compressed: false,
+            judged: false,
+            first: None,
+        });
+        let mut whole = false;
+        while !self.is_enough(whole) {
+            match std::future::poll_fn(|cx| self.poll_fresh(cx)).await {
+                Chunk::Data(chunk, end) => {
+                    whole = end;
+                    self.kept_bytes += chunk.len();
+                    self.kept.push(chunk);
+                }
+                // Its end, empty or cut off, is for the server to judge.
+                Chunk::End(None) => whole = true,
+                other => return Err(other),
+            }
+        }
+        Ok(())
+    }
+
+    fn is_enough(&self, whole: bool) -> bool {
+        let Some(reading) = &self.reading else { return true };
+        let message = whole || self.messages.count() > 0 || self.kept_bytes > self.limit;
+        message || (!reading.compressed && reading.scan.enough()) || reading.judged
+    }
+
+    /// What [`Upload::peek`] found.
+    pub fn first(&self) -> First<'_> {
+        let Some(reading) = &self.reading else { return First::Unreadable };
+        match &reading.first {
+            Some(head) => First::Head(head),
+            None if reading.compressed => First::Compressed,
+            None if reading.scan.enough() => First::Head(reading.scan.head()),
+            None => First::Unreadable,
+        }
+    }
+
+    /// The bytes kept so far, in order: after a peek, everything the caller sent.
+    pub fn kept(&self) -> &[Bytes] {
+        &self.kept
+    }
+
+    /// The request's own id, once it is known.
+    pub fn request_id(&self) -> Option<&str> {
+        match self.first() {
+            First::Head(head) if !head.id.is_empty() => Some(&head.id),
+            _ => None,
+        }
+    }
+
+    /// Messages of a stream that named another model than its first, since this was last asked.
+    pub fn take_foreign(&mut self) -> u64 {
+        std::mem::take(&mut self.foreign)
+    }
+
+    /// Bytes that came from the caller.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whole messages that came from the caller.
+    pub fn messages(&self) -> u64 {
+        self.messages.count()
+    }
+
+    /// Whether the caller owes the rest of a message.
+    pub fn is_unfinished(&self) -> bool {
+        self.messages.unfinished()
+    }
+
+    /// Whether everything that was sent can be sent again.
+    pub fn is_repeatable(&self) -> bool {
+        !self.overflowed
+    }
+
+    /// Starts over for another attempt. Only while [`Upload::is_repeatable`].
+    pub fn rewind(&mut self) {
+        self.next = 0;
+    }
+
+    /// Keeps nothing any more: the answer has begun.
+    pub fn commit(&mut self) {
+        self.limit = 0;
+    }
+
+    /// Keeps nothing of a call that can end in one attempt only, for it was sent as it came.
+    fn keep(&mut self, chunk: &Bytes) {
+        if self.limit == 0 || self.overflowed {
+            return;
+        }
+        if self.kept_bytes + chunk.len() > self.limit {
+            self.overflowed = true;
+            self.kept = Vec::new();
+            self.next = 0;
+            self.released = 0;
+            return;
+        }
+        self.kept_bytes += chunk.len();
+        self.kept.push(chunk.clone());
+        self.next = self.kept.len();
+        self.released = self.kept.len();
+    }
+
+    /// The next chunk for the current attempt.
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
+        if let Some(chunk) = self.kept.get(self.next).cloned() {
+            self.next += 1;
+            if self.next > self.released {
+                self.released = self.next;
+                self.release(chunk.len());
+            }
+            let last = self.next == self.kept.len() && self.ended;
+            if self.limit == 0 && self.next == self.kept.len() {
+                self.kept = Vec::new();
+                self.next = 0;
+                self.released = 0;
+            }
+            return Poll::Ready(Chunk::Data(chunk, last));
+        }
+        let chunk = ready!(self.poll_fresh(cx));
+        if let Chunk::Data(data, _) = &chunk {
+            let data = data.clone();
+            self.release(data.len());
+            self.keep(&data);
+        }
+        Poll::Ready(chunk)
+    }
+
+    /// The next chunk from the caller, looked at and counted.
+    fn poll_fresh(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
+        if self.ended {
+            return Poll::Ready(Chunk::End(None));
+        }
+        match ready!(self.body.poll_data(cx)) {
+            Some(Ok(data)) => {
+                let data = if data.len() < SMALL { self.copied(&data) } else { data };
+                self.bytes += data.len() as u64;
+                self.ended = self.body.is_end_stream();
+                match self.look(&data) {
+                    Ok(()) => Poll::Ready(Chunk::Data(data, self.ended)),
+                    Err(error) => Poll::Ready(Chunk::TooLarge(error)),
+                }
+            }
+            Some(Err(_)) => Poll::Ready(Chunk::Gone),
+            None => {
+                let trailers = match ready!(self.body.poll_trailers(cx)) {
+                    Ok(trailers) => trailers,
+                    Err(_) => return Poll::Ready(Chunk::Gone),
+                };
+                self.ended = true;
+                Poll::Ready(Chunk::End(trailers))
+            }
+        }
+    }
+
+    /// A copy where the chunk will be kept; as it came where it leaves at once.
+    fn copied(&self, data: &Bytes) -> Bytes {
+        if self.limit > 0 && !self.overflowed { Bytes::copy_from_slice(data) } else { data.clone() }
+    }
+
+    fn release(&mut self, n: usize) {
+        // Fails only for a stream that is closed, which then shows at the next read.
+        let _ = self.body.flow_control().release_capacity(n);
+    }
+
+    fn look(&mut self, data: &[u8]) -> Result<(), FrameError> {
+        let Some(reading) = &mut self.reading else { return self.messages.skip(data) };
+        let foreign = &mut self.foreign;
+        self.messages.walk(data, |event| *foreign += u64::from(reading.take(event)))
+    }
+}
+
+impl Reading {
+    /// Takes the next event; true where it shows that a later message names another model.
+    fn take(&mut self, event: Event<'_>) -> bool {
+        match event {
+            Event::Start { compressed, .. } => {
+                self.begin(compressed != 0);
+                false
+            }
+            Event::Payload(bytes) => {
+                if !self.compressed {
+                    // A message that cannot be read goes on as it is: the server says what is wrong with it.
+                    self.judged |= self.scan.feed(bytes).is_err();
+                }
+                false
+            }
+            Event::End => {
+                if !self.compressed && !self.judged {
+                    self.judged = self.scan.finish().is_err();
+                }
+                self.is_foreign()
+            }
+        }
+    }
+
+    fn begin(&mut self, compressed: bool) {
+        let scanned = self.scan.enough() || self.judged || self.compressed;
+        if self.peek == Peek::Stream && scanned {
+            let scan = std::mem::replace(&mut self.scan, self.adapter.request_scan(false));
+            self.first.get_or_insert_with(|| scan.into_head());
+            self.judged = false;
+        }
+        self.compressed = compressed;
+    }
+
+    fn is_foreign(&self) -> bool {
+        let named = |first: &Head| {
+            let model = &self.scan.head().model;
+            !self.judged && !model.is_empty() && !first.model.is_empty() && *model != first.model
+        };
+        self.first.as_ref().is_some_and(named)
+    }
+}

@@ -1,0 +1,122 @@
+//! Step 3: which variant gets a call, and why.
+
+use super::Recognised;
+use crate::call::Call;
+use crate::dispatch::upload::{First, Upload};
+use crate::fault::Code;
+use crate::plan::{Assignment, Reason};
+use crate::protocol::encoding::inflate;
+use crate::protocol::frame::PREFIX;
+use crate::protocol::{Head, oip};
+use crate::server::respond::Failure;
+use crate::serving::{Rollout, Serving, VARIANT};
+use crate::strategy::{Decision, Refused};
+use crate::telemetry::counter::Counter;
+use crate::worker::Worker;
+
+/// A call that is planned.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    /// The generation that decided.
+    pub serving: &'a Serving,
+    /// The model's rollout.
+    pub rollout: &'a Rollout,
+    /// Which variant, why, and how likely that was.
+    pub assignment: Assignment,
+    /// Keyed hash of the unit.
+    pub unit: Option<u64>,
+    /// What the first message asks for, where it was read.
+    pub asked: Option<Head>,
+    /// Whether an endpoint that is not ready may be asked.
+    pub even_unready: bool,
+}
+
+impl Plan<'_> {
+    /// Index of the assigned variant.
+    pub fn variant(&self) -> usize {
+        self.assignment.variant
+    }
+}
+
+/// Plans a call whose first message was read as far as needed.
+///
+/// # Errors
+/// When the caller forces a variant that does not exist.
+pub(super) fn plan<'a>(
+    worker: &Worker,
+    serving: &'a Serving,
+    call: &Recognised,
+    upload: &Upload,
+) -> Result<Plan<'a>, Failure> {
+    let asked = asked(call, upload, serving);
+    let path = call.head.uri.path();
+    let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
+    let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
+    let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
+    let view = Call { metadata: &call.head.headers, parameters: asked.as_ref().map_or(&[], |head| &head.parameters) };
+    let certain = |variant, reason| {
+        Decision { assignment: Assignment { variant, reason, propensity: 1.0 }, unit: None }
+    };
+    let Decision { assignment, unit } = if let Some(hop) = &call.hop {
+        let model = &rollout.model;
+        certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
+    } else if let Some(decision) = forced(worker, rollout, &view)? {
+        decision
+    } else if named.is_some() || declared.is_some() {
+        let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
+        rollout.strategy.assign(&view, worker.draw(), &ready)
+    } else {
+        certain(rollout.model.baseline(), Reason::Default)
+    };
+    let even_unready = call.peek.is_none() && asks_for_readiness(path);
+    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready })
+}
+
+/// The variant that the caller forces, where it may.
+///
+/// # Errors
+/// When there is no such variant; a caller who may not force is not told, its wish is ignored and counted.
+fn forced(worker: &Worker, rollout: &Rollout, call: &Call<'_>) -> Result<Option<Decision>, Failure> {
+    let Some(wish) = call.metadata.get(VARIANT) else { return Ok(None) };
+    let name = String::from_utf8_lossy(wish.as_bytes());
+    match rollout.strategy.forced(call, &name) {
+        Ok(decision) => Ok(Some(decision)),
+        Err(Refused::NotAllowed) => {
+            worker.counters.add(Counter::ForceStripped);
+            Ok(None)
+        }
+        Err(Refused::Unknown) => {
+            let model = &rollout.model;
+            let known: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
+            let known = known.join(", ");
+            let message = format!("parhelion-variant: model {} has no variant {name:?}; it has {known}", model.name);
+            Err(Failure::client(Code::INVALID_ARGUMENT, message))
+        }
+    }
+}
+
+/// What the first message asks for; `None` where it was not looked into or cannot be read.
+fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
+    call.peek?;
+    match upload.first() {
+        First::Head(head) => Some(head.clone()),
+        First::Unreadable => None,
+        First::Compressed => {
+            let encoding = call.head.headers.get("grpc-encoding")?;
+            let limit = serving.config.limits.message.bytes();
+            let bytes = upload.kept().concat();
+            let message = bytes.get(PREFIX..)?;
+            let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
+            let plain = inflate(encoding.as_bytes(), message.get(..length)?, limit).ok()?;
+            let mut scan = call.adapter.request_scan(serving.wants_parameters());
+            scan.feed(&plain).ok()?;
+            scan.finish().ok()?;
+            Some(scan.into_head())
+        }
+    }
+}
+
+/// Questions about readiness are for the server to answer, ready or not.
+fn asks_for_readiness(path: &str) -> bool {
+    path.starts_with(oip::SERVICE) || path.starts_with("/grpc.")
+}

@@ -1,0 +1,285 @@
+//! One caller's connection: greets it, takes its streams, and sees to it that it ends when it should.
+//!
+//! What a peer owes is due: the preface and the acknowledgement of our SETTINGS after `limits.handshake`, and so is
+//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as Cx, Poll};
+use std::time::{Duration, Instant as StdInstant, SystemTime};
+
+use bytes::Bytes;
+use h2::server;
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep};
+use tower::Service;
+
+use super::layers::{Admission, Deadline};
+use super::respond::Responder;
+use super::{Inbound, Phase};
+use crate::config::Limits;
+use crate::proxy::Proxy;
+use crate::tasks::Local;
+use crate::telemetry::counter::Counter;
+use crate::upstream::dial::Socket;
+use crate::wire::watch::FrameWatch;
+use crate::wire::{Cork, Corked, Scratch, cork};
+use crate::worker::Worker;
+
+/// How long a connection may take to send what its calls still had to say once they are cut.
+pub const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a peer may take to answer the PING of a graceful GOAWAY once it has no call open.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Streams that the peer reset and nobody accepted yet; beyond that the connection is a flood.
+const PENDING_RESETS: usize = 100;
+/// Streams that the peer made us reset, over a connection's life; beyond that the connection is a flood.
+const PROVOKED_RESETS: usize = 256;
+/// Bytes of one response that wait for the peer's window.
+const SEND_BUFFER: usize = 256 * 1024;
+/// What somebody who speaks HTTP/1 is told.
+const NOT_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
+    connection: close\r\ncontent-length: 37\r\n\r\nThis port speaks gRPC over HTTP/2 only";
+
+/// What all connections of a worker share.
+#[derive(Debug)]
+pub struct Context {
+    /// The way to the proxy, through the layers.
+    pub service: Admission<Deadline<Proxy>>,
+    /// The worker.
+    pub worker: Rc<Worker>,
+    /// Its buffers.
+    pub scratch: Rc<Scratch>,
+    /// Its calls.
+    pub calls: Local,
+    /// Its connections.
+    pub connections: Local,
+    /// Where the process is in its life.
+    pub phase: watch::Receiver<Phase>,
+}
+
+/// Why a connection ended, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Close {
+    Peer,
+    TimedOut,
+    Violated,
+    Aged,
+    Drained,
+}
+
+impl Context {
+    /// Takes a socket that was accepted; refuses it where there are as many as allowed.
+    pub fn open(self: &Rc<Self>, socket: Socket) {
+        let serving = self.worker.serving();
+        if self.connections.live() >= serving.config.limits.connections {
+            self.worker.counters.add(Counter::ConnectionsRefused);
+            return;
+        }
+        let context = Rc::clone(self);
+        self.connections.spawn("connection", async move {
+            let close = serve(&context, socket, &serving.config.limits).await;
+            context.worker.counters.add(match close {
+                Close::Peer | Close::Drained => Counter::ConnectionsClosed,
+                Close::TimedOut => Counter::ConnectionsTimedOut,
+                Close::Violated => Counter::ConnectionsViolated,
+                Close::Aged => Counter::ConnectionsAged,
+            });
+        });
+    }
+
+    fn call(&self, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Bytes>) {
+        let (head, body) = request.into_parts();
+        let inbound = Inbound {
+            head,
+            body,
+            respond: Responder::new(respond),
+            arrived: StdInstant::now(),
+            started: SystemTime::now(),
+        };
+        let call = self.service.clone().call(inbound);
+        self.calls.spawn("call", async move {
+            // The service never fails: every error was told to the caller as a status.
+            let _ = call.await;
+        });
+    }
+}
+
+async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close {
+    let (corked, cork) = cork(socket, &context.scratch, FrameWatch::of_client());
+    let mut handshake = builder(limits).handshake::<_, Bytes>(corked);
+    let due = Instant::now() + limits.handshake;
+    let shaking = poll_fn(|cx| drive(&cork, cx, |cx| Pin::new(&mut handshake).poll(cx)));
+    let mut connection = match tokio::time::timeout_at(due, shaking).await {
+        Err(_) => return Close::TimedOut,
+        Ok(Ok(connection)) => connection,
+        Ok(Err(_)) => {
+            if !cork.watch().is_http2() {
+                cork.last_word(NOT_HTTP2);
+                return Close::Violated;
+            }
+            return if cork.watch().has_started() { Close::Violated } else { Close::Peer };
+        }
+    };
+    let mut watchdog = Watchdog { due: Some(Box::pin(tokio::time::sleep_until(due))), block: None };
+    let mut age = Age::new(limits);
+    let mut phase = context.phase.clone();
+    let mut leaving: Option<Instant> = None;
+    let mut why = Close::Drained;
+    loop {
+        tokio::select! {
+            biased;
+            ended = poll_fn(|cx| take_streams(context, &cork, &mut connection, cx)) => {
+                let violated = ended.is_err() && !ended.is_err_and(|error| error.is_io());
+                return if violated { Close::Violated } else if leaving.is_some() { why } else { Close::Peer };
+            }
+            () = poll_fn(|cx| watchdog.poll(cx, &cork.watch(), limits.handshake)) => return Close::TimedOut,
+            () = age.next() => {
+                if leaving.is_some() {
+                    return Close::Aged;
+                }
+                (leaving, why) = (Some(Instant::now()), Close::Aged);
+                connection.graceful_shutdown();
+            }
+            () = farewell(leaving) => {
+                // Nothing runs, and the peer leaves our PING unanswered: it is not there any more.
+                if !connection.has_streams() {
+                    return why;
+                }
+                leaving = Some(Instant::now());
+            }
+            now = next_phase(&mut phase, leaving.is_some()) => {
+                if now == Phase::Cut {
+                    last_words(&cork, &mut connection).await;
+                    return Close::Drained;
+                }
+                (leaving, why) = (Some(Instant::now()), Close::Drained);
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> server::Builder {
+    let windows = crate::upstream::Windows::new(limits);
+    let mut builder = server::Builder::new();
+    builder
+        .max_concurrent_streams(limits.streams)
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
+        .max_header_list_size(windows.headers)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(PROVOKED_RESETS));
+    builder
+}
+
+/// Polls with writes gathered; an error of the socket is the connection's error.
+fn drive<T>(
+    cork: &Cork<Socket>,
+    cx: &mut Cx<'_>,
+    poll: impl FnOnce(&mut Cx<'_>) -> Poll<Result<T, h2::Error>>,
+) -> Poll<Result<T, h2::Error>> {
+    match cork.drive(cx, poll) {
+        Ok(polled) => polled,
+        Err(error) => Poll::Ready(Err(gone(error))),
+    }
+}
+
+fn gone(error: io::Error) -> h2::Error {
+    tracing::debug!(%error, "a caller's connection broke");
+    h2::Error::from(h2::Reason::CONNECT_ERROR)
+}
+
+/// Reads all that is there, starts a task for each new stream, and sends all that there is to send.
+fn take_streams(
+    context: &Rc<Context>,
+    cork: &Cork<Socket>,
+    connection: &mut server::Connection<Corked<Socket>, Bytes>,
+    cx: &mut Cx<'_>,
+) -> Poll<Result<(), h2::Error>> {
+    drive(cork, cx, |cx| {
+        loop {
+            match std::task::ready!(connection.poll_accept(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(Ok((request, respond))) => context.call(request, respond),
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+    })
+}
+
+/// Ends a connection whose peer owes something for too long.
+struct Watchdog {
+    due: Option<Pin<Box<Sleep>>>,
+    /// The unfinished header block that `due` is about; `None`: the acknowledgement of our SETTINGS.
+    block: Option<u64>,
+}
+
+impl Watchdog {
+    fn poll(&mut self, cx: &mut Cx<'_>, watch: &FrameWatch, patience: Duration) -> Poll<()> {
+        let unfinished = watch.unfinished();
+        let owed = if self.block.is_none() && self.due.is_some() { !watch.settings_acked() } else { unfinished == self.block };
+        if self.due.is_some() && !owed {
+            (self.due, self.block) = (None, None);
+        }
+        if self.due.is_none() && unfinished.is_some() {
+            self.block = unfinished;
+            self.due = Some(Box::pin(tokio::time::sleep(patience)));
+        }
+        match &mut self.due {
+            Some(due) => due.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// When a connection is told to go, and when it must be gone.
+struct Age {
+    at: Option<Instant>,
+    grace: Duration,
+}
+
+impl Age {
+    fn new(limits: &Limits) -> Self {
+        let at = limits.connection_age.map(|age| {
+            // A tenth by chance: connections made together need not all end together.
+            Instant::now() + age.mul_f64(rand::RngExt::random_range(&mut rand::rng(), 0.9..=1.1))
+        });
+        Age { at, grace: limits.connection_age_grace }
+    }
+
+    /// Ready at the age, and again when the grace after it is over.
+    async fn next(&mut self) {
+        match self.at {
+            None => std::future::pending().await,
+            Some(at) => {
+                tokio::time::sleep_until(at).await;
+                self.at = Some(at + self.grace);
+            }
+        }
+    }
+}
+
+async fn farewell(leaving: Option<Instant>) {
+    match leaving {
+        None => std::future::pending().await,
+        Some(since) => tokio::time::sleep_until(since + FAREWELL).await,
+    }
+}
+
+/// Waits for the phase that a connection must act on next.
+async fn next_phase(phase: &mut watch::Receiver<Phase>, leaving: bool) -> Phase {
+    let next = phase.wait_for(|phase| *phase == Phase::Cut || (!leaving && *phase == Phase::Draining)).await;
+    next.map_or(Phase::Cut, |phase| *phase)
+}
+
+/// Sends what the calls that were cut had to say, and GOAWAY behind it.
+async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Bytes>) {
+    // Let the calls see the cut first; they were woken by the same change.
+    tokio::task::yield_now().await;
+    connection.abrupt_shutdown(h2::Reason::NO_ERROR);
+    let closing = poll_fn(|cx| drive(cork, cx, |cx| connection.poll_closed(cx)));
+    let _ = tokio::time::timeout(LAST_WORDS, closing).await;
+}

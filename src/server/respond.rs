@@ -1,0 +1,192 @@
+//! The way back to one caller. Every error that the sidecar itself makes becomes a gRPC status here, and a call that
+//! is dropped half way, by a panic for instance, still ends with INTERNAL_ERROR on its stream.
+
+use std::fmt::Write as _;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use crate::fault::{Blame, Code};
+
+/// What the sidecar answers by itself instead of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The gRPC status.
+    pub code: Code,
+    /// For people: what happened, where, and what would help.
+    pub message: String,
+    /// Whose fault it is.
+    pub blame: Blame,
+}
+
+impl Failure {
+    /// A failure by the caller.
+    pub fn client(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Client }
+    }
+
+    /// A failure by a variant or the way to it.
+    pub fn upstream(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Upstream }
+    }
+
+    /// A limit or an error of the sidecar.
+    pub fn sidecar(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Sidecar }
+    }
+}
+
+/// The way back to one caller.
+#[derive(Debug)]
+pub struct Responder(Stage);
+
+#[derive(Debug)]
+enum Stage {
+    /// Nothing was said yet.
+    Silent(SendResponse<Bytes>),
+    /// Headers are out.
+    Open(SendStream<Bytes>),
+    Ended,
+}
+
+impl Responder {
+    /// For a stream just accepted.
+    pub fn new(respond: SendResponse<Bytes>) -> Self {
+        Responder(Stage::Silent(respond))
+    }
+
+    /// Whether nothing was said yet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.0, Stage::Silent(_))
+    }
+
+    /// Whether all was said.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.0, Stage::Ended)
+    }
+
+    /// Sends response headers; `end` for a response that is headers only.
+    ///
+    /// # Errors
+    /// When the stream or its connection is gone.
+    pub fn headers(&mut self, status: StatusCode, headers: HeaderMap, end: bool) -> Result<(), h2::Error> {
+        let Stage::Silent(respond) = &mut self.0 else { return Ok(()) };
+        let mut response = Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let stream = respond.send_response(response, end)?;
+        self.0 = if end { Stage::Ended } else { Stage::Open(stream) };
+        Ok(())
+    }
+
+    /// The stream for messages, once headers are out.
+    pub fn stream(&mut self) -> Option<&mut SendStream<Bytes>> {
+        match &mut self.0 {
+            Stage::Open(stream) => Some(stream),
+            Stage::Silent(_) | Stage::Ended => None,
+        }
+    }
+
+    /// Says that all was sent through [`Responder::stream`].
+    pub fn end(&mut self) {
+        self.0 = Stage::Ended;
+    }
+
+    /// Ends the response with trailers.
+    ///
+    /// # Errors
+    /// When the stream or its connection is gone.
+    pub fn trailers(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        let Stage::Open(stream) = &mut self.0 else { return Ok(()) };
+        let result = stream.send_trailers(trailers);
+        self.0 = Stage::Ended;
+        result
+    }
+
+    /// Ends the call with a status of the sidecar's own: trailers-only while nothing was said, else trailers.
+    /// `tags` go where headers are still possible.
+    pub fn fail(&mut self, failure: &Failure, tags: HeaderMap) {
+        let result = if self.is_silent() {
+            let mut headers = tags;
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+            status_into(&mut headers, failure);
+            self.headers(StatusCode::OK, headers, true)
+        } else {
+            let mut trailers = HeaderMap::with_capacity(2);
+            status_into(&mut trailers, failure);
+            self.trailers(trailers)
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "the caller left before it could be told {}", failure.code);
+        }
+    }
+
+    /// Ends the call with a bare HTTP status, for requests that are not gRPC.
+    pub fn refuse(&mut self, status: StatusCode) {
+        if let Err(error) = self.headers(status, HeaderMap::new(), true) {
+            tracing::debug!(%error, "the caller left before it could be told {status}");
+        }
+    }
+
+    /// Breaks the stream off.
+    pub fn reset(&mut self, reason: Reason) {
+        match &mut self.0 {
+            Stage::Silent(respond) => respond.send_reset(reason),
+            Stage::Open(stream) => stream.send_reset(reason),
+            Stage::Ended => {}
+        }
+        self.0 = Stage::Ended;
+    }
+
+    /// Ready when the caller gave the call up, or its connection is gone.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Stage::Silent(respond) => respond.poll_reset(cx).map(|_| ()),
+            Stage::Open(stream) => stream.poll_reset(cx).map(|_| ()),
+            Stage::Ended => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.reset(Reason::INTERNAL_ERROR);
+    }
+}
+
+/// Writes `grpc-status` and `grpc-message`.
+fn status_into(headers: &mut HeaderMap, failure: &Failure) {
+    headers.insert("grpc-status", HeaderValue::from(failure.code.0));
+    if let Ok(message) = HeaderValue::from_str(&percent_encode(&failure.message)) {
+        headers.insert("grpc-message", message);
+    }
+}
+
+/// The encoding of `grpc-message`: printable ASCII but `%` stays, every other byte becomes `%XX`.
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'$' | b'&'..=b'~' => encoded.push(char::from(byte)),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(encoded, "%{byte:02X}");
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_are_percent_encoded() {
+        assert_eq!(percent_encode("plain: 5 of 7"), "plain: 5 of 7");
+        assert_eq!(percent_encode("100%\r\nü"), "100%25%0D%0A%C3%BC");
+    }
+}

@@ -1,0 +1,183 @@
+//! One generation of the configuration as one worker serves it: rollouts with their strategies and upstreams.
+//!
+//! A reload builds a new one beside the old one and takes over the endpoints that both know, connections and all;
+//! calls under way keep the generation they began with.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use crate::config::{Config, Model};
+use crate::protocol::Adapter;
+use crate::strategy::Strategy;
+use crate::upstream::endpoint::{Endpoint, Surroundings};
+use crate::upstream::readiness::{Board, Target};
+use crate::upstream::{Upstream, Windows};
+
+/// Response metadata: the variant that answered.
+pub const VARIANT: HeaderName = HeaderName::from_static("parhelion-variant");
+/// Response metadata: the version that answered, as configured.
+pub const MODEL_VERSION: HeaderName = HeaderName::from_static("parhelion-model-version");
+/// Response metadata: `MODEL@REVISION` of the rollout that decided.
+pub const ROLLOUT: HeaderName = HeaderName::from_static("parhelion-rollout");
+/// Response metadata: the id to report feedback with.
+pub const PREDICTION_ID: HeaderName = HeaderName::from_static("parhelion-prediction-id");
+
+/// One generation.
+#[derive(Debug)]
+pub struct Serving {
+    /// What it was built from.
+    pub config: Arc<Config>,
+    rollouts: Vec<Rollout>,
+    by_name: HashMap<Arc<str>, usize>,
+    by_service: HashMap<String, usize>,
+    default: usize,
+    wants_parameters: bool,
+}
+
+/// One model's rollout.
+#[derive(Debug)]
+pub struct Rollout {
+    /// Its configuration.
+    pub model: Arc<Model>,
+    /// Who gets which call.
+    pub strategy: Strategy,
+    /// By the index of [`Model::variants`].
+    pub variants: Vec<Variant>,
+}
+
+/// One variant, ready to be sent to.
+#[derive(Debug)]
+pub struct Variant {
+    /// Its endpoints.
+    pub upstream: Upstream,
+    name: HeaderValue,
+    version: Option<HeaderValue>,
+    rollout: HeaderValue,
+}
+
+impl Serving {
+    /// Builds a generation, taking over endpoints of `before`.
+    pub fn new(
+        config: &Arc<Config>,
+        unit_key: &[u8; 32],
+        board: &Board,
+        surroundings: &Surroundings,
+        before: Option<&Serving>,
+    ) -> Self {
+        let mut known: HashMap<&Target, &Rc<Endpoint>> = HashMap::new();
+        for endpoint in before.iter().flat_map(|before| before.endpoints()) {
+            known.insert(endpoint.target(), endpoint);
+        }
+        let windows = Windows::new(&config.limits);
+        let endpoint = |target: Target| match known.get(&target) {
+            Some(endpoint) if endpoint.windows() == windows => Rc::clone(endpoint),
+            _ => {
+                let readiness = board.get(&target);
+                Endpoint::new(target, readiness, windows, surroundings.clone())
+            }
+        };
+        let rollouts: Vec<Rollout> =
+            config.models.iter().map(|model| Rollout::new(model, &config.revision, unit_key, &endpoint)).collect();
+        let by_name: HashMap<Arc<str>, usize> =
+            rollouts.iter().enumerate().map(|(index, rollout)| (Arc::clone(&rollout.model.name), index)).collect();
+        let index = |name: &Arc<str>| by_name.get(name).copied().unwrap_or(0);
+        Serving {
+            config: Arc::clone(config),
+            by_service: config.services.iter().map(|(service, name)| (service.clone(), index(name))).collect(),
+            default: index(&config.default),
+            wants_parameters: rollouts.iter().any(|rollout| rollout.strategy.reads_parameters()),
+            rollouts,
+            by_name,
+        }
+    }
+
+    /// The rollout of the model that callers ask for by `name`.
+    pub fn by_name(&self, name: &str) -> Option<&Rollout> {
+        self.by_name.get(name).map(|index| &self.rollouts[*index])
+    }
+
+    /// The rollout that the service of `path`, `/pkg.Service/Method`, was given to.
+    pub fn by_service(&self, path: &str) -> Option<&Rollout> {
+        if self.by_service.is_empty() {
+            return None;
+        }
+        let (service, _) = path.strip_prefix('/')?.split_once('/')?;
+        self.by_service.get(service).map(|index| &self.rollouts[*index])
+    }
+
+    /// The rollout that gets calls which name no model that is known.
+    pub fn default(&self) -> &Rollout {
+        &self.rollouts[self.default]
+    }
+
+    /// Whether any rollout looks at request parameters.
+    pub fn wants_parameters(&self) -> bool {
+        self.wants_parameters
+    }
+
+    /// Every endpoint of every variant.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
+        let variants = self.rollouts.iter().flat_map(|rollout| &rollout.variants);
+        variants.flat_map(|variant| variant.upstream.endpoints())
+    }
+}
+
+impl Rollout {
+    fn new(
+        model: &Arc<Model>,
+        revision: &str,
+        unit_key: &[u8; 32],
+        endpoint: &impl Fn(Target) -> Rc<Endpoint>,
+    ) -> Self {
+        let rollout = header(&format!("{}@{revision}", model.name));
+        let variants = model.variants.iter().map(|variant| {
+            let target = |configured| endpoint(Target::new(model, variant, configured));
+            Variant {
+                upstream: Upstream::new(variant.endpoints.iter().map(target).collect()),
+                name: header(&variant.name),
+                version: variant.version.as_deref().map(header),
+                rollout: rollout.clone(),
+            }
+        });
+        Rollout {
+            variants: variants.collect(),
+            strategy: Strategy::new(model, unit_key),
+            model: Arc::clone(model),
+        }
+    }
+
+    /// What to append to a request for `asked` so that the variant's server knows the model; empty: nothing.
+    pub fn request_suffix(&self, variant: usize, asked: &str, adapter: &dyn Adapter) -> Bytes {
+        let variant = &self.model.variants[variant];
+        let name = variant.model_name.as_deref().filter(|name| *name != asked);
+        let version = variant.model_version.as_deref();
+        if name.is_none() && version.is_none() { Bytes::new() } else { adapter.rename_request(name, version) }
+    }
+}
+
+impl Variant {
+    /// Writes who answered into response headers.
+    pub fn tag(&self, headers: &mut HeaderMap, prediction: Uuid) {
+        headers.insert(VARIANT, self.name.clone());
+        if let Some(version) = &self.version {
+            headers.insert(MODEL_VERSION, version.clone());
+        }
+        headers.insert(ROLLOUT, self.rollout.clone());
+        let mut text = Uuid::encode_buffer();
+        let text = prediction.hyphenated().encode_lower(&mut text);
+        if let Ok(id) = HeaderValue::from_str(text) {
+            headers.insert(PREDICTION_ID, id);
+        }
+    }
+}
+
+/// A header value of a name from the file; what no header can hold is left out.
+fn header(text: &str) -> HeaderValue {
+    let visible: String = text.chars().filter(|c| (' '..='~').contains(c)).collect();
+    HeaderValue::from_str(&visible).unwrap_or(HeaderValue::from_static(""))
+}

@@ -1,0 +1,156 @@
+//! One worker's way to telemetry: counts always, and hands an outcome on only where somebody wants its span.
+//!
+//! A span is wanted where the trace is sampled, where the call failed by a server's or the sidecar's fault and errors
+//! are kept, or where it was slower than the bound. Everything else ends here, in a few dozen plain additions. An
+//! outcome is handed on without waiting and without waking anybody: the exporter looks by itself. A full queue is
+//! counted, and nothing but the span is lost.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use crossbeam_queue::ArrayQueue;
+use http::HeaderMap;
+use rand::Rng;
+
+use super::counter::{Counter, Counters};
+use super::propagate::Propagator;
+use super::shard::{InFlight, Series, Shard};
+use crate::config::Model;
+use crate::fault::Blame;
+use crate::outcome::{Outcome, Trace};
+
+/// Outcomes of one worker that wait for the exporter.
+pub(super) type Queue = ArrayQueue<Outcome>;
+
+/// Outcomes that may wait, per worker; the exporter looks every few milliseconds.
+pub(super) const QUEUE: usize = 2048;
+
+/// What a worker does with trace context and with outcomes; replaced as a whole at a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rules {
+    /// How trace context is read and written.
+    pub propagator: Propagator,
+    /// Keep the spans of calls that failed by a server's or the sidecar's fault.
+    pub keep_errors: bool,
+    /// Keep the spans of calls that took longer.
+    pub keep_slower_than: Option<Duration>,
+}
+
+impl Rules {
+    fn want(&self, outcome: &Outcome) -> bool {
+        self.propagator.recording
+            && (outcome.trace.sampled
+                || self.keep_errors && matches!(outcome.blame, Blame::Upstream | Blame::Sidecar)
+                || self.keep_slower_than.is_some_and(|bound| outcome.latency.total > bound))
+    }
+}
+
+/// What a worker holds of telemetry. It may be moved to the worker's thread, but not shared.
+#[derive(Debug)]
+pub struct Recorder {
+    shard: Arc<Shard>,
+    unrouted: Arc<Series>,
+    queue: Arc<Queue>,
+    rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
+    counters: Arc<Counters>,
+    known: RefCell<Vec<Known>>,
+}
+
+/// The series of a model's variants, so that no call looks them up by name.
+#[derive(Debug)]
+struct Known {
+    model: Arc<Model>,
+    variants: Vec<Arc<Series>>,
+}
+
+impl Recorder {
+    pub(super) fn new(
+        shard: Arc<Shard>,
+        queue: Arc<Queue>,
+        rules: &Arc<ArcSwap<Rules>>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        Recorder {
+            unrouted: shard.unrouted(),
+            shard,
+            queue,
+            rules: RefCell::new(Cache::new(Arc::clone(rules))),
+            counters,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The trace a call belongs to, see [`Propagator::extract`].
+    pub fn extract(&self, headers: &HeaderMap, chance: &mut impl Rng) -> Trace {
+        self.propagator().extract(headers, chance)
+    }
+
+    /// Tells one upstream attempt its trace, see [`Propagator::inject`].
+    pub fn inject(&self, headers: &mut HeaderMap, trace: &Trace, span: u64) {
+        self.propagator().inject(headers, trace, span);
+    }
+
+    /// Says that a call is under way at a variant, until the guard is dropped. `variant` is its index in the model.
+    pub fn enter(&self, model: &Arc<Model>, variant: usize) -> InFlight {
+        InFlight::new(self.series(model, variant))
+    }
+
+    /// Says that a call is under way which is not routed yet, until the guard is dropped.
+    pub fn enter_unrouted(&self) -> InFlight {
+        InFlight::new(Arc::clone(&self.unrouted))
+    }
+
+    /// Counts a call that has ended, and hands it on where its span is wanted. Never waits.
+    ///
+    /// It counts for the variant that was assigned, whoever answered: else a variant that fails over would look well.
+    pub fn observe(&self, outcome: Outcome) {
+        match &outcome.route {
+            Some(route) => {
+                self.series(&route.model, route.assigned.variant).observe(&outcome);
+                for attempt in &outcome.attempts {
+                    self.series(&route.model, attempt.variant).observe_attempt(attempt);
+                }
+            }
+            None => self.unrouted.observe(&outcome),
+        }
+        let wanted = self.rules.borrow_mut().load().want(&outcome);
+        if wanted && self.queue.push(outcome).is_err() {
+            self.counters.add(Counter::OutcomesDropped);
+        }
+    }
+
+    fn propagator(&self) -> Propagator {
+        self.rules.borrow_mut().load().propagator
+    }
+
+    fn series(&self, model: &Arc<Model>, variant: usize) -> Arc<Series> {
+        let mut known = self.known.borrow_mut();
+        let place = match known.iter().position(|entry| Arc::ptr_eq(&entry.model, model)) {
+            Some(place) => place,
+            None => self.learn(&mut known, model),
+        };
+        let found = known.get(place).and_then(|entry| entry.variants.get(variant));
+        Arc::clone(found.unwrap_or(&self.unrouted))
+    }
+
+    /// Remembers a model, in the place of the older generation of the same name.
+    fn learn(&self, known: &mut Vec<Known>, model: &Arc<Model>) -> usize {
+        let variants = model.variants.iter().map(|v| self.shard.series(&model.name, &v.name)).collect();
+        let entry = Known { model: Arc::clone(model), variants };
+        match known.iter().position(|entry| entry.model.name == model.name) {
+            Some(place) => {
+                known[place] = entry;
+                place
+            }
+            None => {
+                known.push(entry);
+                known.len() - 1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

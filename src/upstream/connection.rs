@@ -1,0 +1,215 @@
+//! One HTTP/2 connection to an endpoint, owned by one worker.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{self, SendRequest};
+
+use super::Windows;
+use super::dial::Socket;
+use crate::wire::watch::FrameWatch;
+use crate::wire::{Cork, Scratch, cork};
+
+/// How long the other side may take to speak HTTP/2.
+const HANDSHAKE: Duration = Duration::from_secs(2);
+/// After as many resets of ours the connection is replaced: `h2` counts them over a connection's whole life and
+/// ends it, with every call on it, at [`RESETS_ENFORCED`].
+const RESETS_ALLOWED: u64 = 5_000;
+const RESETS_ENFORCED: usize = 20_000;
+/// Streams are numbered by odd 31-bit numbers; one this high is the last of its connection.
+const LAST_STREAM: u32 = (1 << 31) - 1_000_000;
+/// What a stream may hold unsent.
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// One connection; cheap to hold.
+#[derive(Debug)]
+pub struct Connection {
+    send: SendRequest<Bytes>,
+    peer: Option<SocketAddr>,
+    in_flight: Cell<usize>,
+    resets: Cell<u64>,
+    goaway: Cell<Option<u32>>,
+    state: Cell<State>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Takes no new streams; those it has go on.
+    Retiring,
+    Closed,
+}
+
+impl Connection {
+    /// Whether new streams may be opened.
+    pub fn is_open(&self) -> bool {
+        self.state.get() == State::Open && self.goaway.get().is_none()
+    }
+
+    /// Takes no new streams from now on; returns whether that is news.
+    pub fn retire(&self) -> bool {
+        let news = self.state.get() == State::Open;
+        if news {
+            self.state.set(State::Retiring);
+        }
+        news
+    }
+
+    /// Whether its numbers of streams or resets run out.
+    pub fn is_worn(&self) -> bool {
+        self.resets.get() >= RESETS_ALLOWED
+    }
+
+    /// The address it was made to, for TCP.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Streams open now.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    /// Whether the peer allows another stream at once; beyond that streams wait for their turn.
+    pub fn has_room(&self) -> bool {
+        self.in_flight.get() < self.send.current_max_send_streams()
+    }
+
+    /// The sender for one request.
+    pub fn sender(&self) -> SendRequest<Bytes> {
+        self.send.clone()
+    }
+
+    /// Whether the peer said, by GOAWAY, that it never processed `stream`.
+    pub fn never_processed(&self, stream: u32) -> bool {
+        self.goaway.get().is_some_and(|last| stream > last)
+    }
+
+    /// Holds a place among the streams in flight.
+    pub fn enter(self: &Rc<Self>, stream: u32) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        if stream >= LAST_STREAM {
+            self.retire();
+        }
+        InFlight { connection: Rc::clone(self), complete: Cell::new(false) }
+    }
+}
+
+/// A stream in flight; counted until it is dropped, and as reset from this side if it is not complete by then.
+#[derive(Debug)]
+pub struct InFlight {
+    connection: Rc<Connection>,
+    complete: Cell<bool>,
+}
+
+impl InFlight {
+    /// The connection it is on.
+    pub fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Says that the peer ended the stream.
+    pub fn complete(&self) {
+        self.complete.set(true);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        connection.in_flight.set(connection.in_flight.get() - 1);
+        if !self.complete.get() {
+            connection.resets.set(connection.resets.get() + 1);
+        }
+    }
+}
+
+/// Speaks HTTP/2 over `socket`. The second part is the connection's driver: a future to be run until it ends.
+///
+/// # Errors
+/// When the other side does not speak HTTP/2 within two seconds.
+pub async fn handshake(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    windows: Windows,
+    scratch: &Rc<Scratch>,
+) -> io::Result<(Rc<Connection>, impl Future<Output = ()> + use<>)> {
+    let (corked, cork) = cork(socket, scratch, FrameWatch::of_server());
+    let mut builder = client::Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(windows.stream)
+        .initial_connection_window_size(windows.connection)
+        .max_header_list_size(windows.headers)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(1_000)
+        .max_local_error_reset_streams(Some(RESETS_ENFORCED));
+    let mut handshake = Box::pin(builder.handshake::<_, Bytes>(corked));
+    let (send, mut driver) = poll_fn(|cx| match cork.drive(cx, |cx| handshake.as_mut().poll(cx)) {
+        Ok(poll) => poll.map_err(io::Error::other),
+        Err(error) => Poll::Ready(Err(error)),
+    })
+    .await?;
+    // The client's half of the handshake never waits for the server; its SETTINGS must come before we trust it.
+    let greeted = poll_fn(|cx| match cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx)) {
+        Err(error) => Poll::Ready(Err(error)),
+        Ok(Poll::Ready(end)) => Poll::Ready(Err(ended(end, &cork))),
+        Ok(Poll::Pending) if !cork.watch().is_http2() => Poll::Ready(Err(not_http2())),
+        Ok(Poll::Pending) if cork.watch().settings_acked() => Poll::Ready(Ok(())),
+        Ok(Poll::Pending) => Poll::Pending,
+    });
+    match tokio::time::timeout(HANDSHAKE, greeted).await {
+        Ok(greeted) => greeted?,
+        Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 SETTINGS within 2 s")),
+    }
+    let connection = Rc::new(Connection {
+        send,
+        peer,
+        in_flight: Cell::new(0),
+        resets: Cell::new(0),
+        goaway: Cell::new(None),
+        state: Cell::new(State::Open),
+    });
+    let driven = Rc::clone(&connection);
+    Ok((connection, async move { drive(driver, cork, driven).await }))
+}
+
+async fn drive<T>(mut driver: T, cork: Cork<Socket>, connection: Rc<Connection>)
+where
+    T: Future<Output = Result<(), h2::Error>> + Unpin,
+{
+    let end = poll_fn(|cx| {
+        let polled = cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx));
+        connection.goaway.set(cork.watch().goaway());
+        match polled {
+            Ok(poll) => poll.map_err(io::Error::other),
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    })
+    .await;
+    connection.state.set(State::Closed);
+    if let Err(error) = end {
+        tracing::debug!(%error, "a connection to an upstream ended");
+    }
+}
+
+fn ended(end: Result<(), h2::Error>, cork: &Cork<Socket>) -> io::Error {
+    match end {
+        Err(error) if cork.watch().has_started() && !cork.watch().settings_acked() => io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it does not speak HTTP/2 ({error}); use the server's gRPC port"),
+        ),
+        Err(error) => io::Error::other(error),
+        Ok(()) => io::ErrorKind::ConnectionReset.into(),
+    }
+}
+
+fn not_http2() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it does not speak HTTP/2; use the server's gRPC port")
+}

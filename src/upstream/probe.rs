@@ -1,0 +1,187 @@
+//! The prober: one task per endpoint of a variant asks its server whether it may get calls.
+//!
+//! A probe that succeeds makes an endpoint ready at once. One that fails after that is repeated after 100 ms, and only
+//! a second failure takes the endpoint out: a server that pauses for a moment loses no traffic, one that refuses
+//! connections loses it 100 ms after the first look, one that is silent after two seconds. Workers that see calls
+//! fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked is in [`ask`]; what to do when a connection does not
+//! even speak HTTP/2 is in [`look`].
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::readiness::{Board, Readiness, Target};
+use crate::config::Config;
+use crate::tasks::Tasks;
+use crate::telemetry::counter::Counters;
+use ask::Asker;
+
+mod ask;
+mod look;
+
+pub use look::refuse_http1;
+
+/// Between probes of an endpoint that is ready.
+const READY_INTERVAL: Duration = Duration::from_secs(1);
+/// Between probes of one that is not: the first, then doubled up to the longest.
+const FIRST_INTERVAL: Duration = Duration::from_millis(250);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
+/// Before a failure is believed, and at least between any two probes.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// For a connection, and again for the answers.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Keeps the readiness on `board` true to what the servers of `config` say, until `config` has no sender any more.
+///
+/// Targets that join a later configuration get a task, those that leave it lose theirs.
+pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>, counters: Arc<Counters>) {
+    let tasks = Tasks::new(counters);
+    let mut owners: HashMap<Target, JoinHandle<()>> = HashMap::new();
+    loop {
+        let current = Arc::clone(&config.borrow_and_update());
+        let wanted: HashSet<Target> = Target::all(&current).map(|(_, _, target)| target).collect();
+        for (_, gone) in owners.extract_if(|target, _| !wanted.contains(target)) {
+            gone.abort();
+            // Waited for, so that its hold on the readiness is gone before the board forgets it.
+            let _ = gone.await;
+        }
+        board.retain(|target| wanted.contains(target));
+        for (model, variant, target) in Target::all(&current) {
+            // A task that panicked has ended, and is started again by the next configuration.
+            if owners.get(&target).is_some_and(|owner| !owner.is_finished()) {
+                continue;
+            }
+            let name = format!("probe {}/{} {}", model.name, variant.name, target.endpoint.address);
+            let owner = Owner {
+                model: Arc::clone(&model.name),
+                variant: Arc::clone(&variant.name),
+                asker: Asker::new(target.clone()),
+                readiness: board.get(&target),
+                board: Arc::clone(&board),
+                pace: Pace::default(),
+                warned_http1: false,
+            };
+            owners.insert(target, tasks.spawn(name, owner.run()));
+        }
+        board.announce();
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// When the next probe is due: what is left of the past is the number of failures in a row.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+}
+
+impl Pace {
+    /// Takes in what a probe found about an endpoint that was `ready`; says whether it is now, and when to look
+    /// again. `draw` from 0.0 to 1.0 spreads the endpoints over time.
+    fn next(&mut self, ready: bool, good: bool, draw: f64) -> (bool, Duration) {
+        // Between 0.9 and 1.1 of the interval.
+        let spread = |interval: Duration| interval.mul_f64(0.9 + 0.2 * draw);
+        if good {
+            self.failures = 0;
+            return (true, spread(READY_INTERVAL));
+        }
+        self.failures = self.failures.saturating_add(1);
+        if ready && self.failures < 2 {
+            return (true, SHORTEST_INTERVAL);
+        }
+        if ready {
+            self.failures = 1;
+        }
+        let doublings = (self.failures - 1).min(8);
+        (false, spread((FIRST_INTERVAL * 2_u32.pow(doublings)).min(LONGEST_INTERVAL)))
+    }
+}
+
+struct Owner {
+    model: Arc<str>,
+    variant: Arc<str>,
+    asker: Asker,
+    readiness: Arc<Readiness>,
+    board: Arc<Board>,
+    pace: Pace,
+    warned_http1: bool,
+}
+
+impl Owner {
+    async fn run(mut self) {
+        loop {
+            let started = Instant::now();
+            let found = self.asker.ask().await;
+            let wait = self.take_in(found).await;
+            let due = Instant::now() + wait;
+            tokio::select! {
+                () = sleep_until(due) => {}
+                () = self.readiness.doubted() => sleep_until((started + SHORTEST_INTERVAL).min(due)).await,
+            }
+        }
+    }
+
+    /// Keeps and tells what was found; returns how long to wait.
+    async fn take_in(&mut self, found: Result<&'static str, ask::No>) -> Duration {
+        let before = self.readiness.is_ready();
+        let (ready, wait) = self.pace.next(before, found.is_ok(), rand::random_range(0.0..1.0));
+        if ready && found.is_err() {
+            // Not believed yet: the reason stays the old one too.
+            return wait;
+        }
+        let why = match found {
+            Ok(kind) => kind.to_owned(),
+            Err(no) => self.diagnose(no).await,
+        };
+        let new_reason = self.readiness.explain(&why);
+        let changed = self.readiness.set(ready);
+        if changed || new_reason {
+            self.tell(ready, changed, &why);
+            self.board.announce();
+        }
+        wait
+    }
+
+    async fn diagnose(&mut self, no: ask::No) -> String {
+        let endpoint = &self.asker.target().endpoint.address;
+        if no.answered {
+            return no.why;
+        }
+        match timeout(PATIENCE, look::look(endpoint)).await {
+            Ok(look::Seen::NotHttp2(what)) => {
+                let advice = look::advice(what);
+                if !self.warned_http1 {
+                    self.warned_http1 = true;
+                    tracing::warn!(model = %self.model, variant = %self.variant, %endpoint, "{endpoint} {advice}");
+                }
+                advice
+            }
+            _ => no.why,
+        }
+    }
+
+    fn tell(&self, ready: bool, changed: bool, why: &str) {
+        let endpoint = &self.asker.target().endpoint.address;
+        match (ready, changed) {
+            (true, true) => {
+                tracing::info!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is ready");
+            }
+            (false, true) => {
+                tracing::warn!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is no longer ready");
+            }
+            (false, false) => {
+                tracing::info!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is not ready");
+            }
+            // Still ready, and only asked in another way.
+            (true, false) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+//! Bytes between a socket and HTTP/2, the same for callers and upstreams.
+//!
+//! `h2` reads 8 KB and writes one frame a system call. [`cork`] puts two buffers between: reads take what the socket
+//! has, up to 256 KiB, and everything that one poll of a connection wrote leaves in one write at the end of that
+//! poll. Both buffers belong to the worker, not to the connection, so an idle connection costs no buffer at all.
+//! [`watch::FrameWatch`] sees the same bytes pass and knows what `h2` does not tell.
+
+use std::cell::{Ref, RefCell};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+pub mod watch;
+
+use watch::FrameWatch;
+
+/// Bytes of one read, and of one gathered write.
+const CHUNK: usize = 256 * 1024;
+
+/// A worker's two buffers, shared by all its connections: each is empty whenever no connection is being polled.
+#[derive(Debug)]
+pub struct Scratch {
+    read: RefCell<Box<[u8]>>,
+    write: RefCell<Vec<u8>>,
+}
+
+impl Scratch {
+    /// Two buffers of 256 KiB, of which only touched pages are resident.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Scratch {
+            read: RefCell::new(vec![0; CHUNK].into_boxed_slice()),
+            write: RefCell::new(Vec::with_capacity(CHUNK)),
+        })
+    }
+}
+
+/// The half that `h2` reads from and writes to.
+#[derive(Debug)]
+pub struct Corked<S>(Rc<RefCell<Io<S>>>);
+
+/// The half that the connection's driver keeps: it begins and ends each poll.
+#[derive(Debug)]
+pub struct Cork<S>(Rc<RefCell<Io<S>>>);
+
+#[derive(Debug)]
+struct Io<S> {
+    socket: S,
+    scratch: Rc<Scratch>,
+    /// Read from the socket, not yet taken by `h2`.
+    leftover: Backlog,
+    /// Written by `h2`, not yet taken by the socket.
+    backlog: Backlog,
+    watch: FrameWatch,
+}
+
+/// Bytes with a read position; frees its memory once it is empty.
+#[derive(Debug, Default)]
+struct Backlog {
+    bytes: Vec<u8>,
+    start: usize,
+}
+
+impl Backlog {
+    fn rest(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.bytes.len()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+        if self.is_empty() {
+            *self = Backlog::default();
+        }
+    }
+}
+
+/// Joins `socket` to a worker's buffers; `watch` sees everything the peer sends.
+pub fn cork<S>(socket: S, scratch: &Rc<Scratch>, watch: FrameWatch) -> (Corked<S>, Cork<S>) {
+    let io = Rc::new(RefCell::new(Io {
+        socket,
+        scratch: Rc::clone(scratch),
+        leftover: Backlog::default(),
+        backlog: Backlog::default(),
+        watch,
+    }));
+    (Corked(Rc::clone(&io)), Cork(io))
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
+    /// Polls a connection with its writes gathered, and sends them when it is done.
+    ///
+    /// # Errors
+    /// Only those of the socket's write; what `poll` returns is passed through.
+    pub fn drive<T>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> Poll<T>,
+    ) -> io::Result<Poll<T>> {
+        // A connection that panicked in the middle of its poll must not leave its bytes to the next one.
+        self.0.borrow().scratch.write.borrow_mut().clear();
+        let result = poll(cx);
+        self.0.borrow_mut().send(cx)?;
+        Ok(result)
+    }
+
+    /// What the peer sent so far, as frames.
+    pub fn watch(&self) -> Ref<'_, FrameWatch> {
+        Ref::map(self.0.borrow(), |io| &io.watch)
+    }
+
+    /// Sends `bytes` instead of whatever is still gathered, without waiting: a last word before the socket closes.
+    pub fn last_word(&self, bytes: &[u8]) {
+        let mut io = self.0.borrow_mut();
+        io.backlog = Backlog::default();
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // The peer may be gone already; there is nobody left to tell.
+        let _ = Pin::new(&mut io.socket).poll_write(&mut cx, bytes);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
+    /// Writes the backlog, then the gathered bytes; what the socket does not take becomes the backlog.
+    fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.drain_backlog(cx)?.is_pending() {
+            return Ok(());
+        }
+        let scratch = Rc::clone(&self.scratch);
+        let mut gathered = scratch.write.borrow_mut();
+        let mut sent = 0;
+        while sent < gathered.len() {
+            match Pin::new(&mut self.socket).poll_write(cx, &gathered[sent..])? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => sent += n,
+                Poll::Pending => {
+                    self.backlog = Backlog { bytes: gathered[sent..].to_vec(), start: 0 };
+                    break;
+                }
+            }
+        }
+        gathered.clear();
+        Ok(())
+    }
+
+    fn drain_backlog(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
+        while !self.backlog.is_empty() {
+            match Pin::new(&mut self.socket).poll_write(cx, self.backlog.rest())? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(n) => self.backlog.consume(n),
+                Poll::Pending => return Ok(Poll::Pending),
+            }
+        }
+        Ok(Poll::Ready(()))
+    }
+
+    fn gather(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if !self.backlog.is_empty() {
+            // What was gathered behind it goes first: order is order.
+            self.send(cx)?;
+            if !self.backlog.is_empty() {
+                return Poll::Pending;
+            }
+        }
+        let mut taken = 0;
+        {
+            let mut gathered = self.scratch.write.borrow_mut();
+            for slice in slices {
+                gathered.extend_from_slice(slice);
+                taken += slice.len();
+            }
+            if gathered.len() < CHUNK {
+                return Poll::Ready(Ok(taken));
+            }
+        }
+        self.send(cx)?;
+        Poll::Ready(Ok(taken))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let io = &mut *self.0.borrow_mut();
+        if io.leftover.is_empty() {
+            let mut scratch = io.scratch.read.borrow_mut();
+            let mut chunk = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(&mut io.socket).poll_read(cx, &mut chunk))?;
+            let read = chunk.filled();
+            io.watch.feed(read);
+            let direct = read.len().min(buf.remaining());
+            buf.put_slice(&read[..direct]);
+            if direct < read.len() {
+                io.leftover = Backlog { bytes: read[direct..].to_vec(), start: 0 };
+            }
+        } else {
+            let n = io.leftover.rest().len().min(buf.remaining());
+            buf.put_slice(&io.leftover.rest()[..n]);
+            io.leftover.consume(n);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().gather(cx, &[io::IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().gather(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// Says yes at once: the driver sends at the end of its poll.
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut io = self.0.borrow_mut();
+        io.send(cx)?;
+        if !io.backlog.is_empty() {
+            return Poll::Pending;
+        }
+        Pin::new(&mut io.socket).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests;

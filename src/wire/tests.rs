@@ -1,0 +1,77 @@
+use std::future::poll_fn;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+use super::*;
+
+fn pair(room: usize) -> (Corked<DuplexStream>, Cork<DuplexStream>, DuplexStream) {
+    let (near, far) = duplex(room);
+    let (corked, cork) = cork(near, &Scratch::new(), FrameWatch::of_server());
+    (corked, cork, far)
+}
+
+#[tokio::test]
+async fn writes_of_one_poll_leave_together_and_in_order() {
+    let (mut corked, cork, mut far) = pair(1 << 20);
+    poll_fn(|cx| {
+        let result = cork.drive(cx, |cx| {
+            for word in [&b"one "[..], b"two ", b"three"] {
+                assert!(matches!(Pin::new(&mut corked).poll_write(cx, word), Poll::Ready(Ok(n)) if n == word.len()));
+            }
+            Poll::Ready(())
+        });
+        result.unwrap()
+    })
+    .await;
+    let mut buf = [0; 64];
+    let n = far.read(&mut buf).await.unwrap();
+    assert_eq!(&buf[..n], b"one two three");
+}
+
+#[tokio::test]
+async fn what_the_socket_does_not_take_waits_and_nothing_is_lost() {
+    let (mut corked, cork, mut far) = pair(7);
+    let text: Vec<u8> = (0..=255).cycle().take(3 * CHUNK).collect();
+    let sent = text.clone();
+    let writer = async move {
+        let mut at = 0;
+        poll_fn(|cx| {
+            let done = cork.drive(cx, |cx| {
+                while at < sent.len() {
+                    let end = (at + 10_000).min(sent.len());
+                    match Pin::new(&mut corked).poll_write(cx, &sent[at..end]) {
+                        Poll::Ready(n) => at += n.unwrap(),
+                        Poll::Pending => return Poll::Pending,
+                    }
+                }
+                Pin::new(&mut corked).poll_shutdown(cx)
+            });
+            done.unwrap()
+        })
+        .await
+        .unwrap();
+    };
+    let mut got = Vec::new();
+    let reader = far.read_to_end(&mut got);
+    let ((), read) = tokio::join!(writer, reader);
+    read.unwrap();
+    assert!(got == text);
+}
+
+#[tokio::test]
+async fn reads_larger_than_the_readers_buffer_are_kept() {
+    let (mut corked, _cork, mut far) = pair(1 << 20);
+    let text: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    far.write_all(&text).await.unwrap();
+    drop(far);
+    let mut got = Vec::new();
+    let mut small = [0; 1000];
+    loop {
+        let n = corked.read(&mut small).await.unwrap();
+        if n == 0 {
+            break;
+        }
+        got.extend_from_slice(&small[..n]);
+    }
+    assert!(got == text);
+}

@@ -1,0 +1,197 @@
+//! Sees HTTP/2 frames pass and remembers the little that `h2` keeps to itself: whether the peer acknowledged our
+//! SETTINGS, whether a header block has begun and not ended, and the last stream of a GOAWAY. Pure.
+
+/// What every HTTP/2 client sends first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const FRAME_HEADER: usize = 9;
+
+const DATA: u8 = 0x0;
+const HEADERS: u8 = 0x1;
+const SETTINGS: u8 = 0x4;
+const GOAWAY: u8 = 0x7;
+const CONTINUATION: u8 = 0x9;
+const FLAG_ACK: u8 = 0x1;
+const FLAG_END_HEADERS: u8 = 0x4;
+
+/// A reader of frame headers, fed with everything a peer sends, in chunks cut anywhere.
+#[derive(Debug)]
+pub struct FrameWatch {
+    /// Bytes of the preface still to come; 0 where none is expected.
+    preface: usize,
+    is_http2: bool,
+    header: [u8; FRAME_HEADER],
+    header_len: usize,
+    payload: usize,
+    kind: u8,
+    last_stream: [u8; 4],
+    last_stream_len: usize,
+    settings_acked: bool,
+    open_block: bool,
+    goaway: Option<u32>,
+    blocks: u64,
+    started: bool,
+}
+
+impl FrameWatch {
+    /// Of what a client sends: a preface comes first.
+    pub fn of_client() -> Self {
+        FrameWatch {
+            preface: PREFACE.len(),
+            is_http2: true,
+            header: [0; FRAME_HEADER],
+            header_len: 0,
+            payload: 0,
+            kind: DATA,
+            last_stream: [0; 4],
+            last_stream_len: 0,
+            settings_acked: false,
+            open_block: false,
+            goaway: None,
+            blocks: 0,
+            started: false,
+        }
+    }
+
+    /// Of what a server sends.
+    pub fn of_server() -> Self {
+        FrameWatch { preface: 0, ..Self::of_client() }
+    }
+
+    /// Whether anything came at all.
+    pub fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// False once the first bytes were not those of HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
+    }
+
+    /// Whether our SETTINGS were acknowledged.
+    pub fn settings_acked(&self) -> bool {
+        self.settings_acked
+    }
+
+    /// The number of the header block that has begun and not ended, or of the frame, other than DATA, that is cut
+    /// in the middle; `None` where the peer owes nothing.
+    pub fn unfinished(&self) -> Option<u64> {
+        let cut = self.header_len > 0 || (self.payload > 0 && self.kind != DATA);
+        (self.preface == 0 && (cut || self.open_block)).then_some(self.blocks)
+    }
+
+    /// The last stream that the peer says it will process, once it sent GOAWAY.
+    pub fn goaway(&self) -> Option<u32> {
+        self.goaway
+    }
+
+    /// Takes the next bytes of the peer.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        self.started |= !bytes.is_empty();
+        if self.preface > 0 {
+            bytes = self.feed_preface(bytes);
+        }
+        while self.is_http2 && !bytes.is_empty() {
+            bytes = if self.payload > 0 { self.feed_payload(bytes) } else { self.feed_header(bytes) };
+        }
+    }
+
+    fn feed_preface<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let at = PREFACE.len() - self.preface;
+        let n = self.preface.min(bytes.len());
+        self.is_http2 &= bytes[..n] == PREFACE[at..at + n];
+        self.preface -= n;
+        &bytes[n..]
+    }
+
+    fn feed_header<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let n = (FRAME_HEADER - self.header_len).min(bytes.len());
+        self.header[self.header_len..self.header_len + n].copy_from_slice(&bytes[..n]);
+        self.header_len += n;
+        if self.header_len == FRAME_HEADER {
+            self.header_len = 0;
+            let [a, b, c, kind, flags, ..] = self.header;
+            self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+            self.kind = kind;
+            self.last_stream_len = 0;
+            match kind {
+                HEADERS | CONTINUATION => {
+                    self.open_block = flags & FLAG_END_HEADERS == 0;
+                    self.blocks += u64::from(kind == HEADERS);
+                }
+                SETTINGS => self.settings_acked |= flags & FLAG_ACK != 0,
+                _ => {}
+            }
+        }
+        &bytes[n..]
+    }
+
+    fn feed_payload<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let n = self.payload.min(bytes.len());
+        if self.kind == GOAWAY && self.last_stream_len < 4 {
+            let take = (4 - self.last_stream_len).min(n);
+            self.last_stream[self.last_stream_len..self.last_stream_len + take]
+                .copy_from_slice(&bytes[..take]);
+            self.last_stream_len += take;
+            if self.last_stream_len == 4 {
+                // A second GOAWAY may only lower it.
+                let last = u32::from_be_bytes(self.last_stream) & 0x7fff_ffff;
+                self.goaway = Some(self.goaway.map_or(last, |before| before.min(last)));
+            }
+        }
+        self.payload -= n;
+        &bytes[n..]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = payload.len() as u32;
+        let mut bytes = length.to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    /// However the bytes are cut, the same is seen.
+    fn seen(bytes: &[u8], cut: usize) -> FrameWatch {
+        let mut watch = FrameWatch::of_client();
+        bytes.chunks(cut).for_each(|chunk| watch.feed(chunk));
+        watch
+    }
+
+    #[test]
+    fn sees_acknowledgement_goaway_and_open_blocks() {
+        let mut bytes = PREFACE.to_vec();
+        bytes.extend(frame(SETTINGS, 0, &[0; 6]));
+        bytes.extend(frame(HEADERS, FLAG_END_HEADERS, b"abc"));
+        bytes.extend(frame(DATA, 0, &[7; 100]));
+        for cut in [1, 2, 9, 24, 1000] {
+            let watch = seen(&bytes, cut);
+            assert!(watch.is_http2() && !watch.settings_acked() && watch.unfinished().is_none());
+        }
+        bytes.extend(frame(SETTINGS, FLAG_ACK, b""));
+        bytes.extend(frame(GOAWAY, 0, &[0x80, 0, 0, 9, 0, 0, 0, 0]));
+        bytes.extend(frame(GOAWAY, 0, &[0, 0, 0, 5, 0, 0, 0, 0]));
+        bytes.extend(frame(HEADERS, 0, b"half a block"));
+        for cut in [1, 2, 9, 24, 1000] {
+            let watch = seen(&bytes, cut);
+            assert!(watch.settings_acked());
+            assert_eq!(watch.goaway(), Some(5));
+            assert_eq!(watch.unfinished(), Some(2));
+        }
+        bytes.extend(frame(CONTINUATION, FLAG_END_HEADERS, b"the rest"));
+        assert_eq!(seen(&bytes, 3).unfinished(), None);
+        bytes.extend(&frame(HEADERS, FLAG_END_HEADERS, b"cut")[..10]);
+        assert_eq!(seen(&bytes, 3).unfinished(), Some(3));
+    }
+
+    #[test]
+    fn http1_is_not_http2() {
+        assert!(!seen(b"GET / HTTP/1.1\r\n\r\n", 4).is_http2());
+        assert!(seen(b"PRI * HT", 4).is_http2());
+        assert!(seen(b"PRI * HT", 4).unfinished().is_none());
+    }
+}
