@@ -39,13 +39,19 @@ class Sidecar:
             "health": f"127.0.0.1:{self.health}",
             "admin": f"127.0.0.1:{admin}",
         }
+        self._variants = [
+            f"/readyz/{model}/{variant}" for model, one in config["models"].items() for variant in one["variants"]
+        ]
         # JSON is YAML.
         file = folder / f"{name}.yaml"
         file.write_text(json.dumps({**ports, **config}, indent=2))
         self.program = Program(name, [binary(), "run", "-c", file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
 
     def __enter__(self):
-        self.program.wait_until("is ready", self.ready)
+        # Every variant, for a split gives nothing to one that is not ready.
+        self.program.wait_until(
+            "is ready", lambda: self.ready() and all(self.get(path)[0] == 200 for path in self._variants)
+        )
         return self
 
     def __exit__(self, *error):
