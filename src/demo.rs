@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 pub mod caller;
 pub mod collector;
@@ -33,6 +32,8 @@ use screen::Screen;
 use server::Standing;
 use story::Story;
 use tally::{SpanCounts, Summary, Tally};
+
+use crate::tasks::Tasks;
 
 /// Calls where nobody sees a screen and none said how many.
 const CALLS_UNSEEN: u64 = 2_000;
@@ -123,9 +124,11 @@ pub async fn run<S: Sidecar>(
 ) -> Result<bool, DemoError> {
     let live = io::stdout().is_terminal() && !options.json;
     let (sender, interrupts) = mpsc::channel(2);
-    let mut signals = JoinSet::new();
+    let signals = Tasks::new(Arc::default());
     let mut interrupt = signal(SignalKind::interrupt())?;
-    signals.spawn(async move { while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {} });
+    signals.spawn("demo interrupts", async move {
+        while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
+    });
     Demo { options, screen: Screen::new(io::stdout(), live), interrupts }.run(start).await
 }
 
@@ -151,8 +154,8 @@ impl<W: Write> Demo<W> {
         mut self,
         start: impl AsyncFnOnce(String) -> Result<S, String>,
     ) -> Result<bool, DemoError> {
-        let mut tasks = JoinSet::new();
-        let world = World::start(&mut tasks, !self.options.models_only && own_collector())?;
+        let tasks = Tasks::new(Arc::default());
+        let world = World::start(&tasks, !self.options.models_only && own_collector())?;
         if self.options.models_only {
             self.screen.say(&[world.configuration(Ports::Usual)])?;
             self.interrupts.recv().await;
@@ -167,7 +170,7 @@ impl<W: Write> Demo<W> {
         let script = self.script(&world, sidecar.data());
         let rows: Arc<[Row]> = Row::bundled()?.into();
         let calls = script.calls;
-        let answers = caller::start(script, rows, &mut tasks).await?;
+        let answers = caller::start(script, rows, &tasks).await?;
         let (tally, told) = self.watch(&world, answers, calls).await?;
 
         let mut spans = tokio::select! {
@@ -299,7 +302,7 @@ enum Ports {
 }
 
 impl World {
-    fn start(tasks: &mut JoinSet<()>, collect: bool) -> Result<World, DemoError> {
+    fn start(tasks: &Tasks, collect: bool) -> Result<World, DemoError> {
         let models = Model::bundled()?;
         let stand = |model: Model| server::start(Arc::new(model)).map_err(DemoError::Bind);
         let model = models[0].name().to_owned();
