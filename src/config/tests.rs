@@ -258,4 +258,21 @@ proptest::proptest! {
     fn no_tree_is_too_odd(key in "(listen|models|limits|telemetry|drain|services|x)", rest in "[ \\n{}\\[\\]:,a-z0-9%&*\"'-]{0,80}") {
         let _ = accept_text(&format!("{key}: {rest}"));
     }
+
+    #[test]
+    fn no_damage_is_too_odd(line in 0_usize..80, cut in 0_usize..60, with in "[ -~]{0,3}", whole in proptest::bool::ANY) {
+        let text = include_str!("../../tests/config/valid/every-key.yaml");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let at = line % lines.len();
+        if whole {
+            lines.remove(at);
+        } else {
+            let cut = cut.min(lines[at].len());
+            lines[at].truncate(cut);
+            lines[at].push_str(&with);
+        }
+        if let Err(errors) = accept_text(&lines.join("\n")) {
+            proptest::prop_assert!(!errors.0.is_empty());
+        }
+    }
 }
