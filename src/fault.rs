@@ -32,7 +32,7 @@ impl Code {
 }
 
 impl Code {
-    /// The name of the gRPC specification; `CODE_n` has none of them.
+    /// The name of the gRPC specification; `_OTHER` for a number that it does not know.
     pub fn name(self) -> &'static str {
         const NAMES: [&str; 17] = [
             "OK",
@@ -54,6 +54,38 @@ impl Code {
             "UNAUTHENTICATED",
         ];
         NAMES.get(self.0 as usize).copied().unwrap_or("_OTHER")
+    }
+
+    /// What an HTTP status means where there is no gRPC status beside it, by gRPC's own table.
+    pub fn from_http(status: u16) -> Code {
+        match status {
+            400 => Code::INTERNAL,
+            401 => Code::UNAUTHENTICATED,
+            403 => Code::PERMISSION_DENIED,
+            404 => Code::UNIMPLEMENTED,
+            429 | 502 | 503 | 504 => Code::UNAVAILABLE,
+            _ => Code::UNKNOWN,
+        }
+    }
+
+    /// What an HTTP/2 error code means that ended a stream before its gRPC status, by gRPC's own table.
+    ///
+    /// That table names no code for STREAM_CLOSED, nor for what it does not list: UNKNOWN.
+    pub fn from_reset(reason: u32) -> Code {
+        match reason {
+            // NO_ERROR, PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, SETTINGS_TIMEOUT, FRAME_SIZE_ERROR,
+            // COMPRESSION_ERROR, CONNECT_ERROR.
+            0..=4 | 6 | 9 | 10 => Code::INTERNAL,
+            // REFUSED_STREAM: it was not processed.
+            7 => Code::UNAVAILABLE,
+            // CANCEL
+            8 => Code::CANCELLED,
+            // ENHANCE_YOUR_CALM
+            11 => Code::RESOURCE_EXHAUSTED,
+            // INADEQUATE_SECURITY
+            12 => Code::PERMISSION_DENIED,
+            _ => Code::UNKNOWN,
+        }
     }
 
     /// Whose fault a status is that an upstream sent itself.
@@ -118,5 +150,84 @@ impl Blame {
     /// Position in [`Blame::ALL`].
     pub fn index(self) -> usize {
         self as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_of_the_fault_table() {
+        for (code, had_time, little_time) in [
+            (Code::OK, Blame::Nobody, Blame::Nobody),
+            (Code::UNKNOWN, Blame::Upstream, Blame::Upstream),
+            (Code::INTERNAL, Blame::Upstream, Blame::Upstream),
+            (Code::UNAVAILABLE, Blame::Upstream, Blame::Upstream),
+            (Code::DATA_LOSS, Blame::Upstream, Blame::Upstream),
+            (Code::UNIMPLEMENTED, Blame::Upstream, Blame::Upstream),
+            (Code::RESOURCE_EXHAUSTED, Blame::Upstream, Blame::Upstream),
+            (Code::DEADLINE_EXCEEDED, Blame::Upstream, Blame::Nobody),
+            (Code::INVALID_ARGUMENT, Blame::Rejection, Blame::Rejection),
+            (Code::NOT_FOUND, Blame::Rejection, Blame::Rejection),
+            (Code::OUT_OF_RANGE, Blame::Rejection, Blame::Rejection),
+            (Code::FAILED_PRECONDITION, Blame::Rejection, Blame::Rejection),
+            (Code::UNAUTHENTICATED, Blame::Nobody, Blame::Nobody),
+            (Code::PERMISSION_DENIED, Blame::Nobody, Blame::Nobody),
+            (Code::ABORTED, Blame::Nobody, Blame::Nobody),
+            (Code::ALREADY_EXISTS, Blame::Nobody, Blame::Nobody),
+            (Code::CANCELLED, Blame::Nobody, Blame::Nobody),
+            (Code(17), Blame::Upstream, Blame::Upstream),
+            (Code(u32::MAX), Blame::Upstream, Blame::Upstream),
+        ] {
+            assert_eq!((code.blame(true), code.blame(false)), (had_time, little_time), "{code}");
+        }
+    }
+
+    #[test]
+    fn http_statuses_and_resets_have_grpc_codes() {
+        for (status, want) in [
+            (400, Code::INTERNAL),
+            (401, Code::UNAUTHENTICATED),
+            (403, Code::PERMISSION_DENIED),
+            (404, Code::UNIMPLEMENTED),
+            (429, Code::UNAVAILABLE),
+            (500, Code::UNKNOWN),
+            (502, Code::UNAVAILABLE),
+            (503, Code::UNAVAILABLE),
+            (504, Code::UNAVAILABLE),
+            (200, Code::UNKNOWN),
+            (302, Code::UNKNOWN),
+        ] {
+            assert_eq!(Code::from_http(status), want, "{status}");
+        }
+        use h2::Reason;
+        for (reason, want) in [
+            (Reason::NO_ERROR, Code::INTERNAL),
+            (Reason::PROTOCOL_ERROR, Code::INTERNAL),
+            (Reason::INTERNAL_ERROR, Code::INTERNAL),
+            (Reason::FLOW_CONTROL_ERROR, Code::INTERNAL),
+            (Reason::SETTINGS_TIMEOUT, Code::INTERNAL),
+            (Reason::STREAM_CLOSED, Code::UNKNOWN),
+            (Reason::FRAME_SIZE_ERROR, Code::INTERNAL),
+            (Reason::REFUSED_STREAM, Code::UNAVAILABLE),
+            (Reason::CANCEL, Code::CANCELLED),
+            (Reason::COMPRESSION_ERROR, Code::INTERNAL),
+            (Reason::CONNECT_ERROR, Code::INTERNAL),
+            (Reason::ENHANCE_YOUR_CALM, Code::RESOURCE_EXHAUSTED),
+            (Reason::INADEQUATE_SECURITY, Code::PERMISSION_DENIED),
+            (Reason::HTTP_1_1_REQUIRED, Code::UNKNOWN),
+        ] {
+            assert_eq!(Code::from_reset(reason.into()), want, "{reason}");
+        }
+        assert_eq!(Code::from_reset(99), Code::UNKNOWN);
+    }
+
+    #[test]
+    fn every_code_and_blame_has_its_name() {
+        assert_eq!((Code(0).name(), Code(16).name(), Code(17).name()), ("OK", "UNAUTHENTICATED", "_OTHER"));
+        for blame in Blame::ALL {
+            assert_eq!(Blame::ALL[blame.index()], blame);
+        }
     }
 }

@@ -1,1 +1,3 @@
-//! (being written)
+//! Hashes and numbers that decisions rest on. Pure: no clock, no chance, no input or output.
+
+pub mod hash;

@@ -1,1 +1,142 @@
-//! (being written)
+//! Which variant a call is given to: the call and one draw of chance in, an [`Assignment`] out.
+//!
+//! A closed set of kinds, each in a file of its own. All of it is pure: the same call and the same draw give the same
+//! answer in every process, today and in a year.
+
+use std::sync::Arc;
+
+use crate::call::Call;
+use crate::config::{self, Force, Key, Match};
+use crate::plan::{Assignment, Reason};
+
+mod ab;
+mod pinned;
+mod ranges;
+
+use ab::Ab;
+use pinned::Pinned;
+
+/// One model's strategy, made from a configuration and used until the next.
+#[derive(Debug, Clone)]
+pub struct Strategy {
+    kind: Kind,
+    unit: Vec<Key>,
+    unit_key: [u8; 32],
+    force: Force,
+    variants: Vec<Arc<str>>,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    Pinned(Pinned),
+    Ab(Ab),
+}
+
+/// What was decided for a call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decision {
+    /// The variant, why, and how likely that was.
+    pub assignment: Assignment,
+    /// Keyed hash of the call's unit, never the unit itself; `None` where it brought none.
+    pub unit: Option<u64>,
+}
+
+/// Why a variant that a caller asked for is not given to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// This caller may not force: the header counts as not sent.
+    NotAllowed,
+    /// The caller may, but there is no such variant.
+    Unknown,
+}
+
+impl Strategy {
+    /// The strategy of `model`; `unit_key` is the secret without which a unit's hash tells nothing about the unit.
+    pub fn new(model: &config::Model, unit_key: &[u8; 32]) -> Self {
+        let kind = match &model.strategy {
+            config::Strategy::Pinned { variant } => Kind::Pinned(Pinned::new(*variant)),
+            config::Strategy::Ab { baseline, salt, weights, segments } => {
+                Kind::Ab(Ab::new(*baseline, salt, weights, segments))
+            }
+        };
+        Strategy {
+            kind,
+            unit: model.unit.clone(),
+            unit_key: *unit_key,
+            force: model.force.clone(),
+            variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
+        }
+    }
+
+    /// Gives `call` to a variant.
+    ///
+    /// `draw` is uniform over all 32 bits and used only where the call brings no unit. `ready` says of a variant,
+    /// by its index, whether it may get calls; it is not asked about the baseline, which has no stand-in.
+    pub fn assign(&self, call: &Call<'_>, draw: u32, ready: &dyn Fn(usize) -> bool) -> Decision {
+        let unit = self.unit_of(call);
+        let assignment = match &self.kind {
+            Kind::Pinned(pinned) => pinned.assign(),
+            Kind::Ab(ab) => ab.assign(call, unit, draw, ready),
+        };
+        Decision { assignment, unit: unit.map(|unit| self.keyed(unit)) }
+    }
+
+    /// Gives `call` to the variant that its `parhelion-variant` names, where its caller may ask for that.
+    ///
+    /// Whether the variant is ready is not asked: who forces one wants its answer or an error, not another's answer.
+    ///
+    /// # Errors
+    /// See [`Refused`].
+    pub fn forced(&self, call: &Call<'_>, variant: &str) -> Result<Decision, Refused> {
+        let allowed = match &self.force {
+            Force::Nobody => false,
+            Force::Anyone => true,
+            Force::Matching(rule) => matches(rule, call),
+        };
+        if !allowed {
+            return Err(Refused::NotAllowed);
+        }
+        let variant = self.variants.iter().position(|name| **name == *variant).ok_or(Refused::Unknown)?;
+        Ok(Decision {
+            assignment: Assignment { variant, reason: Reason::Forced, propensity: 1.0 },
+            unit: self.unit_hash(call),
+        })
+    }
+
+    /// Keyed hash of the call's unit, for calls that are not assigned here; `None` where it brings none.
+    pub fn unit_hash(&self, call: &Call<'_>) -> Option<u64> {
+        self.unit_of(call).map(|unit| self.keyed(unit))
+    }
+
+    /// Whether a decision can hang on a parameter of the message, so that parameters must be read.
+    pub fn reads_parameters(&self) -> bool {
+        let named = |rule: &Match| rule.0.iter().any(|(key, _)| matches!(key, Key::Parameter(_)));
+        let in_kind = match &self.kind {
+            Kind::Pinned(_) => false,
+            Kind::Ab(ab) => ab.rules().any(named),
+        };
+        let in_force = matches!(&self.force, Force::Matching(rule) if named(rule));
+        in_kind || in_force || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
+    }
+
+    /// The first of the unit's keys that the call has.
+    fn unit_of<'a>(&self, call: &Call<'a>) -> Option<&'a str> {
+        self.unit.iter().find_map(|key| call.value(key))
+    }
+
+    /// The first 8 bytes of keyed BLAKE3, little-endian.
+    fn keyed(&self, unit: &str) -> u64 {
+        let hash = blake3::keyed_hash(&self.unit_key, unit.as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
+/// Whether all pairs of `rule` are equal in `call`.
+fn matches(rule: &Match, call: &Call<'_>) -> bool {
+    rule.0.iter().all(|(key, want)| call.value(key) == Some(want))
+}
+
+#[cfg(test)]
+mod tests;

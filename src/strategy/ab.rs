@@ -1,0 +1,76 @@
+//! A split by weight that sticks to the unit.
+//!
+//! `murmur3(salt ++ unit)` says where a unit falls, and it falls there as long as the salt stays; a call without a
+//! unit falls where the draw says. The first segment that matches a call replaces the weights, not the hash, so a
+//! unit keeps its place in every segment. What a variant cannot take because it is not ready goes to the baseline,
+//! and the propensity says what was true at that moment: the baseline's is then its own share and that of every
+//! variant it stands in for.
+
+use std::sync::Arc;
+
+use super::matches;
+use super::ranges::Ranges;
+use crate::call::Call;
+use crate::config::units::Percent;
+use crate::config::{Match, Segment};
+use crate::plan::{Assignment, Reason};
+use crate::stats::hash;
+
+#[derive(Debug, Clone)]
+pub(super) struct Ab {
+    baseline: usize,
+    salt: Arc<str>,
+    split: Ranges,
+    segments: Vec<(Match, Ranges)>,
+}
+
+impl Ab {
+    pub(super) fn new(
+        baseline: usize,
+        salt: &Arc<str>,
+        weights: &[(usize, Percent)],
+        segments: &[Segment],
+    ) -> Self {
+        Ab {
+            baseline,
+            salt: Arc::clone(salt),
+            split: Ranges::around(baseline, weights),
+            segments: segments
+                .iter()
+                .map(|segment| (segment.matches.clone(), Ranges::around(baseline, &segment.weights)))
+                .collect(),
+        }
+    }
+
+    /// The rules that choose a segment.
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Match> {
+        self.segments.iter().map(|(rule, _)| rule)
+    }
+
+    pub(super) fn assign(
+        &self,
+        call: &Call<'_>,
+        unit: Option<&str>,
+        draw: u32,
+        ready: &dyn Fn(usize) -> bool,
+    ) -> Assignment {
+        let place =
+            unit.map_or(draw, |unit| hash::murmur3_x86_32(0, &[self.salt.as_bytes(), unit.as_bytes()]));
+        let (ranges, reason) = match self.segments.iter().find(|(rule, _)| matches(rule, call)) {
+            Some((_, ranges)) => (ranges, Reason::Segment),
+            None if unit.is_some() => (&self.split, Reason::Split),
+            None => (&self.split, Reason::Draw),
+        };
+        let chosen = ranges.find(place).unwrap_or(self.baseline);
+        if chosen != self.baseline && ready(chosen) {
+            let propensity = ranges.share(|variant| variant == chosen);
+            return Assignment { variant: chosen, reason, propensity };
+        }
+        Assignment {
+            variant: self.baseline,
+            reason: if chosen == self.baseline { reason } else { Reason::NotReady },
+            propensity: ranges
+                .share(|variant| variant == self.baseline || variant == chosen || !ready(variant)),
+        }
+    }
+}
