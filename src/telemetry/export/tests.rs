@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use super::*;
 use crate::telemetry::counter::{Counter, Counters};
@@ -80,6 +81,18 @@ async fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
     (listener, endpoint)
+}
+
+/// The levels of what the exporter writes to the log.
+#[derive(Debug, Clone, Default)]
+struct Records(Arc<Mutex<Vec<tracing::Level>>>);
+
+impl<S: tracing::Subscriber> Layer<S> for Records {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if event.metadata().target().starts_with("parhelion") {
+            self.0.lock().unwrap().push(*event.metadata().level());
+        }
+    }
 }
 
 struct Bench {
@@ -203,7 +216,10 @@ async fn a_collector_may_come_later_and_go() {
     let (first, endpoint) = listener().await;
     let address = first.local_addr().unwrap();
     drop(first);
-    let bench = bench(&endpoint, &[("OTEL_EXPORTER_OTLP_TIMEOUT", "300")]);
+    let records = Records::default();
+    let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(records.clone()));
+    let settings = [("OTEL_EXPORTER_OTLP_TIMEOUT", "300"), ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100")];
+    let bench = bench(&endpoint, &settings);
     bench.observe(100).await;
     bench.until(|bench| bench.lost(Cause::ExportFailed) == 200).await;
     let stub = Stub::default();
@@ -216,6 +232,8 @@ async fn a_collector_may_come_later_and_go() {
     bench.telemetry.flush(Duration::from_secs(5)).await;
     assert_eq!(bench.accounted(), 600);
     assert_eq!(bench.telemetry.spans().get_exported(), 200);
+    let levels: Vec<_> = records.0.lock().unwrap().iter().map(|level| level.as_str()).collect();
+    assert_eq!(levels, ["WARN", "INFO", "WARN"], "once for each change, however many batches fail");
 }
 
 #[tokio::test]
