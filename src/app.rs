@@ -1,1 +1,324 @@
-//! (being written)
+//! The only place where the rooms are wired together: start, follow the configuration, drain.
+//!
+//! Everything that can fail fails before a port opens, or the ports are closed again. Two kinds of threads run:
+//! workers, one data-plane runtime each, and the runtime that calls [`start`], on which all else lives.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
+use crate::config::{self, Config, Listen, Loaded};
+use crate::hop::{Keys, KeysError};
+use crate::server::listener::{self, Listener};
+use crate::server::Phase;
+use crate::tasks::Tasks;
+use crate::telemetry::counter::Counters;
+use crate::telemetry::environment::Environment;
+use crate::telemetry::metrics::{self, EndpointState};
+use crate::telemetry::settings::BadEndpoint;
+use crate::telemetry::{self, Recorder, Telemetry};
+use crate::upstream::probe;
+use crate::upstream::readiness::{Board, Target};
+use crate::worker;
+
+/// How long the last spans may take to leave.
+const FLUSH: Duration = Duration::from_secs(3);
+/// How long tasks of the control runtime may take to end.
+const TASKS: Duration = Duration::from_secs(2);
+
+/// Why a sidecar did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data port.
+    #[error(transparent)]
+    Listen(#[from] listener::BindError),
+    /// The health or the admin port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The keys that sign hops.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The collector.
+    #[error(transparent)]
+    Collector(#[from] BadEndpoint),
+    /// The system.
+    #[error("a worker thread could not be started: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Where the configuration came from, to be followed while the sidecar runs.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// What influenced it.
+    pub environment: config::Environment,
+}
+
+/// A sidecar that serves.
+#[derive(Debug)]
+pub struct Running {
+    /// Where callers reach it.
+    pub listen: Listen,
+    /// Where probes reach it.
+    pub health: SocketAddr,
+    /// Where people reach it.
+    pub admin: SocketAddr,
+    /// Spans and figures.
+    pub telemetry: Telemetry,
+    /// Readiness of all endpoints.
+    pub board: Arc<Board>,
+    config: watch::Receiver<Arc<Config>>,
+    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    ended: mpsc::Receiver<io::Result<()>>,
+    workers: usize,
+    close: watch::Sender<bool>,
+    tasks: Tasks,
+}
+
+/// Starts a sidecar on the current runtime; where `source` is given it follows changes there.
+///
+/// # Errors
+/// When a port, a key file, the collector's address or a thread is not to be had; then nothing stays open.
+pub async fn start(
+    loaded: Loaded,
+    source: Option<Source>,
+    environment: Environment,
+) -> Result<Running, StartError> {
+    let config = Arc::clone(&loaded.config);
+    let keys = Arc::new(Keys::load(config.keys.as_deref(), config.state.as_deref())?);
+    let counters = Arc::new(Counters::default());
+    let started = telemetry::start(&config.telemetry, environment, config.workers, Arc::clone(&counters))?;
+    let (listeners, listen) = listener::bind(&config.listen, config.workers.get(), config.reuse_port)?;
+    let health = admin::bind("health", config.health)?;
+    let control = admin::bind("admin", config.admin)?;
+    let (health_at, admin_at) = (health.local_addr()?, control.local_addr()?);
+
+    let tasks = Tasks::new(Arc::clone(&counters));
+    let (publish, configs) = watch::channel(Arc::clone(&config));
+    let (draining, drains) = watch::channel(false);
+    let (phase, phases) = watch::channel(Phase::Serving);
+    let (close, closed) = watch::channel(false);
+    let state = Arc::new(config::watch::State::new(&loaded, SystemTime::now()));
+    let board = Arc::new(Board::default());
+    let view = View {
+        config: configs.clone(),
+        board: Arc::clone(&board),
+        draining: drains,
+        counters: Arc::clone(&counters),
+    };
+
+    let exporter = started.exporter;
+    tasks.spawn("exporter", exporter.run());
+    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
+    let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
+    let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
+    tasks.spawn("health port", logged("health port", serve));
+    let workers = config.workers.get();
+    let control_page = control_page(view, &state, workers);
+    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
+
+    let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
+    let ended = start_workers(listeners, started.recorders, &shared)?;
+    match source {
+        Some(Source { path, environment }) => {
+            let follow = config::watch::watch(path, environment, config, publish, state);
+            tasks.spawn("configuration", follow);
+        }
+        // Without a source nothing changes, but every receiver must see that the sender is still there.
+        None => drop(tasks.spawn("configuration", async move { publish.closed().await })),
+    }
+    Ok(Running {
+        listen,
+        health: health_at,
+        admin: admin_at,
+        telemetry: started.telemetry,
+        board,
+        config: configs,
+        draining,
+        phase,
+        ended,
+        workers,
+        close,
+        tasks,
+    })
+}
+
+/// What every worker gets a share of.
+struct Shared {
+    config: watch::Receiver<Arc<Config>>,
+    phase: watch::Receiver<Phase>,
+    counters: Arc<Counters>,
+    keys: Arc<Keys>,
+    board: Arc<Board>,
+}
+
+fn start_workers(
+    listeners: Vec<Listener>,
+    recorders: Vec<Recorder>,
+    shared: &Shared,
+) -> io::Result<mpsc::Receiver<io::Result<()>>> {
+    let (tell, ended) = mpsc::channel(listeners.len());
+    for (index, (listener, recorder)) in listeners.into_iter().zip(recorders).enumerate() {
+        let parts = worker::Parts {
+            listener,
+            recorder,
+            config: shared.config.clone(),
+            phase: shared.phase.clone(),
+            counters: Arc::clone(&shared.counters),
+            keys: Arc::clone(&shared.keys),
+            board: Arc::clone(&shared.board),
+        };
+        let tell = tell.clone();
+        std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            // Nobody listens only while the process ends.
+            let _ = tell.blocking_send(worker::run(parts));
+        })?;
+    }
+    Ok(ended)
+}
+
+impl Running {
+    /// Waits until a worker ends by itself, which none should: the error is why.
+    pub async fn failed(&mut self) -> io::Error {
+        match self.ended.recv().await {
+            Some(Err(error)) => error,
+            Some(Ok(())) | None => io::Error::other("a worker thread ended"),
+        }
+    }
+
+    /// Whether every endpoint of every variant is ready.
+    pub fn is_ready(&self) -> bool {
+        let config = self.config.borrow();
+        Target::all(&config).all(|(_, _, target)| self.board.get(&target).is_ready())
+    }
+
+    /// Ends it: not ready at once, no new calls after `drain.lag`, open calls until `drain.grace`, then cut; `hurry`
+    /// skips what is left of the first two. Returns how many workers had to be left behind, 0 if all went well.
+    pub async fn drain(mut self, lag: bool, hurry: impl Future<Output = ()>) -> usize {
+        let drain = self.config.borrow().drain.clone();
+        self.draining.send_replace(true);
+        let mut hurry = std::pin::pin!(hurry);
+        let mut hurried = false;
+        if lag && !drain.lag.is_zero() {
+            tracing::info!(lag = ?drain.lag, "not ready; still taking calls for those who do not know yet");
+            hurried = hastened(hurry.as_mut(), tokio::time::sleep(drain.lag)).await.is_none();
+        }
+        let until = Instant::now() + drain.grace;
+        self.phase.send_replace(Phase::Draining);
+        tracing::info!(grace = ?drain.grace, "draining: no new calls, open ones finish");
+        if hurried || !self.finished(hurry, until).await {
+            tracing::warn!("open calls are cut");
+            self.phase.send_replace(Phase::Cut);
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.all_ended()).await;
+        }
+        self.telemetry.flush(FLUSH).await;
+        self.close.send_replace(true);
+        let left = self.workers;
+        drop(self.config);
+        self.tasks.drain(Duration::ZERO.max(TASKS)).await;
+        tracing::info!("ended");
+        left
+    }
+
+    /// Waits for the workers; false if it takes too long or somebody is in a hurry.
+    async fn finished(&mut self, hurry: std::pin::Pin<&mut impl Future<Output = ()>>, until: Instant) -> bool {
+        let all = tokio::time::timeout_at(until, self.all_ended());
+        matches!(hastened(hurry, all).await, Some(Ok(())))
+    }
+
+    async fn all_ended(&mut self) {
+        while self.workers > 0 && self.ended.recv().await.is_some() {
+            self.workers -= 1;
+        }
+    }
+}
+
+/// Runs `work` unless somebody gets into a hurry first: then `None`.
+async fn hastened<T>(
+    hurry: std::pin::Pin<&mut impl Future<Output = ()>>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    tokio::select! {
+        done = work => Some(done),
+        () = hurry => None,
+    }
+}
+
+async fn when_true(mut flag: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = flag.wait_for(|set| *set).await;
+}
+
+async fn logged(name: &'static str, serving: impl Future<Output = io::Result<()>>) {
+    if let Err(error) = serving.await {
+        tracing::error!(%error, "the {name} is not served");
+    }
+}
+
+async fn reload_telemetry(mut configs: watch::Receiver<Arc<Config>>, telemetry: Telemetry) {
+    while configs.changed().await.is_ok() {
+        let config = Arc::clone(&configs.borrow_and_update());
+        if let Err(error) = telemetry.reload(&config.telemetry) {
+            tracing::error!(%error, "spans go on as before the reload");
+        }
+    }
+}
+
+fn metrics_page(
+    view: View,
+    state: Arc<config::watch::State>,
+    telemetry: Telemetry,
+) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
+    Arc::new(move |format| {
+        let format = match format {
+            admin::Format::Text => metrics::Format::Prometheus,
+            admin::Format::OpenMetrics => metrics::Format::OpenMetrics,
+        };
+        let status = state.status();
+        let config = Arc::clone(&view.config.borrow());
+        let endpoints = Target::all(&config).map(|(model, variant, target)| EndpointState {
+            model: Arc::clone(&model.name),
+            variant: Arc::clone(&variant.name),
+            endpoint: target.endpoint.address.to_string(),
+            ready: view.board.get(&target).is_ready(),
+        });
+        let now = metrics::State {
+            revision: status.revision,
+            reloads_applied: status.applied,
+            reloads_refused: status.refused,
+            current: status.errors.is_empty(),
+            endpoints: endpoints.collect(),
+        };
+        Page { content_type: format.content_type(), body: telemetry.render(&now, format) }
+    })
+}
+
+fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -> Control {
+    let configs = view.config.clone();
+    let state = Arc::clone(state);
+    let reload = move || {
+        let status = state.status();
+        Reload {
+            revision: status.revision,
+            since: status.loaded,
+            refused: status.refused_at,
+            errors: status.errors.iter().map(ToString::to_string).collect(),
+        }
+    };
+    Control {
+        view,
+        effective: Arc::new(move || config::effective(&configs.borrow())),
+        reload: Arc::new(reload),
+        workers: Arc::new(move || serde_json::json!({ "count": workers })),
+    }
+}

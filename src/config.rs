@@ -44,6 +44,14 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Errors> {
     accept(&source::read(path)?, environment)
 }
 
+/// Checks a configuration's text; `name` is what its problems call the file.
+///
+/// # Errors
+/// As [`load`].
+pub fn read(name: &str, text: &str, environment: &Environment) -> Result<Loaded, Errors> {
+    accept(&[source::File { name: name.to_owned(), text: text.to_owned() }], environment)
+}
+
 /// What `parhelion check` prints: the problems, or that there are none, then the warnings. No final line end.
 pub fn report(result: &Result<Loaded, Errors>) -> String {
     match result {

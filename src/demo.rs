@@ -7,12 +7,12 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 pub mod caller;
 pub mod collector;
@@ -33,12 +33,16 @@ use server::Standing;
 use story::Story;
 use tally::{SpanCounts, Summary, Tally};
 
+use crate::tasks::Tasks;
+
 /// Calls where nobody sees a screen and none said how many.
 const CALLS_UNSEEN: u64 = 2_000;
 /// How long the sidecar may take to find its variants ready.
 const READY: Duration = Duration::from_secs(10);
 /// One of the first calls is told as a story: its spans are among those that the collector keeps.
 const STORY_AMONG: u64 = 64;
+/// There in a clone of the repository only.
+const AB: &str = "examples/ab/config.yaml";
 const VARIANTS: [&str; 2] = ["v1", "v2"];
 
 /// Try it: two real model versions, the sidecar before them, callers, and a collector, all in this process.
@@ -49,7 +53,7 @@ const VARIANTS: [&str; 2] = ["v1", "v2"];
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own")]
 pub struct Options {
-    /// Stop after N calls [default: at Ctrl-C; 2000 where the output is no terminal]
+    /// Stop after N calls [default: at Ctrl-C; 2000 with --json or where the output is no terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub calls: Option<u64>,
     /// Calls per second; 0: as many as it can
@@ -104,8 +108,8 @@ pub enum DemoError {
     /// The text cannot be written, or Ctrl-C not be listened for.
     #[error("input or output failed: {0}")]
     Io(#[from] io::Error),
-    /// A second Ctrl-C.
-    #[error("interrupted before the spans were flushed")]
+    /// Ctrl-C before there was anything to say, or for the second time.
+    #[error("interrupted")]
     Interrupted,
 }
 
@@ -120,9 +124,11 @@ pub async fn run<S: Sidecar>(
 ) -> Result<bool, DemoError> {
     let live = io::stdout().is_terminal() && !options.json;
     let (sender, interrupts) = mpsc::channel(2);
-    let mut signals = JoinSet::new();
+    let signals = Tasks::new(Arc::default());
     let mut interrupt = signal(SignalKind::interrupt())?;
-    signals.spawn(async move { while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {} });
+    signals.spawn("demo interrupts", async move {
+        while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
+    });
     Demo { options, screen: Screen::new(io::stdout(), live), interrupts }.run(start).await
 }
 
@@ -148,20 +154,23 @@ impl<W: Write> Demo<W> {
         mut self,
         start: impl AsyncFnOnce(String) -> Result<S, String>,
     ) -> Result<bool, DemoError> {
-        let mut tasks = JoinSet::new();
-        let world = World::start(&mut tasks, !self.options.models_only && own_collector())?;
+        let tasks = Tasks::new(Arc::default());
+        let world = World::start(&tasks, !self.options.models_only && own_collector())?;
         if self.options.models_only {
             self.screen.say(&[world.configuration(Ports::Usual)])?;
             self.interrupts.recv().await;
             return Ok(true);
         }
         let sidecar = start(world.configuration(Ports::Free)).await.map_err(DemoError::Sidecar)?;
-        tokio::time::timeout(READY, sidecar.ready()).await.map_err(|_| DemoError::NotReady)?;
+        tokio::select! {
+            ready = tokio::time::timeout(READY, sidecar.ready()) => ready.map_err(|_| DemoError::NotReady)?,
+            Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
+        }
         self.open(&world, &sidecar)?;
         let script = self.script(&world, sidecar.data());
         let rows: Arc<[Row]> = Row::bundled()?.into();
         let calls = script.calls;
-        let answers = caller::start(script, rows, &mut tasks).await?;
+        let answers = caller::start(script, rows, &tasks).await?;
         let (tally, told) = self.watch(&world, answers, calls).await?;
 
         let mut spans = tokio::select! {
@@ -244,7 +253,7 @@ impl<W: Write> Demo<W> {
             self.screen.say(&screen::story(&story))?;
         }
         self.screen.say(&screen::closing(tally, summary))?;
-        self.screen.say(&screen::next(&program()))
+        self.screen.say(&screen::next(&program(), Some(AB).filter(|path| Path::new(path).exists())))
     }
 }
 
@@ -293,7 +302,7 @@ enum Ports {
 }
 
 impl World {
-    fn start(tasks: &mut JoinSet<()>, collect: bool) -> Result<World, DemoError> {
+    fn start(tasks: &Tasks, collect: bool) -> Result<World, DemoError> {
         let models = Model::bundled()?;
         let stand = |model: Model| server::start(Arc::new(model)).map_err(DemoError::Bind);
         let model = models[0].name().to_owned();

@@ -21,6 +21,7 @@
 pub mod admin;
 pub mod app;
 pub mod call;
+pub mod command;
 pub mod config;
 pub mod dispatch;
 pub mod demo;

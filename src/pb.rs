@@ -1,7 +1,7 @@
 //! Generated protobuf code, included once.
 
 /// The Open Inference Protocol: messages, client and server of `inference.GRPCInferenceService`.
-#[expect(missing_docs, clippy::allow_attributes, unreachable_pub, reason = "generated")]
+#[expect(missing_docs, clippy::allow_attributes, reason = "generated")]
 pub mod inference {
     tonic::include_proto!("inference");
 }

@@ -22,12 +22,16 @@ use tally::Tally;
 
 pub mod counter;
 pub mod environment;
+#[cfg(test)]
+mod example;
 pub mod exemplar;
 mod export;
+pub mod metrics;
 pub mod names;
 pub mod propagate;
 pub mod recorder;
 pub mod settings;
+pub mod setup;
 pub mod shard;
 pub mod span;
 pub mod tally;
@@ -38,6 +42,9 @@ pub use shard::InFlight;
 
 /// Spans of the sidecar's own doings that may wait for the exporter.
 const OWN_SPANS: usize = 256;
+
+/// What the exporter is given less than a flush may last, so that it can say what was lost.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// Everything that [`start`] makes.
 #[derive(Debug)]
@@ -123,7 +130,8 @@ impl Telemetry {
     /// Sends everything that waits, for the end of the process: what could not leave within this time, or meets a
     /// collector that fails, is dropped and counted. Always returns by then.
     pub async fn flush(&self, within: Duration) {
-        let deadline = Instant::now() + within;
+        let until = Instant::now() + within;
+        let deadline = until - within.min(SETTLE);
         let (done, wait) = oneshot::channel();
         let flush = async {
             // Either fails only where the exporter no longer runs, and then there is nothing to wait for.
@@ -131,7 +139,18 @@ impl Telemetry {
                 let _ = wait.await;
             }
         };
-        let _ = tokio::time::timeout_at(deadline + Duration::from_millis(100), flush).await;
+        let _ = tokio::time::timeout_at(until, flush).await;
+    }
+
+    /// Everything that was counted, as text for a scrape.
+    pub fn render(&self, state: &metrics::State, format: metrics::Format) -> String {
+        let sources = metrics::Sources {
+            shards: &self.shards,
+            counters: &self.counters,
+            tally: &self.shared.tally,
+            exemplars: &self.shared.exemplars,
+        };
+        metrics::render(sources, state, format)
     }
 
     /// What became of the spans.

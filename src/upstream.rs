@@ -11,6 +11,7 @@ use crate::config;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
+pub mod names;
 pub mod probe;
 pub mod readiness;
 

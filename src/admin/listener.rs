@@ -25,7 +25,7 @@ use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 
 /// Open connections of one port.
-const CONNECTIONS: usize = 256;
+pub(super) const CONNECTIONS: usize = 256;
 /// For the first request, and over HTTP/1 for the headers of each.
 const PATIENCE: Duration = Duration::from_secs(10);
 const AGE: Duration = Duration::from_secs(300);

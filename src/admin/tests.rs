@@ -309,3 +309,26 @@ async fn peers_that_say_nothing_or_half_are_closed() {
     }
     assert_eq!(house.get("/livez").await.0, 200);
 }
+
+#[tokio::test]
+async fn connections_over_the_cap_are_closed_and_room_is_made_again() {
+    let house = House::new().await;
+    let mut held = Vec::new();
+    for _ in 0..listener::CONNECTIONS {
+        held.push(TcpStream::connect(house.health).await.unwrap());
+    }
+    let mut one_more = TcpStream::connect(house.health).await.unwrap();
+    assert_eq!(timeout(Duration::from_secs(5), one_more.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
+    held.truncate(1);
+    let served = async {
+        let request = b"GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        loop {
+            let mut peer = TcpStream::connect(house.health).await.unwrap();
+            let mut answer = [0; 12];
+            if peer.write_all(request).await.is_ok() && peer.read_exact(&mut answer).await.is_ok() {
+                return answer;
+            }
+        }
+    };
+    assert_eq!(&timeout(Duration::from_secs(5), served).await.unwrap(), b"HTTP/1.1 200");
+}

@@ -47,6 +47,8 @@ pub struct Status {
     pub applied: u64,
     /// Changes that were refused since the start.
     pub refused: u64,
+    /// When the last change was refused; `None` where the files say what is in force.
+    pub refused_at: Option<SystemTime>,
     /// Why the last change was refused; empty where the files say what is in force.
     pub errors: Vec<Problem>,
     /// Of the configuration in force.
@@ -61,6 +63,7 @@ impl State {
             loaded: now,
             applied: 0,
             refused: 0,
+            refused_at: None,
             errors: Vec::new(),
             warnings: loaded.warnings.clone(),
         }))
@@ -83,9 +86,11 @@ impl State {
                 }
                 status.warnings = loaded.warnings.clone();
                 status.errors.clear();
+                status.refused_at = None;
             }
             Reload::Refused(errors) => {
                 status.refused += 1;
+                status.refused_at = Some(now);
                 status.errors = errors.0.clone();
             }
         }

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
@@ -21,6 +20,7 @@ use super::rows::Row;
 use super::tensor;
 use crate::pb::inference::ModelInferResponse;
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+use crate::tasks::Tasks;
 
 /// Calls at a time.
 pub const CONCURRENCY: u32 = 8;
@@ -85,7 +85,7 @@ pub struct Script {
 pub async fn start(
     script: Script,
     rows: Arc<[Row]>,
-    tasks: &mut JoinSet<()>,
+    tasks: &Tasks,
 ) -> Result<mpsc::Receiver<Called>, tonic::transport::Error> {
     let through = connect(script.data).await?;
     let mut direct = HashMap::new();
@@ -104,7 +104,7 @@ pub async fn start(
             direct: direct.clone(),
             last: script.variants[0].name.clone(),
         };
-        tasks.spawn(caller.run(sender.clone(), pace(script.rate, place)));
+        tasks.spawn(format!("demo caller {place}"), caller.run(sender.clone(), pace(script.rate, place)));
     }
     Ok(receiver)
 }

@@ -16,12 +16,12 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
-use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
 
 use super::story::SeenSpan;
+use crate::tasks::Tasks;
 
 /// How many spans are kept; later ones are only counted.
 const KEPT: usize = 1024;
@@ -41,11 +41,11 @@ impl Collector {
     ///
     /// # Errors
     /// Where no loopback port can be bound.
-    pub fn start(&self, tasks: &mut JoinSet<()>) -> std::io::Result<SocketAddr> {
+    pub fn start(&self, tasks: &Tasks) -> std::io::Result<SocketAddr> {
         let incoming = TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?.with_nodelay(Some(true));
         let address = incoming.local_addr()?;
         let service = TraceServiceServer::new(self.clone());
-        tasks.spawn(async move {
+        tasks.spawn("demo collector", async move {
             let served = Server::builder().add_service(service).serve_with_incoming(incoming).await;
             if let Err(error) = served {
                 tracing::error!(%address, %error, "the collector of the demo ended");
@@ -161,8 +161,8 @@ mod tests {
 
     #[tokio::test]
     async fn spans_are_counted_and_a_predictions_found() {
-        let (collector, mut tasks) = (Collector::default(), JoinSet::new());
-        let address = collector.start(&mut tasks).unwrap();
+        let (collector, tasks) = (Collector::default(), Tasks::new(Arc::default()));
+        let address = collector.start(&tasks).unwrap();
         let mut client = TraceServiceClient::connect(format!("http://{address}")).await.unwrap();
         let child = span(SpanKind::Client, 2, Some(1), Some("p-1"));
         client.export(export(vec![child, span(SpanKind::Server, 9, None, Some("p-2"))])).await.unwrap();

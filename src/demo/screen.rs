@@ -163,15 +163,16 @@ pub fn closing(tally: &Tally, summary: &Summary) -> Vec<String> {
     lines
 }
 
-/// What a new user may try next; `program` is how this binary was started.
-pub fn next(program: &str) -> Vec<String> {
+/// What a new user may try next; `program` is how this binary was started, `example` a further configuration.
+pub fn next(program: &str, example: Option<&str>) -> Vec<String> {
+    let check = example.map(|path| (format!("check {path}"), "more that a split can do"));
     let tries = [
         ("demo --users 20", "20 users, each of whom keeps a variant"),
         ("demo --models-only > my.yaml &", "the two models, and a configuration for them"),
         ("check my.yaml", "what is wrong with a configuration, all at once"),
         ("run -c my.yaml", "a sidecar of your own; change the weights while it runs"),
-        ("check examples/ab/config.yaml", "more that a split can do"),
     ];
+    let tries = tries.map(|(command, what)| (command.to_owned(), what)).into_iter().chain(check);
     let mut lines = vec![String::new(), "What to try next:".to_owned()];
     lines.extend(tries.map(|(command, what)| format!("  {program} {command:<32}# {what}")));
     lines
@@ -226,6 +227,14 @@ mod tests {
         screen.say(&["after".into()]).unwrap();
         let expected = "10 calls: v1 70.0 %, v2 30.0 %, 0 failed, 3 spans at the collector\nafter\n";
         assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn only_files_that_are_there_are_named() {
+        assert!(!next("parhelion", None).join("\n").contains("more that a split"));
+        let lines = next("target/release/parhelion", Some("some.yaml"));
+        let last = "  target/release/parhelion check some.yaml                 # more that a split can do";
+        assert_eq!(lines.last().unwrap(), last);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What the demo counts, and the one object it says at the end. Pure.
 //!
-//! Quantiles are exact, over the last [`KEPT`] values of each kind; the latency that the sidecar adds is a quantile
-//! of calls through it less the same quantile of calls made directly, in between, to the same servers.
+//! Quantiles are exact, over the last values of each kind: many where the result hangs on them, fewer where they are
+//! only shown while calls run, for finding them must not delay those. The latency that the sidecar adds is a
+//! quantile of calls through it less the same quantile of calls made directly, in between, to the same servers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,24 +11,32 @@ use serde::Serialize;
 
 use super::caller::{Answer, Called};
 
-/// How many latencies of a kind are kept.
-pub const KEPT: usize = 100_000;
+/// How many latencies are kept for the result.
+const KEPT: usize = 100_000;
+/// How many are kept of each variant, to be shown.
+const SHOWN: usize = 5_000;
 
 /// The last latencies of a kind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Latencies {
     values: Vec<Duration>,
     next: usize,
+    kept: usize,
 }
 
 impl Latencies {
-    /// Adds one, in the place of the oldest where there are [`KEPT`].
+    /// None yet; the last `kept` of them, at least one, will be kept.
+    pub fn new(kept: usize) -> Latencies {
+        Latencies { values: Vec::new(), next: 0, kept: kept.max(1) }
+    }
+
+    /// Adds one, in the place of the oldest where there are as many as are kept.
     pub fn add(&mut self, value: Duration) {
-        if self.values.len() < KEPT {
+        if self.values.len() < self.kept {
             self.values.push(value);
         } else {
             self.values[self.next] = value;
-            self.next = (self.next + 1) % KEPT;
+            self.next = (self.next + 1) % self.kept;
         }
     }
 
@@ -41,7 +50,7 @@ impl Latencies {
 }
 
 /// One variant's part.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Arm {
     /// As the sidecar says it.
     pub version: String,
@@ -54,6 +63,10 @@ pub struct Arm {
 }
 
 impl Arm {
+    fn new(version: &str) -> Arm {
+        Arm { version: version.to_owned(), calls: 0, right: 0, latencies: Latencies::new(SHOWN) }
+    }
+
     /// Share of right answers; `None` where there is none.
     pub fn accuracy(&self) -> Option<f64> {
         (self.calls > 0).then(|| self.right as f64 / self.calls as f64)
@@ -61,7 +74,7 @@ impl Arm {
 }
 
 /// Everything that was counted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
     /// By variant.
     pub arms: BTreeMap<String, Arm>,
@@ -76,9 +89,14 @@ pub struct Tally {
 impl Tally {
     /// Nothing counted yet, of variants with these names and versions.
     pub fn new<'a>(variants: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tally {
-        let arm = |version: &str| Arm { version: version.to_owned(), ..Arm::default() };
-        let arms = variants.into_iter().map(|(name, version)| (name.to_owned(), arm(version))).collect();
-        Tally { arms, ..Tally::default() }
+        let arms = variants.into_iter().map(|(name, version)| (name.to_owned(), Arm::new(version)));
+        Tally {
+            arms: arms.collect(),
+            failed: 0,
+            first_failure: None,
+            through: Latencies::new(KEPT),
+            direct: Latencies::new(KEPT),
+        }
     }
 
     /// Counts one call.
@@ -93,7 +111,7 @@ impl Tally {
     }
 
     fn answered(&mut self, answer: &Answer) {
-        let arm = self.arms.entry(answer.variant.clone()).or_default();
+        let arm = self.arms.entry(answer.variant.clone()).or_insert_with(|| Arm::new(&answer.version));
         arm.calls += 1;
         arm.right += u64::from(answer.said == answer.label);
         arm.latencies.add(answer.latency);
@@ -190,7 +208,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_exact_and_of_the_last_values() {
-        let mut latencies = Latencies::default();
+        let mut latencies = Latencies::new(200);
         assert_eq!(latencies.quantile(0.5), None);
         for millis in (1..=100).rev() {
             latencies.add(Duration::from_millis(millis));
@@ -198,7 +216,7 @@ mod tests {
         assert_eq!(latencies.quantile(0.5), Some(Duration::from_millis(50)));
         assert_eq!(latencies.quantile(0.99), Some(Duration::from_millis(99)));
         assert_eq!(latencies.quantile(1.0), Some(Duration::from_millis(100)));
-        for _ in 0..KEPT {
+        for _ in 0..200 {
             latencies.add(Duration::from_millis(7));
         }
         assert_eq!(latencies.quantile(0.0), Some(Duration::from_millis(7)));
@@ -233,7 +251,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_said_as_such() {
-        let summary = Tally::default().summary(SpanCounts::default());
+        let summary = Tally::new([]).summary(SpanCounts::default());
         assert_eq!(summary.added_latency_ms, AddedLatency { p50: None, p99: None });
         assert_eq!(summary.calls, 0);
     }

@@ -1,6 +1,6 @@
 //! Between the tensors of the Open Inference Protocol and rows of pixels.
 //!
-//! Strict, as real servers are: one input `pixels` of FP32 and shape [n, 64], typed or raw. The answer carries raw
+//! Strict, as real servers are: one input `pixels` of FP32 and shape `[n, 64]`, typed or raw. The answer carries raw
 //! tensors where the request did, and the outputs that the request names, in its order; none named: both. Pure.
 
 use std::fmt::Display;
@@ -16,9 +16,9 @@ use crate::pb::inference::{InferTensorContents, ModelInferRequest, ModelInferRes
 pub const MAX_BATCH: usize = 256;
 /// The input's name.
 pub const INPUT: &str = "pixels";
-/// The output with the likeliest digit of each row, INT64 [n].
+/// The output with the likeliest digit of each row, INT64 `[n]`.
 pub const LABEL: &str = "label";
-/// The output with each digit's probability, FP32 [n, 10].
+/// The output with each digit's probability, FP32 `[n, 10]`.
 pub const PROBABILITIES: &str = "probabilities";
 
 /// What is wrong with a request's tensors.

@@ -124,7 +124,7 @@ fn spans(number: u64, prediction: String) -> ExportTraceServiceRequest {
 
 struct Stand {
     at: SocketAddr,
-    _tasks: JoinSet<()>,
+    _tasks: Tasks,
 }
 
 impl Sidecar for Stand {
@@ -157,9 +157,9 @@ async fn stand(configuration: String, bug: Bug) -> Result<Stand, String> {
     let relay = Relay { servers, collector, calls: AtomicU64::new(0), bug };
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let at = incoming.local_addr().unwrap();
-    let mut tasks = JoinSet::new();
+    let tasks = Tasks::new(Arc::default());
     let service = GrpcInferenceServiceServer::new(relay);
-    tasks.spawn(async move {
+    tasks.spawn("stand-in", async move {
         Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     });
     Ok(Stand { at, _tasks: tasks })
@@ -286,5 +286,23 @@ fn options_that_make_no_sense_are_refused() {
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
     for line in ["--calls 0", "--users 0", "--rate -1", "--models-only --json", "--calls x"] {
         assert!(!parse(line), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_configuration_is_accepted_and_says_what_the_demo_says() {
+    let tasks = Tasks::new(Arc::default());
+    for (collect, ports) in [(true, Ports::Free), (false, Ports::Usual)] {
+        let world = World::start(&tasks, collect).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), world.configuration(ports)).unwrap();
+        let loaded = crate::config::load(file.path(), &crate::config::Environment::default()).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        let model = loaded.config.model("digits").unwrap();
+        for (variant, known) in model.variants.iter().zip(&world.variants) {
+            assert_eq!((&*variant.name, variant.version.as_deref()), (&*known.name, Some(&*known.version)));
+            assert_eq!(variant.endpoints[0].address.to_string(), known.server.to_string());
+        }
+        assert_eq!(loaded.config.telemetry.otlp.is_some(), collect);
     }
 }

@@ -165,6 +165,11 @@ impl Work {
             // No more than the queue held, so that a busy worker cannot keep the others waiting.
             for _ in 0..queue.len() {
                 let Some(outcome) = queue.pop() else { break };
+                if self.pending.len() >= self.batch.queue {
+                    // Not worth building.
+                    self.shared.tally.dropped(Cause::QueueFull, 1 + outcome.attempts.len() as u64);
+                    continue;
+                }
                 let mut exemplar = Exemplar::of(&outcome);
                 for span in self.writer.spans(&outcome) {
                     self.hold(Pending { span, exemplar: exemplar.take(), since: now });

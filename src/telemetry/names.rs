@@ -1,5 +1,7 @@
 //! Every name that leaves the process in a span or a metric. `docs/telemetry.md` lists the same ones; a test compares.
 
+use super::counter::Counter;
+
 /// Attributes of spans.
 pub mod attribute {
     /// Always `grpc`.
@@ -120,4 +122,125 @@ pub mod attribute {
         RESPONSE_MESSAGES,
         ATTEMPT,
     ];
+}
+
+/// Metrics, as they are written in Prometheus and OpenMetrics text. The names of counters end in `_total`, those of
+/// histograms are followed there by `_bucket`, `_sum` and `_count`.
+pub mod metric {
+    /// Calls that have ended, by status code and whose fault.
+    pub const CALLS: &str = "parhelion_calls_total";
+    /// Calls under way.
+    pub const CALLS_IN_FLIGHT: &str = "parhelion_calls_in_flight";
+    /// Calls by the reason of their assignment.
+    pub const ASSIGNMENTS: &str = "parhelion_assignments_total";
+    /// Attempts at upstreams, by whose fault they ended.
+    pub const ATTEMPTS: &str = "parhelion_attempts_total";
+    /// Whole calls.
+    pub const CALL_DURATION: &str = "parhelion_call_duration_seconds";
+    /// Attempts.
+    pub const UPSTREAM_DURATION: &str = "parhelion_upstream_duration_seconds";
+    /// What the sidecar added to a call.
+    pub const OWN_DURATION: &str = "parhelion_own_duration_seconds";
+    /// Message bytes, by direction.
+    pub const MESSAGE_BYTES: &str = "parhelion_message_bytes_total";
+    /// Messages, by direction.
+    pub const MESSAGES: &str = "parhelion_messages_total";
+    /// Spans that a collector took.
+    pub const SPANS_EXPORTED: &str = "parhelion_spans_exported_total";
+    /// Spans that were lost, by cause.
+    pub const SPANS_DROPPED: &str = "parhelion_spans_dropped_total";
+    /// Outcomes that found the queue to the exporter full.
+    pub const OUTCOMES_DROPPED: &str = "parhelion_outcomes_dropped_total";
+    /// What happened to callers' connections.
+    pub const CONNECTIONS: &str = "parhelion_connections_total";
+    /// Failures of `accept`.
+    pub const ACCEPT_ERRORS: &str = "parhelion_accept_errors_total";
+    /// What happened to connections to upstreams.
+    pub const UPSTREAM_CONNECTIONS: &str = "parhelion_upstream_connections_total";
+    /// Streams that were sent again, or could not be.
+    pub const RETRIES: &str = "parhelion_retries_total";
+    /// Endpoints taken out for failing calls.
+    pub const EJECTIONS: &str = "parhelion_ejections_total";
+    /// Calls refused or ended over a limit.
+    pub const SHED: &str = "parhelion_shed_total";
+    /// Streams cut for a peer that stood still.
+    pub const STALLS: &str = "parhelion_stalls_total";
+    /// Forced variants that the caller may not force.
+    pub const FORCE_STRIPPED: &str = "parhelion_force_stripped_total";
+    /// Hops that were not followed.
+    pub const HOPS: &str = "parhelion_hops_total";
+    /// Later messages of a stream that name another model.
+    pub const FOREIGN_MODEL: &str = "parhelion_foreign_model_total";
+    /// Panics of worker tasks.
+    pub const PANICS: &str = "parhelion_panics_total";
+    /// Whether an endpoint may get calls.
+    pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
+    /// Attempts to read the configuration again, by result.
+    pub const CONFIG_RELOADS: &str = "parhelion_config_reloads_total";
+    /// Whether the newest configuration is the one that is served.
+    pub const CONFIG_CURRENT: &str = "parhelion_config_current";
+    /// The configuration that is served; always 1.
+    pub const CONFIG: &str = "parhelion_config_info";
+    /// The program; always 1.
+    pub const BUILD: &str = "parhelion_build_info";
+
+    /// All of them.
+    pub const ALL: [&str; 28] = [
+        CALLS,
+        CALLS_IN_FLIGHT,
+        ASSIGNMENTS,
+        ATTEMPTS,
+        CALL_DURATION,
+        UPSTREAM_DURATION,
+        OWN_DURATION,
+        MESSAGE_BYTES,
+        MESSAGES,
+        SPANS_EXPORTED,
+        SPANS_DROPPED,
+        OUTCOMES_DROPPED,
+        CONNECTIONS,
+        ACCEPT_ERRORS,
+        UPSTREAM_CONNECTIONS,
+        RETRIES,
+        EJECTIONS,
+        SHED,
+        STALLS,
+        FORCE_STRIPPED,
+        HOPS,
+        FOREIGN_MODEL,
+        PANICS,
+        ENDPOINT_READY,
+        CONFIG_RELOADS,
+        CONFIG_CURRENT,
+        CONFIG,
+        BUILD,
+    ];
+}
+
+/// The metric that each counter is part of, and the label that tells it from the metric's others.
+pub fn counter(counter: Counter) -> (&'static str, Option<(&'static str, &'static str)>) {
+    match counter {
+        Counter::ConnectionsAccepted => (metric::CONNECTIONS, Some(("event", "accepted"))),
+        Counter::ConnectionsClosed => (metric::CONNECTIONS, Some(("event", "closed"))),
+        Counter::ConnectionsTimedOut => (metric::CONNECTIONS, Some(("event", "timed_out"))),
+        Counter::ConnectionsViolated => (metric::CONNECTIONS, Some(("event", "violated"))),
+        Counter::ConnectionsRefused => (metric::CONNECTIONS, Some(("event", "refused"))),
+        Counter::ConnectionsAged => (metric::CONNECTIONS, Some(("event", "aged"))),
+        Counter::AcceptErrors => (metric::ACCEPT_ERRORS, None),
+        Counter::UpstreamConnects => (metric::UPSTREAM_CONNECTIONS, Some(("event", "connected"))),
+        Counter::UpstreamConnectErrors => (metric::UPSTREAM_CONNECTIONS, Some(("event", "failed"))),
+        Counter::UpstreamRotations => (metric::UPSTREAM_CONNECTIONS, Some(("event", "rotated"))),
+        Counter::RetriesTransparent => (metric::RETRIES, Some(("result", "sent"))),
+        Counter::RetriesTooLarge => (metric::RETRIES, Some(("result", "too_large"))),
+        Counter::Ejections => (metric::EJECTIONS, None),
+        Counter::ShedInFlight => (metric::SHED, Some(("cause", "in_flight"))),
+        Counter::ShedMessage => (metric::SHED, Some(("cause", "message"))),
+        Counter::Stalls => (metric::STALLS, None),
+        Counter::ForceStripped => (metric::FORCE_STRIPPED, None),
+        Counter::HopUnverified => (metric::HOPS, Some(("result", "unverified"))),
+        Counter::HopRefused => (metric::HOPS, Some(("result", "refused"))),
+        Counter::ForeignModel => (metric::FOREIGN_MODEL, None),
+        Counter::OutcomesDropped => (metric::OUTCOMES_DROPPED, None),
+        Counter::Panics => (metric::PANICS, None),
+    }
 }

@@ -54,6 +54,8 @@ pub struct Endpoint {
     turn: Cell<usize>,
     in_flight: Cell<usize>,
     started: Cell<u64>,
+    /// [`Readiness::moves`] when the connections were last compared with the name's addresses.
+    moves: Cell<u64>,
     health: Cell<Health>,
 }
 
@@ -91,6 +93,7 @@ impl Endpoint {
             turn: Cell::new(0),
             in_flight: Cell::new(0),
             started: Cell::new(0),
+            moves: Cell::new(0),
             health: Cell::default(),
         })
     }
@@ -152,6 +155,9 @@ impl Endpoint {
 
     /// The open connection with the fewest streams; starts another one where all are full.
     fn usable(self: &Rc<Self>) -> Option<Rc<Connection>> {
+        if self.moves.get() != self.readiness.moves() {
+            self.follow();
+        }
         let mut connections = self.connections.borrow_mut();
         connections.retain(|connection| {
             if connection.is_worn() && connection.retire() {
@@ -252,8 +258,10 @@ impl Endpoint {
         self.health.set(health);
     }
 
-    /// Retires connections whose address its name no longer has.
-    pub fn moved(&self, addresses: &[std::net::SocketAddr]) {
+    /// Retires connections whose address the endpoint's name no longer has.
+    fn follow(&self) {
+        self.moves.set(self.readiness.moves());
+        let addresses = self.readiness.addresses();
         for connection in self.connections.borrow().iter() {
             if connection.peer().is_some_and(|peer| !addresses.contains(&peer)) && connection.retire() {
                 self.surroundings.counters.add(Counter::UpstreamRotations);

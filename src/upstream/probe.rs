@@ -3,8 +3,8 @@
 //! A probe that succeeds makes an endpoint ready at once. One that fails after that is repeated after 100 ms, and only
 //! a second failure takes the endpoint out: a server that pauses for a moment loses no traffic, one that refuses
 //! connections loses it 100 ms after the first look, one that is silent after two seconds. Workers that see calls
-//! fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked is in [`ask`]; what to do when a connection does not
-//! even speak HTTP/2 is in [`look`].
+//! fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked is in `ask`; what to do when a connection does not
+//! even speak HTTP/2 is in `look`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a failure is believed, and at least between any two probes.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
+/// Between looks at the tasks themselves.
+const REVIEW: Duration = Duration::from_secs(30);
 /// For a connection, and again for the answers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -51,7 +53,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>, co
         }
         board.retain(|target| wanted.contains(target));
         for (model, variant, target) in Target::all(&current) {
-            // A task that panicked has ended, and is started again by the next configuration.
+            // A task that panicked has ended, and is started again here.
             if owners.get(&target).is_some_and(|owner| !owner.is_finished()) {
                 continue;
             }
@@ -63,12 +65,12 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>, co
                 readiness: board.get(&target),
                 board: Arc::clone(&board),
                 pace: Pace::default(),
-                warned_http1: false,
+                warned: false,
             };
             owners.insert(target, tasks.spawn(name, owner.run()));
         }
         board.announce();
-        if config.changed().await.is_err() {
+        if let Ok(Err(_)) = timeout(REVIEW, config.changed()).await {
             return;
         }
     }
@@ -109,7 +111,8 @@ struct Owner {
     readiness: Arc<Readiness>,
     board: Arc<Board>,
     pace: Pace,
-    warned_http1: bool,
+    /// Whether a reason that waiting does not cure was warned of: once is enough.
+    warned: bool,
 }
 
 impl Owner {
@@ -134,51 +137,43 @@ impl Owner {
             // Not believed yet: the reason stays the old one too.
             return wait;
         }
-        let why = match found {
-            Ok(kind) => kind.to_owned(),
+        let (why, loud) = match found {
+            Ok(kind) => (kind.to_owned(), false),
             Err(no) => self.diagnose(no).await,
         };
         let new_reason = self.readiness.explain(&why);
         let changed = self.readiness.set(ready);
         if changed || new_reason {
-            self.tell(ready, changed, &why);
+            self.tell((before, ready), loud, &why);
             self.board.announce();
         }
         wait
     }
 
-    async fn diagnose(&mut self, no: ask::No) -> String {
-        let endpoint = &self.asker.target().endpoint.address;
+    /// The reason for people, and whether it is one that waiting does not cure.
+    async fn diagnose(&self, no: ask::No) -> (String, bool) {
         if no.answered {
-            return no.why;
+            return (no.why, false);
         }
-        match timeout(PATIENCE, look::look(endpoint)).await {
-            Ok(look::Seen::NotHttp2(what)) => {
-                let advice = look::advice(what);
-                if !self.warned_http1 {
-                    self.warned_http1 = true;
-                    tracing::warn!(model = %self.model, variant = %self.variant, %endpoint, "{endpoint} {advice}");
-                }
-                advice
-            }
-            _ => no.why,
+        match timeout(PATIENCE, look::look(&self.asker.target().endpoint.address)).await {
+            Ok(look::Seen::NotHttp2(what)) => (look::advice(what), true),
+            _ => (no.why, false),
         }
     }
 
-    fn tell(&self, ready: bool, changed: bool, why: &str) {
+    fn tell(&mut self, states: (bool, bool), loud: bool, why: &str) {
+        let (model, variant) = (&self.model, &self.variant);
         let endpoint = &self.asker.target().endpoint.address;
-        match (ready, changed) {
-            (true, true) => {
-                tracing::info!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is ready");
+        match states {
+            (false, true) => tracing::info!(%model, %variant, %endpoint, why, "endpoint is ready"),
+            (true, false) => tracing::warn!(%model, %variant, %endpoint, why, "endpoint is no longer ready"),
+            (false, false) if loud && !self.warned => {
+                self.warned = true;
+                tracing::warn!(%model, %variant, %endpoint, "{endpoint} {why}");
             }
-            (false, true) => {
-                tracing::warn!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is no longer ready");
-            }
-            (false, false) => {
-                tracing::info!(model = %self.model, variant = %self.variant, %endpoint, why, "endpoint is not ready");
-            }
+            (false, false) => tracing::info!(%model, %variant, %endpoint, why, "endpoint is not ready"),
             // Still ready, and only asked in another way.
-            (true, false) => {}
+            (true, true) => {}
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! The reason is kept as text beside the flag, for people only: no code decides by it.
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -18,7 +20,12 @@ pub struct Readiness {
     changes: AtomicU64,
     why: Mutex<Option<Arc<str>>>,
     doubted: Notify,
+    addresses: Mutex<Addresses>,
+    moves: AtomicU64,
 }
+
+/// What a DNS name resolves to; empty before the first look-up and where there is no name.
+type Addresses = Arc<HashSet<SocketAddr>>;
 
 impl Readiness {
     /// Whether the endpoint may get calls; false until a probe has succeeded.
@@ -53,6 +60,25 @@ impl Readiness {
     /// The reason for the state it is in; `None` before the first probe.
     pub fn why(&self) -> Option<Arc<str>> {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says what the endpoint's name resolves to now.
+    pub fn set_addresses(&self, found: HashSet<SocketAddr>) {
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known != found {
+            *known = Arc::new(found);
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How often the addresses changed.
+    pub fn moves(&self) -> u64 {
+        self.moves.load(Ordering::Relaxed)
+    }
+
+    /// What the endpoint's name resolved to at the latest look-up.
+    pub fn addresses(&self) -> Arc<HashSet<SocketAddr>> {
+        Arc::clone(&self.addresses.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Asks the prober to look at once, for calls to the endpoint fail.

@@ -326,7 +326,7 @@ async fn a_doubt_makes_it_look_at_once() {
     let doubted = Instant::now();
     probed.readiness().doubt();
     probed.until(false).await;
-    assert!(doubted.elapsed() < READY_INTERVAL.mul_f64(0.7), "{:?}", doubted.elapsed());
+    assert!(doubted.elapsed() < READY_INTERVAL.mul_f64(0.85), "{:?}", doubted.elapsed());
 }
 
 #[tokio::test]
@@ -372,3 +372,47 @@ async fn the_start_refuses_http1_and_nothing_else() {
     assert_eq!(problems, expected);
 }
 const LOOK_BOUND: Duration = Duration::from_secs(3);
+
+/// Keeps what is logged on this thread.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_http1_server_is_warned_of_once_with_its_names() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let tasks = tasks();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp(listener.local_addr().unwrap());
+    let (seen, mut looks) = watch::channel(0);
+    tasks.spawn("http1", async move {
+        loop {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let _ = peer.read(&mut [0; 64]).await;
+            let _ = peer.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+            seen.send_modify(|seen| *seen += 1);
+        }
+    });
+    let probed = Probed::start(&tasks, address.clone());
+    probed.until(false).await;
+    // Each probe takes two connections, or three.
+    timeout(LONG, looks.wait_for(|looks| *looks >= 9)).await.unwrap().unwrap();
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warned.len(), 1, "{log}");
+    assert!(warned[0].contains(&format!("{address} answers HTTP/1.1; Parhelion")), "{log}");
+    assert!(warned[0].contains("model=m variant=v1"), "{log}");
+}

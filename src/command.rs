@@ -1,0 +1,261 @@
+//! The command line: what a person types, and what the process says and returns.
+//!
+//! Exit codes: 0 as asked, 1 failed on the way, 2 cannot begin (bad arguments, a bad configuration, a port in use).
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{self, Running, Source};
+use crate::config::{self, Errors, Listen, Loaded};
+use crate::demo;
+use crate::telemetry::environment::Environment;
+use crate::telemetry::setup;
+use crate::telemetry::tally::Cause;
+use crate::upstream::probe;
+
+/// Cannot begin.
+const REFUSED: u8 = 2;
+
+/// Gives every gRPC inference call to the right model version, and proves which one answered.
+#[derive(Debug, Parser)]
+#[command(name = "parhelion", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar
+    #[command(after_help = "Examples:
+  parhelion run -c parhelion.yaml
+  parhelion run -c /etc/parhelion/              a directory, for instance a mounted ConfigMap
+  PARHELION_LOCAL=v2 parhelion run -c FILE      v2's container is the one beside this sidecar
+
+The file is followed: a changed one is served within 2 s, a broken one is refused and the old one goes on.
+SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second one cuts.")]
+    Run {
+        /// YAML file, or a directory of them
+        #[arg(short, long, value_name = "PATH")]
+        config: PathBuf,
+    },
+    /// Check a configuration: every error at once, with its place and what would be right
+    #[command(after_help = "Examples:
+  parhelion check parhelion.yaml
+  parhelion check --json parhelion.yaml | jq '.problems[].path'
+  parhelion check --effective parhelion.yaml    with every default filled in")]
+    Check {
+        /// YAML file, or a directory of them
+        #[arg(value_name = "PATH")]
+        config: PathBuf,
+        /// Print one JSON object: {"ok", "problems", "warnings"}
+        #[arg(long)]
+        json: bool,
+        /// Print the configuration as it would be served, as JSON, secrets hidden
+        #[arg(long, conflicts_with = "json")]
+        effective: bool,
+    },
+    /// Print the JSON Schema of the configuration file
+    #[command(after_help = "Example:
+  parhelion schema > parhelion.schema.json      for an editor that completes YAML by schema")]
+    Schema,
+    /// Try it: real models, a sidecar before them, and callers, in this process
+    Demo(demo::Options),
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let result = match command {
+        Command::Run { config } => control(run(config)),
+        Command::Check { config, json, effective } => check(&config, json, effective),
+        Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
+        Command::Demo(options) => control(demonstrate(options)),
+    };
+    match result {
+        Ok(code) => code,
+        // Who reads our output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(&error, 1),
+    }
+}
+
+/// Runs `work` on the control plane's runtime.
+fn control(work: impl Future<Output = io::Result<ExitCode>>) -> io::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let code = runtime.block_on(work);
+    // A look-up of a name may hang in a thread that nothing can end.
+    runtime.shutdown_timeout(Duration::ZERO);
+    code
+}
+
+fn fail(problem: &dyn std::fmt::Display, code: u8) -> ExitCode {
+    // Where even this cannot be written nobody is there to read it.
+    let _ = writeln!(io::stderr(), "parhelion: {problem}");
+    ExitCode::from(code)
+}
+
+fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    format!("{value:#}")
+}
+
+fn check(path: &std::path::Path, json: bool, effective: bool) -> io::Result<ExitCode> {
+    let mut result = config::load(path, &config::Environment::of_process());
+    if let Ok(loaded) = &result {
+        let problems = config::check_environment(&loaded.config);
+        if !problems.is_empty() {
+            result = Err(Errors(problems));
+        }
+    }
+    let code = if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(REFUSED) };
+    match (&result, json, effective) {
+        (Ok(loaded), _, true) => print(&pretty(&config::effective(&loaded.config)))?,
+        (Ok(loaded), true, _) => {
+            let revision = &*loaded.config.revision;
+            let report = serde_json::json!({"ok": true, "revision": revision, "problems": [], "warnings": loaded.warnings});
+            print(&pretty(&report))?;
+        }
+        (Err(errors), true, _) => {
+            print(&pretty(&serde_json::json!({"ok": false, "problems": errors.0, "warnings": []})))?;
+        }
+        (Ok(_), ..) => print(&config::report(&result))?,
+        (Err(_), ..) => {
+            let _ = writeln!(io::stderr(), "{}", config::report(&result));
+        }
+    }
+    Ok(code)
+}
+
+/// What a sidecar needs before it may open a port.
+async fn prepare(loaded: Result<Loaded, Errors>) -> Result<(Loaded, Environment), String> {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        refused => return Err(format!("the configuration is refused\n{}", config::report(&refused))),
+    };
+    let problems = config::check_environment(&loaded.config);
+    if !problems.is_empty() {
+        return Err(format!("the configuration is refused\n{}", config::report(&Err(Errors(problems)))));
+    }
+    let environment = Environment::read(|name| std::env::var(name).ok())
+        .map_err(|refused| refused.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let speakers = probe::refuse_http1(&loaded.config).await;
+    if !speakers.is_empty() {
+        return Err(speakers.join("\n"));
+    }
+    Ok((loaded, environment))
+}
+
+async fn run(path: PathBuf) -> io::Result<ExitCode> {
+    let surroundings = config::Environment::of_process();
+    let (loaded, environment) = match prepare(config::load(&path, &surroundings)).await {
+        Ok(prepared) => prepared,
+        Err(problem) => return Ok(fail(&problem, REFUSED)),
+    };
+    let warnings = loaded.warnings.clone();
+    let source = Source { path, environment: surroundings };
+    let log = environment.clone();
+    let mut running = match app::start(loaded, Some(source), environment).await {
+        Ok(running) => running,
+        Err(error) => return Ok(fail(&error, REFUSED)),
+    };
+    if let Err(error) = setup::install(&log, &running.telemetry) {
+        return Ok(fail(&error, 1));
+    }
+    for warning in warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+    tracing::info!(listen = %spell(&running.listen), health = %running.health, admin = %running.admin, "serving");
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let lag = tokio::select! {
+        _ = terminate.recv() => true,
+        // A person at a terminal does not wait for endpoints to be told.
+        _ = interrupt.recv() => false,
+        error = running.failed() => {
+            tracing::error!(%error, "a worker failed; the sidecar ends");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    let hurry = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    running.drain(lag, hurry).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn spell(listen: &Listen) -> String {
+    match listen {
+        Listen::Tcp(address) => address.to_string(),
+        Listen::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+async fn demonstrate(options: demo::Options) -> io::Result<ExitCode> {
+    match demo::run(options, sidecar).await {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error) => Ok(fail(&error, 1)),
+    }
+}
+
+/// A sidecar for the demo, made of its configuration's text.
+async fn sidecar(text: String) -> Result<Demonstrated, String> {
+    let loaded = config::read("demo.yaml", &text, &config::Environment::default());
+    let (loaded, environment) = prepare(loaded).await?;
+    let running = app::start(loaded, None, environment).await.map_err(|error| error.to_string())?;
+    match running.listen {
+        Listen::Tcp(data) => Ok(Demonstrated { data, running }),
+        Listen::Unix(_) => Err("the demo's data port is a TCP port".to_owned()),
+    }
+}
+
+struct Demonstrated {
+    data: SocketAddr,
+    running: Running,
+}
+
+impl demo::Sidecar for Demonstrated {
+    fn data(&self) -> SocketAddr {
+        self.data
+    }
+
+    fn health(&self) -> SocketAddr {
+        self.running.health
+    }
+
+    fn admin(&self) -> SocketAddr {
+        self.running.admin
+    }
+
+    async fn ready(&self) {
+        let mut changes = self.running.board.watch();
+        while !self.running.is_ready() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn stop(self) -> demo::tally::SpanCounts {
+        let telemetry = self.running.telemetry.clone();
+        self.running.drain(false, std::future::pending()).await;
+        let spans = telemetry.spans();
+        let lost: u64 = Cause::ALL.iter().map(|cause| spans.get_dropped(*cause)).sum();
+        let unseen = telemetry.counters().get(crate::telemetry::counter::Counter::OutcomesDropped);
+        demo::tally::SpanCounts { exported: spans.get_exported(), dropped: lost + unseen }
+    }
+}

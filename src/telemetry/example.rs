@@ -1,0 +1,112 @@
+//! One call to test on: unit 0xbeef asked for `fraud-latest`, got v2 of `fraud`, 12 ms in one attempt.
+
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use http::HeaderMap;
+use uuid::Uuid;
+
+use crate::config::units::Percent;
+use crate::config::{Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
+use crate::fault::{Blame, Code};
+use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
+use crate::plan::{Assignment, Reason};
+
+pub(super) fn variant(name: &str, version: &str) -> Variant {
+    let address = Address::Tcp { host: Arc::from("10.0.0.7"), port: 8001 };
+    Variant {
+        name: Arc::from(name),
+        version: Some(Arc::from(version)),
+        digest: Some(Arc::from(format!("sha256:{name}"))),
+        endpoints: vec![Endpoint { address, hop: false }],
+        model_name: None,
+        model_version: None,
+    }
+}
+
+pub(super) fn model(name: &str) -> Arc<Model> {
+    let half = Percent::from_thousandths(50_000).unwrap();
+    Arc::new(Model {
+        name: Arc::from(name),
+        variants: vec![variant("v1", "1.4.0"), variant("v2", "2.0.0")],
+        unit: Vec::new(),
+        strategy: Strategy::Ab {
+            baseline: 0,
+            salt: Arc::from("salt"),
+            weights: vec![(0, half), (1, half)],
+            segments: Vec::new(),
+        },
+        force: Force::Nobody,
+        default_deadline: None,
+    })
+}
+
+pub(super) fn attempt() -> Attempt {
+    Attempt {
+        span: 0x22,
+        variant: 1,
+        endpoint: Arc::from("10.0.0.7:8001"),
+        offset: Duration::from_millis(1),
+        elapsed: Duration::from_millis(10),
+        status: Code::OK,
+        blame: Blame::Nobody,
+    }
+}
+
+pub(super) fn trace() -> Trace {
+    Trace { trace_id: 0xabc, span_id: 0x11, parent: Some(0x10), sampled: true, state: None }
+}
+
+pub(super) fn outcome() -> Outcome {
+    Outcome {
+        prediction: Uuid::from_u128(7),
+        trace: trace(),
+        started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        path: "/inference.GRPCInferenceService/ModelInfer".parse().unwrap(),
+        protocol: "oip",
+        authority: Some(Box::from("models.svc:9000")),
+        route: Some(Route {
+            model: model("fraud"),
+            revision: Arc::from("0123456789ab"),
+            asked: Some(Box::from("fraud-latest")),
+            assigned: Assignment { variant: 1, reason: Reason::Split, propensity: 0.5 },
+            served: Some(1),
+            unit: Some(0xbeef),
+        }),
+        attempts: vec![attempt()],
+        status: Code::OK,
+        message: None,
+        blame: Blame::Nobody,
+        latency: Latency {
+            total: Duration::from_millis(12),
+            upstream: Duration::from_millis(10),
+            own: Duration::from_micros(60),
+        },
+        traffic: Traffic {
+            request_bytes: 300,
+            response_bytes: 40,
+            request_messages: 1,
+            response_messages: 1,
+        },
+        reported_version: Some(Box::from("2")),
+        request_id: Some(Box::from("r-1")),
+    }
+}
+
+pub(super) fn file() -> Telemetry {
+    Telemetry {
+        otlp: Some("http://127.0.0.1:4317".to_owned()),
+        sample: Percent::NONE,
+        keep_errors: true,
+        keep_slower_than: Some(Duration::from_secs(1)),
+        resource: Default::default(),
+    }
+}
+
+pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in pairs {
+        headers.append(*name, value.parse().unwrap());
+    }
+    headers
+}
