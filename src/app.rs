@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::hop::{Keys, KeysError};
-use crate::server::listener::{self, Listener};
 use crate::server::Phase;
+use crate::server::listener::{self, Listener};
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 use crate::telemetry::environment::Environment;
@@ -231,7 +231,11 @@ impl Running {
     }
 
     /// Waits for the workers; false if it takes too long or somebody is in a hurry.
-    async fn finished(&mut self, hurry: std::pin::Pin<&mut impl Future<Output = ()>>, until: Instant) -> bool {
+    async fn finished(
+        &mut self,
+        hurry: std::pin::Pin<&mut impl Future<Output = ()>>,
+        until: Instant,
+    ) -> bool {
         let all = tokio::time::timeout_at(until, self.all_ended());
         matches!(hastened(hurry, all).await, Some(Ok(())))
     }

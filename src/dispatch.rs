@@ -256,7 +256,9 @@ impl Shipment<'_> {
             End::Broken(error) => {
                 place.complete();
                 let connection = place.connection();
-                let refused = error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let refused = error.is_reset()
+                    && error.is_remote()
+                    && error.reason() == Some(h2::Reason::REFUSED_STREAM);
                 if respond.is_silent() && (refused || connection.never_processed(stream)) {
                     return Err(self.unprocessed(journal, error.to_string()));
                 }
@@ -279,7 +281,9 @@ impl Shipment<'_> {
     }
 
     fn had_time(&self) -> bool {
-        self.deadline.is_none_or(|deadline| deadline.saturating_duration_since(self.arrived) >= self.limits.min_deadline)
+        self.deadline.is_none_or(|deadline| {
+            deadline.saturating_duration_since(self.arrived) >= self.limits.min_deadline
+        })
     }
 
     fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
@@ -287,7 +291,12 @@ impl Shipment<'_> {
         Miss::Unprocessed(why)
     }
 
-    fn too_large(&self, what: &str, blame: Blame, error: &dyn std::fmt::Display) -> (Code, Blame, Result<Delivery, Miss>) {
+    fn too_large(
+        &self,
+        what: &str,
+        blame: Blame,
+        error: &dyn std::fmt::Display,
+    ) -> (Code, Blame, Result<Delivery, Miss>) {
         self.worker.counters.add(Counter::ShedMessage);
         let failure = Failure {
             code: Code::RESOURCE_EXHAUSTED,

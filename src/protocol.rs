@@ -81,6 +81,8 @@ pub fn recognise(path: &str) -> &'static dyn Adapter {
 }
 
 #[cfg(test)]
+mod corpus;
+#[cfg(test)]
 pub(crate) mod tests {
     use super::*;
 

@@ -281,20 +281,30 @@ fn outcome(
 ) -> Outcome {
     let total = call.arrived.elapsed();
     let last = journal.attempts.last();
-    let own = journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served = last.filter(|_| journal.response.0 > 0 || ended.status == Code::OK).map(|attempt| attempt.variant);
+    let own =
+        journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
+    let served =
+        last.filter(|_| journal.response.0 > 0 || ended.status == Code::OK).map(|attempt| attempt.variant);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
         trace: call.trace,
         started: call.started,
         authority: call.head.uri.authority().map(|authority| authority.as_str().into()),
-        path: call.head.uri.into_parts().path_and_query.unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
+        path: call
+            .head
+            .uri
+            .into_parts()
+            .path_and_query
+            .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
         protocol: call.adapter.name(),
         route: plan.map(|plan| Route {
             model: std::sync::Arc::clone(&plan.rollout.model),
             revision: std::sync::Arc::clone(&plan.serving.config.revision),
-            asked: plan.asked.filter(|asked| *asked.model != *plan.rollout.model.name).map(|asked| asked.model.into()),
+            asked: plan
+                .asked
+                .filter(|asked| *asked.model != *plan.rollout.model.name)
+                .map(|asked| asked.model.into()),
             assigned: plan.assignment,
             served,
             unit: plan.unit,

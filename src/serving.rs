@@ -81,14 +81,24 @@ impl Serving {
                 Endpoint::new(target, readiness, windows, surroundings.clone())
             }
         };
-        let rollouts: Vec<Rollout> =
-            config.models.iter().map(|model| Rollout::new(model, &config.revision, unit_key, &endpoint)).collect();
-        let by_name: HashMap<Arc<str>, usize> =
-            rollouts.iter().enumerate().map(|(index, rollout)| (Arc::clone(&rollout.model.name), index)).collect();
+        let rollouts: Vec<Rollout> = config
+            .models
+            .iter()
+            .map(|model| Rollout::new(model, &config.revision, unit_key, &endpoint))
+            .collect();
+        let by_name: HashMap<Arc<str>, usize> = rollouts
+            .iter()
+            .enumerate()
+            .map(|(index, rollout)| (Arc::clone(&rollout.model.name), index))
+            .collect();
         let index = |name: &Arc<str>| by_name.get(name).copied().unwrap_or(0);
         Serving {
             config: Arc::clone(config),
-            by_service: config.services.iter().map(|(service, name)| (service.clone(), index(name))).collect(),
+            by_service: config
+                .services
+                .iter()
+                .map(|(service, name)| (service.clone(), index(name)))
+                .collect(),
             default: index(&config.default),
             wants_parameters: rollouts.iter().any(|rollout| rollout.strategy.reads_parameters()),
             rollouts,

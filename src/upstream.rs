@@ -41,10 +41,16 @@ impl Upstream {
         if let [only] = &self.endpoints[..] {
             return (even_unready || only.readiness().is_ready()).then_some(only);
         }
-        let eligible = self.endpoints.iter().filter(|endpoint| even_unready || endpoint.readiness().is_ready());
+        let eligible =
+            self.endpoints.iter().filter(|endpoint| even_unready || endpoint.readiness().is_ready());
         eligible.min_by_key(|endpoint| {
             // Among equals those that had fewer calls so far, or an idle variant would use its first only.
-            (endpoint.is_ejected(now), tried.contains(endpoint.name()), endpoint.in_flight(), endpoint.started())
+            (
+                endpoint.is_ejected(now),
+                tried.contains(endpoint.name()),
+                endpoint.in_flight(),
+                endpoint.started(),
+            )
         })
     }
 

@@ -183,11 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let io = &mut *self.0.borrow_mut();
         if io.leftover.is_empty() {
             let mut scratch = io.scratch.read.borrow_mut();

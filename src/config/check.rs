@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use super::problem::{Errors, Problem, suggestion};
 use super::source::{Source, join};
-use super::units::{self, Percent, Refused, Size};
-use super::{Config, Drain, Environment, Limits, Loaded, Telemetry, raw};
+use super::units::{self, Percent};
+use super::{Config, Drain, Environment, Loaded, Telemetry, raw};
 
 mod endpoint;
+mod limits;
 mod local;
 mod model;
 mod ports;
+mod quantity;
 mod strategy;
 
 /// Longest path of a unix socket, less the final zero.
 const LONGEST_SOCKET: usize = 107;
-/// Largest flow-control window of HTTP/2.
-const LARGEST_WINDOW: u64 = (1 << 31) - 1;
 /// What Kubernetes gives a pod to end, unless told otherwise.
 const POD_GRACE: Duration = Duration::from_secs(30);
 
@@ -188,7 +188,7 @@ impl Check<'_> {
                 Problem::new("workers", format!("is not a whole number from 1 to {MOST}, nor auto"));
             self.error(
                 problem
-                    .with_value(workers.0.to_string())
+                    .with_value(workers.0.shown())
                     .with_hint("1 serves most models; auto: one for each core"),
             );
         }
@@ -205,72 +205,6 @@ impl Check<'_> {
             );
         }
         Some(PathBuf::from(text))
-    }
-
-    fn limits(&mut self, limits: Option<&raw::Limits>) -> Limits {
-        let empty = raw::Limits::default();
-        let raw = limits.unwrap_or(&empty);
-        const STREAMS: u64 = (1 << 31) - 1;
-        let streams = self.count("limits.streams", raw.streams.as_ref(), 1000, STREAMS);
-        let most = usize::MAX as u64;
-        let mib = 1 << 20;
-        let limits = Limits {
-            connections: self.count("limits.connections", raw.connections.as_ref(), 10_000, most) as usize,
-            streams: u32::try_from(streams).unwrap_or(u32::MAX),
-            in_flight: self.count("limits.in_flight", raw.in_flight.as_ref(), 10_000, most) as usize,
-            message: self.size("limits.message", raw.message.as_ref(), 64 * mib, (1024, (1 << 32) - 1)),
-            retain: self.size("limits.retain", raw.retain.as_ref(), mib, (0, 1 << 32)),
-            headers: self.size("limits.headers", raw.headers.as_ref(), 64 << 10, (4 << 10, 16 * mib)),
-            stream_window: self.size(
-                "limits.stream_window",
-                raw.stream_window.as_ref(),
-                mib,
-                (64 << 10, LARGEST_WINDOW),
-            ),
-            connection_window: self.connection_window(raw.connection_window.as_ref()),
-            handshake: self.positive("limits.handshake", raw.handshake.as_ref(), Duration::from_secs(10)),
-            stall: self.positive("limits.stall", raw.stall.as_ref(), Duration::from_secs(60)),
-            connection_age: self.age(raw.connection_age.as_ref()),
-            connection_age_grace: self
-                .duration(
-                    "limits.connection_age_grace",
-                    raw.connection_age_grace.as_ref().map(|span| &span.0),
-                )
-                .unwrap_or(Duration::from_secs(10)),
-            min_deadline: self
-                .duration("limits.min_deadline", raw.min_deadline.as_ref().map(|span| &span.0))
-                .unwrap_or(Duration::from_millis(100)),
-        };
-        if limits.stream_window > limits.connection_window {
-            let text =
-                format!("is more than the window of a whole connection ({})", limits.connection_window);
-            let problem =
-                Problem::new("limits.stream_window", text).with_value(limits.stream_window.to_string());
-            self.warn(problem.with_hint("a stream cannot use more than its connection has"));
-        }
-        limits
-    }
-
-    fn connection_window(&mut self, written: Option<&raw::Bytes>) -> Size {
-        const LEAST: u64 = 1 << 20;
-        let path = "limits.connection_window";
-        let window = self.size(path, written, 4 << 20, (0, LARGEST_WINDOW));
-        if window.0 < LEAST && !self.broken(path) {
-            let problem = Problem::new(path, "is less than 1MiB").with_value(window.to_string());
-            let hint = "write 1MiB or more: below it, many small answers at once look like an attack and cut the connection";
-            self.error(problem.with_hint(hint));
-        }
-        window
-    }
-
-    fn age(&mut self, written: Option<&raw::SpanOrNone>) -> Option<Duration> {
-        let written = &written?.0;
-        if matches!(written, raw::Written::Text(text) if text.trim() == "none") {
-            return None;
-        }
-        let age = self.duration("limits.connection_age", Some(written))?;
-        self.above_zero("limits.connection_age", age);
-        Some(age)
     }
 
     fn drain(&mut self, drain: Option<&raw::Drain>) -> Drain {
@@ -309,86 +243,6 @@ impl Check<'_> {
             keep_errors: keep.and_then(|keep| keep.errors).unwrap_or(true),
             keep_slower_than: self.duration("telemetry.keep.slower_than", slower),
             resource,
-        }
-    }
-
-    fn count(&mut self, path: &str, written: Option<&raw::Count>, default: u64, most: u64) -> u64 {
-        let Some(written) = written.map(|count| &count.0) else { return default };
-        let number = match written {
-            raw::Written::Number(number) => number.as_u64().filter(|number| (1..=most).contains(number)),
-            raw::Written::Text(_) => None,
-        };
-        number.unwrap_or_else(|| {
-            let range =
-                if most == usize::MAX as u64 { "above 0".to_owned() } else { format!("from 1 to {most}") };
-            let problem = Problem::new(path, format!("is not a whole number {range}"));
-            self.error(
-                problem.with_value(written.to_string()).with_hint(format!("the default is {default}")),
-            );
-            default
-        })
-    }
-
-    fn size(&mut self, path: &str, written: Option<&raw::Bytes>, default: u64, range: (u64, u64)) -> Size {
-        let Some(size) = written.and_then(|bytes| self.quantity(path, &bytes.0, units::size)) else {
-            return Size(default);
-        };
-        let (least, most) = (Size(range.0), Size(range.1));
-        if size < least || size > most {
-            let text =
-                if size < least { format!("is less than {least}") } else { format!("is more than {most}") };
-            let hint = format!("the default is {}", Size(default));
-            self.error(Problem::new(path, text).with_value(size.to_string()).with_hint(hint));
-        }
-        size
-    }
-
-    fn positive(&mut self, path: &str, written: Option<&raw::Span>, default: Duration) -> Duration {
-        let Some(duration) = self.duration(path, written.map(|span| &span.0)) else { return default };
-        self.above_zero(path, duration);
-        duration
-    }
-
-    fn above_zero(&mut self, path: &str, duration: Duration) {
-        if duration.is_zero() {
-            self.error(
-                Problem::new(path, "is no time at all")
-                    .with_value("0s")
-                    .with_hint("write a duration above 0s"),
-            );
-        }
-    }
-
-    fn duration(&mut self, path: &str, written: Option<&raw::Written>) -> Option<Duration> {
-        self.quantity(path, written?, units::duration)
-    }
-
-    fn share(&mut self, path: &str, written: Option<&raw::Share>) -> Option<Percent> {
-        self.quantity(path, &written?.0, units::percent)
-    }
-
-    fn quantity<T>(
-        &mut self,
-        path: &str,
-        written: &raw::Written,
-        read: impl Fn(&str) -> Result<T, Refused>,
-    ) -> Option<T> {
-        let text = match written {
-            raw::Written::Number(number) => {
-                self.source.written(path).map_or(number.to_string(), str::to_owned)
-            }
-            raw::Written::Text(text) => text.clone(),
-        };
-        match read(&text) {
-            Ok(value) => Some(value),
-            Err(refused) => {
-                let shown = match written {
-                    raw::Written::Number(_) => text,
-                    raw::Written::Text(text) => format!("{text:?}"),
-                };
-                self.error(Problem::new(path, refused.message).with_value(shown).with_hint(refused.hint));
-                None
-            }
         }
     }
 }

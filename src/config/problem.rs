@@ -105,7 +105,8 @@ impl From<Problem> for Errors {
 /// The known name nearest to `name`, if it is near enough to be meant.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase();
-    let allowed = (name.chars().count() / 3).max(1);
+    // In a name of two letters, one other letter is another name.
+    let allowed = name.chars().count() / 3;
     known
         .into_iter()
         .map(|known| (distance(&name, &known.to_lowercase()), known))

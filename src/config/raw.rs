@@ -12,6 +12,10 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 
+mod scalar;
+
+pub(super) use scalar::{Bytes, Count, Share, Span, SpanOrNone, Workers, Written};
+
 /// A Parhelion configuration.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -329,101 +333,4 @@ impl<'de> Deserialize<'de> for Force {
             Either::Map(calls) => Force::Calls(calls),
         })
     }
-}
-
-/// A number or a text; which of them is right is for `check` to say.
-#[derive(Debug, Clone)]
-pub(super) enum Written {
-    Number(serde_json::Number),
-    Text(String),
-}
-
-impl fmt::Display for Written {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Written::Number(number) => number.fmt(f),
-            Written::Text(text) => text.fmt(f),
-        }
-    }
-}
-
-struct Scalar(&'static str);
-
-impl Visitor<'_> for Scalar {
-    type Value = Written;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-
-    fn visit_str<E: de::Error>(self, value: &str) -> Result<Written, E> {
-        Ok(Written::Text(value.to_owned()))
-    }
-
-    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Written, E> {
-        Ok(Written::Number(value.into()))
-    }
-
-    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Written, E> {
-        Ok(Written::Number(value.into()))
-    }
-
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Written, E> {
-        let number = serde_json::Number::from_f64(value);
-        Ok(number.map_or_else(|| Written::Text(value.to_string()), Written::Number))
-    }
-}
-
-/// Scalars with a schema of their own: name, what is expected, schema.
-macro_rules! scalars {
-    ($($(#[$doc:meta])* $name:ident, $expected:literal, $schema:tt;)*) => {$(
-        $(#[$doc])*
-        #[derive(Debug, Clone)]
-        pub(super) struct $name(pub(super) Written);
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Scalar($expected)).map($name)
-            }
-        }
-
-        impl JsonSchema for $name {
-            fn inline_schema() -> bool {
-                true
-            }
-
-            fn schema_name() -> Cow<'static, str> {
-                stringify!($name).into()
-            }
-
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!($schema)
-            }
-        }
-    )*};
-}
-
-scalars! {
-    /// `5%`.
-    Share, "a share like 5%", {
-        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["5%", "0.1%"]
-    };
-    /// `250ms`.
-    Span, "a duration like 250ms", {
-        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*$", "examples": ["250ms", "30s"]
-    };
-    /// `5m` or `none`.
-    SpanOrNone, "a duration like 30m, or none", {
-        "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|none)\s*$", "examples": ["30m", "none"]
-    };
-    /// `4MiB`.
-    Bytes, "a size like 4MiB", {
-        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|KB|MB|GB)\s*$", "examples": ["64KiB", "4MiB"]
-    };
-    /// A whole number above 0.
-    Count, "a whole number", {"type": "integer", "minimum": 1, "examples": [1000]};
-    /// A whole number above 0, or `auto`.
-    Workers, "a whole number, or auto", {
-        "anyOf": [{"type": "integer", "minimum": 1, "maximum": 256}, {"const": "auto"}], "examples": [1, "auto"]
-    };
 }

@@ -78,7 +78,7 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
     let problem = Problem::new(path, format!("is not {expected}")).with_value(written(source, path, found));
     let problem = problem.with_place(place);
     match found {
-        Value::Number(_) if matches!(path, "listen" | "admin" | "health") => {
+        _ if matches!(path, "listen" | "admin" | "health") => {
             problem.with_hint("write an IP address and a port, like 0.0.0.0:9000")
         }
         Value::Number(_) | Value::Bool(_) if expected == "a text" => {
@@ -94,6 +94,8 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
         Value::String(text) if is_map && text.contains(':') => {
             problem.with_hint("YAML wants a space after the colon of a key")
         }
+        Value::Array(_) if is_map => problem.with_hint("write names with colons, not items with dashes"),
+        Value::String(_) if is_map => problem.with_hint("write its keys below it, or leave it out"),
         _ => problem,
     }
 }

@@ -6,17 +6,17 @@
 //! and texts that are no YAML are found here; what the keys mean is not known here.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 use serde_saphyr::Spanned;
 
 use super::problem::Problem;
+use yaml::{Data, Entries};
+
+mod yaml;
 
 /// Larger files are refused; a ConfigMap holds 1 MiB.
 const LARGEST: u64 = 4 << 20;
@@ -109,76 +109,13 @@ pub(super) fn parse(files: &[File]) -> Result<Source, Vec<Problem>> {
     let mut merged = Map::new();
     let mut broken = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        match parse_file(file) {
+        match yaml::parse(file) {
             Ok(entries) => source.merge(&mut merged, entries, index, &file.text),
             Err(problem) => broken.push(problem),
         }
     }
     source.value = Value::Object(merged);
     if broken.is_empty() { Ok(source) } else { Err(broken) }
-}
-
-type Entries = Vec<(Spanned<String>, Spanned<Data>)>;
-
-fn parse_file(file: &File) -> Result<Entries, Problem> {
-    let blank = |line: &str| {
-        let line = line.trim();
-        line.is_empty() || line.starts_with('#') || line == "---"
-    };
-    if file.text.lines().all(blank) {
-        return Err(Problem::new("", "is empty")
-            .with_place(Some(file.name.clone()))
-            .with_hint("the smallest configuration names one model with one variant and its endpoint"));
-    }
-    let options = serde_saphyr::options! { duplicate_keys: serde_saphyr::DuplicateKeyPolicy::PassThrough };
-    let node: Spanned<Data> =
-        serde_saphyr::from_str_with_options(&file.text, options).map_err(|error| syntax(file, &error))?;
-    match node.value {
-        Data::Map(entries) => Ok(entries),
-        other => Err(Problem::new("", "is not a map of keys and values")
-            .with_place(Some(format!("{}:{}", file.name, node.defined.line().max(1))))
-            .with_value(other.kind())
-            .with_hint("start with a key, like `models:`")),
-    }
-}
-
-/// A text that is no YAML: where, and what is usually behind it.
-fn syntax(file: &File, error: &serde_saphyr::Error) -> Problem {
-    let message = error.without_snippet().to_string();
-    let location = error.location().filter(|location| location.line() > 0);
-    let place = match location {
-        Some(location) => format!("{}:{}:{}", file.name, location.line(), location.column()),
-        None => file.name.clone(),
-    };
-    let line = location.and_then(|location| {
-        file.text.lines().nth(usize::try_from(location.line()).unwrap_or(usize::MAX).saturating_sub(1))
-    });
-    let message = message.lines().next().unwrap_or("cannot be read").to_owned();
-    let problem = Problem::new("", format!("no valid YAML: {message}")).with_place(Some(place));
-    let problem = match line.map(str::trim).filter(|line| !line.is_empty()) {
-        Some(line) => problem.with_value(format!("`{line}`")),
-        None => problem,
-    };
-    problem.with_hint(syntax_hint(&file.text, line.unwrap_or("")))
-}
-
-fn syntax_hint(text: &str, line: &str) -> &'static str {
-    let indented = |line: &str| line.len() > line.trim_start_matches([' ', '\t']).len();
-    if text.lines().any(|line| {
-        indented(line) && line.split(|c| c != ' ' && c != '\t').next().is_some_and(|i| i.contains('\t'))
-    }) {
-        "indent with spaces: YAML allows no tabs there"
-    } else if text.lines().any(|line| line.starts_with("--- ") || line == "---")
-        && text.matches("\n---").count() > 0
-    {
-        "one document only: remove the `---` lines, or make files of a directory of them"
-    } else if line.matches('"').count() % 2 == 1 || line.matches('\'').count() % 2 == 1 {
-        "a quote is not closed"
-    } else if line.matches(['{', '[']).count() != line.matches(['}', ']']).count() {
-        "a bracket is not closed"
-    } else {
-        "look at this line and the one before: indentation, a missing `:` or a space after it, a bracket or quote left open"
-    }
 }
 
 /// Keys whose entries may come from several files.
@@ -338,96 +275,4 @@ impl Walk<'_> {
 /// The path of an entry of what is at `path`.
 pub(super) fn join(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
-}
-
-/// A YAML node whose entries keep their order and may repeat.
-#[derive(Debug)]
-enum Data {
-    Null,
-    Bool(bool),
-    Number(Number),
-    Text(String),
-    List(Vec<Spanned<Data>>),
-    Map(Entries),
-}
-
-impl Data {
-    fn kind(&self) -> &'static str {
-        match self {
-            Data::Null => "nothing",
-            Data::Bool(_) => "true or false",
-            Data::Number(_) => "a number",
-            Data::Text(_) => "a text",
-            Data::List(_) => "a list",
-            Data::Map(_) => "a map",
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Data {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Anything)
-    }
-}
-
-struct Anything;
-
-impl<'de> Visitor<'de> for Anything {
-    type Value = Data;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
-    }
-
-    fn visit_none<E>(self) -> Result<Data, E> {
-        Ok(Data::Null)
-    }
-
-    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Data, D::Error> {
-        Data::deserialize(deserializer)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Data, E> {
-        Ok(Data::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Data, E> {
-        Ok(Data::Number(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Data, E> {
-        Ok(Data::Number(value.into()))
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<Data, E> {
-        Ok(Number::from_f64(value).map_or_else(|| Data::Text(value.to_string()), Data::Number))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Data, E> {
-        Ok(Data::Text(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Data, E> {
-        Ok(Data::Text(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Data, A::Error> {
-        let mut nodes = Vec::new();
-        while let Some(node) = access.next_element()? {
-            nodes.push(node);
-        }
-        Ok(Data::List(nodes))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Data, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = access.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Data::Map(entries))
-    }
 }

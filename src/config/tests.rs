@@ -64,9 +64,12 @@ fn good_files_load_and_say_the_same_when_written_out() {
         let files = [source::File { name: path.display().to_string(), text }];
         let loaded = accept(&files, &environment).unwrap_or_else(|errors| panic!("{errors}"));
         let mut shown = effective(&loaded.config);
-        if let Some(hidden) = shown.pointer_mut("/models/fraud/force/match/metadata/x-role") {
-            assert_eq!(hidden, HIDDEN);
-            *hidden = Value::from("tester");
+        let secrets = [("metadata/x-role", "tester"), ("parameter/debug", "true")];
+        for (at, value) in secrets {
+            if let Some(hidden) = shown.pointer_mut(&format!("/models/fraud/force/match/{at}")) {
+                assert_eq!(hidden, HIDDEN);
+                *hidden = Value::from(value);
+            }
         }
         let written = serde_json::to_string_pretty(&shown).unwrap();
         let again = accept_text(&written).unwrap_or_else(|errors| panic!("{written}\n{errors}"));
@@ -105,7 +108,7 @@ fn every_key_means_what_it_says() {
     assert_eq!((&*segments[0].name, &segments[0].weights[..]), ("testers", &[(2, Percent::ALL)][..]));
     assert_eq!((&*segments[1].name, segments[1].weights.len()), ("segment-2", 2));
     assert_eq!(segments[0].matches.0.len(), 2);
-    assert!(matches!(&fraud.force, Force::Matching(Match(pairs)) if pairs.len() == 1));
+    assert!(matches!(&fraud.force, Force::Matching(Match(pairs)) if pairs.len() == 2));
     assert_eq!(fraud.default_deadline, Some(Duration::from_millis(2500)));
     assert_eq!(config.model("ranker").unwrap().force, Force::Anyone);
     assert_eq!(config.limits.retain, Size(512 << 10));
@@ -227,10 +230,22 @@ fn a_variant_at_home_that_does_not_exist_is_refused() {
     let errors = at_home("v3", "http://127.0.0.1:8001").unwrap_err();
     assert_eq!(
         errors.to_string(),
-        "PARHELION_LOCAL\n    \"v3\": is no variant of any model\n    → did you mean v1?"
+        "PARHELION_LOCAL\n    \"v3\": is no variant of any model\n    → known here: v1, v2"
     );
     let errors = at_home("v1", "127.0.0.1").unwrap_err();
     assert_eq!(errors.0[0].path, "PARHELION_LOCAL_ENDPOINT");
+}
+
+#[test]
+fn a_text_that_explodes_is_refused() {
+    let deep = format!("models: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+    assert!(accept_text(&deep).is_err());
+    let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let before = vec![format!("*a{}", level - 1); 10].join(", ");
+        laughs.push_str(&format!("a{level}: &a{level} [{before}]\n"));
+    }
+    assert!(accept_text(&laughs).is_err());
 }
 
 proptest::proptest! {
@@ -242,5 +257,22 @@ proptest::proptest! {
     #[test]
     fn no_tree_is_too_odd(key in "(listen|models|limits|telemetry|drain|services|x)", rest in "[ \\n{}\\[\\]:,a-z0-9%&*\"'-]{0,80}") {
         let _ = accept_text(&format!("{key}: {rest}"));
+    }
+
+    #[test]
+    fn no_damage_is_too_odd(line in 0_usize..80, cut in 0_usize..60, with in "[ -~]{0,3}", whole in proptest::bool::ANY) {
+        let text = include_str!("../../tests/config/valid/every-key.yaml");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let at = line % lines.len();
+        if whole {
+            lines.remove(at);
+        } else {
+            let cut = cut.min(lines[at].len());
+            lines[at].truncate(cut);
+            lines[at].push_str(&with);
+        }
+        if let Err(errors) = accept_text(&lines.join("\n")) {
+            proptest::prop_assert!(!errors.0.is_empty());
+        }
     }
 }

@@ -61,8 +61,8 @@ struct Kind {
     name: &'static str,
     /// Name and length in the smallest unit.
     units: &'static [(&'static str, u64)],
-    /// The unit that is meant where none is written, most likely.
-    usual: &'static str,
+    /// Units that may be meant where none is written.
+    usual: (&'static str, &'static str),
     examples: &'static str,
     /// The most that may be written, in the smallest unit.
     most: u64,
@@ -80,7 +80,7 @@ const TIME: Kind = Kind {
         ("us", 1_000),
         ("ns", 1),
     ],
-    usual: "s",
+    usual: ("ms", "s"),
     examples: "250ms or 30s",
     most: 3650 * 86_400_000_000_000,
 };
@@ -97,7 +97,7 @@ const SIZE: Kind = Kind {
         ("MB", 1_000_000),
         ("KB", 1_000),
     ],
-    usual: "MiB",
+    usual: ("KiB", "MiB"),
     examples: "64KiB or 4MiB",
     most: 1 << 50,
 };
@@ -106,8 +106,7 @@ const SIZE: Kind = Kind {
 pub fn percent(text: &str) -> Result<Percent, Refused> {
     let (number, unit) = split(text);
     if unit != "%" {
-        let example = if number.is_empty() { "5" } else { number };
-        return Err(refuse("is not a share", format!("write a share in percent, like {example}%")));
+        return Err(refuse("is not a share", without_percent(number, unit)));
     }
     let thousandths = scaled(number, 1000).map_err(|wrong| match wrong {
         Wrong::NotANumber => refuse("is not a share", "write a share in percent, like 5% or 0.5%".into()),
@@ -115,6 +114,19 @@ pub fn percent(text: &str) -> Result<Percent, Refused> {
         Wrong::TooLarge => over_all(),
     })?;
     u32::try_from(thousandths).ok().and_then(Percent::from_thousandths).ok_or_else(over_all)
+}
+
+/// What a share without its sign may have meant.
+fn without_percent(number: &str, unit: &str) -> String {
+    if number.is_empty() || !unit.is_empty() {
+        return "write a share in percent, like 5% or 0.5%".to_owned();
+    }
+    // 0.5 may be a half or half a percent: only its author knows.
+    let fraction = number.contains('.').then(|| scaled(number, 100_000).ok()).flatten();
+    match fraction.and_then(|fraction| Percent::from_thousandths(u32::try_from(fraction).ok()?)) {
+        Some(share) => format!("write {share} for {number} of all, or {number}%"),
+        None => format!("write a share in percent, like {number}%"),
+    }
 }
 
 fn over_all() -> Refused {
@@ -139,7 +151,8 @@ fn quantity(text: &str, kind: &Kind) -> Result<u64, Refused> {
         return Err(refuse(&format!("is not a {}", kind.name), example()));
     }
     if unit.is_empty() {
-        let hint = format!("say it, like {number}{} (units: {known})", kind.usual);
+        let (small, large) = kind.usual;
+        let hint = format!("say it, like {number}{small} or {number}{large} (units: {known})");
         return Err(refuse("has no unit", hint));
     }
     let Some((_, length)) = kind.units.iter().find(|(name, _)| *name == unit) else {
@@ -221,4 +234,66 @@ pub fn write_duration(duration: Duration) -> String {
     let whole = |(_, length): &&(&str, u64)| nanoseconds >= *length && nanoseconds.is_multiple_of(*length);
     let (name, length) = TIME.units.iter().find(whole).unwrap_or(&("s", 1_000_000_000));
     format!("{}{name}", nanoseconds / length)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn shares_are_exact() {
+        let share = |text| percent(text).map(Percent::thousandths);
+        assert_eq!(share("0.1%"), Ok(100));
+        assert_eq!(share("33.333 %"), Ok(33_333));
+        assert_eq!(share("100.000%"), Ok(100_000));
+        assert_eq!(share("0%"), Ok(0));
+        for bad in ["", "%", "5", "-1%", "100.001%", "0.0001%", "1e2%", ".5%", "5.%", "5%%", "1.2.3%", "٥%"]
+        {
+            assert!(percent(bad).is_err(), "{bad}");
+        }
+        assert_eq!(percent("0.5").unwrap_err().hint, "write 50% for 0.5 of all, or 0.5%");
+        assert_eq!(percent("50").unwrap_err().hint, "write a share in percent, like 50%");
+    }
+
+    #[test]
+    fn durations_are_exact() {
+        assert_eq!(duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(duration("0.25ms"), Ok(Duration::from_micros(250)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("3650d"), Ok(Duration::from_secs(3650 * 86_400)));
+        for bad in
+            ["", "5", "s", "1.5ns", "3651d", "99999999999999999999s", "5 minutes", "1h30m", "-1s", "inf"]
+        {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_exact() {
+        assert_eq!(size("1.5KiB"), Ok(Size(1536)));
+        assert_eq!(size("4 MiB"), Ok(Size(4 << 20)));
+        assert_eq!(size("4MB"), Ok(Size(4_000_000)));
+        for bad in ["", "64", "4mib", "4M", "1.5B", "0x10B", "2000000GiB", "99999999999999999999B"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("4mib").unwrap_err().hint, "did you mean 4MiB?");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_again(nanoseconds in 0_u64..TIME.most, bytes in 0_u64..SIZE.most, share in 0_u32..=100_000) {
+            let time = Duration::from_nanos(nanoseconds);
+            prop_assert_eq!(duration(&write_duration(time)), Ok(time));
+            prop_assert_eq!(size(&Size(bytes).to_string()), Ok(Size(bytes)));
+            let share = Percent::from_thousandths(share).unwrap();
+            prop_assert_eq!(percent(&share.to_string()), Ok(share));
+        }
+
+        #[test]
+        fn no_text_is_too_odd(text in "\\PC{0,30}") {
+            let _ = (percent(&text), duration(&text), size(&text));
+        }
+    }
 }

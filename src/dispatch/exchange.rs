@@ -300,7 +300,10 @@ impl<'a> Exchange<'a> {
                 let _ = stream.send_data(Bytes::new(), true);
             }
             self.respond.end();
-            return End::Answered { status: Code::UNKNOWN, message: Some("the response has no status".into()) };
+            return End::Answered {
+                status: Code::UNKNOWN,
+                message: Some("the response has no status".into()),
+            };
         };
         let end = answered(&trailers, 200);
         super::strip_reserved(&mut trailers);
@@ -354,7 +357,9 @@ impl Download {
         let (scan, curious) = (&mut self.scan, &mut self.curious);
         self.messages.walk(data, |event| match event {
             // A compressed answer is not inflated only to be looked at.
-            Event::Start { compressed: 0, length } => *scan = Some(adapter.response_scan(peek, length as usize)),
+            Event::Start { compressed: 0, length } => {
+                *scan = Some(adapter.response_scan(peek, length as usize))
+            }
             Event::Start { .. } => *scan = None,
             Event::Payload(part) => {
                 // An answer that cannot be read passes as it is; nothing is learnt from it.

@@ -52,7 +52,7 @@ enum Current {
     /// What to append is known, and the prefix is out.
     Through(Bytes),
     /// Not known yet.
-    Held { flag: u8, length: u32, bytes: Vec<u8>, scan: Scan },
+    Held { flag: u8, length: u32, bytes: Vec<u8>, scan: Box<Scan> },
 }
 
 #[derive(Debug)]
@@ -98,7 +98,7 @@ impl Renamer {
                 Scan::Response(adapter.response_scan(*peek, length as usize))
             }
         };
-        self.current = Current::Held { flag, length, bytes: Vec::new(), scan };
+        self.current = Current::Held { flag, length, bytes: Vec::new(), scan: Box::new(scan) };
         self.settle(out);
     }
 
@@ -120,10 +120,11 @@ impl Renamer {
         let Current::Held { flag: 0, length, bytes, scan } = &mut self.current else { return };
         let Some(suffix) = self.renaming.suffix(scan) else { return };
         // Only a limit of 4 GiB could make the sum too long; then the message keeps its name.
-        let (length, suffix) = match u32::try_from(suffix.len()).ok().and_then(|more| length.checked_add(more)) {
-            Some(longer) => (longer, suffix),
-            None => (*length, Bytes::new()),
-        };
+        let (length, suffix) =
+            match u32::try_from(suffix.len()).ok().and_then(|more| length.checked_add(more)) {
+                Some(longer) => (longer, suffix),
+                None => (*length, Bytes::new()),
+            };
         out.push_back(Bytes::copy_from_slice(&prefix(0, length)));
         if !bytes.is_empty() {
             out.push_back(Bytes::from(std::mem::take(bytes)));
@@ -139,7 +140,7 @@ impl Renamer {
         match std::mem::replace(&mut self.current, Current::Through(Bytes::new())) {
             Current::Through(suffix) if suffix.is_empty() => {}
             Current::Through(suffix) => out.push_back(suffix),
-            Current::Held { flag, bytes, scan, .. } => self.inflated(flag, bytes, scan, out),
+            Current::Held { flag, bytes, scan, .. } => self.inflated(flag, bytes, *scan, out),
         }
     }
 

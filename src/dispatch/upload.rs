@@ -89,7 +89,12 @@ impl Upload {
     }
 
     /// Reads the first message until a call can be dispatched by it, keeping what it takes from the caller.
-    pub async fn peek(&mut self, adapter: &'static dyn Adapter, peek: Peek, parameters: bool) -> Result<(), Chunk> {
+    pub async fn peek(
+        &mut self,
+        adapter: &'static dyn Adapter,
+        peek: Peek,
+        parameters: bool,
+    ) -> Result<(), Chunk> {
         self.reading = Some(Reading {
             adapter,
             peek,

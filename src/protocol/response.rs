@@ -158,9 +158,12 @@ impl ResponseScan {
                 }
                 Token::Scalar { .. } => self.beyond = true,
             }
-            // After each token, so that the answer does not hang on how the chunks were cut.
+            // Both after each token, so that the answer does not hang on how the chunks were cut.
             if self.shape.is_none() {
                 self.shape = self.early_shape();
+            }
+            if self.settled() {
+                break;
             }
         }
         self.read = end;

@@ -53,9 +53,13 @@ pub(super) fn plan<'a>(
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
     let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
-    let view = Call { metadata: &call.head.headers, parameters: asked.as_ref().map_or(&[], |head| &head.parameters) };
-    let certain = |variant, reason| {
-        Decision { assignment: Assignment { variant, reason, propensity: 1.0 }, unit: None }
+    let view = Call {
+        metadata: &call.head.headers,
+        parameters: asked.as_ref().map_or(&[], |head| &head.parameters),
+    };
+    let certain = |variant, reason| Decision {
+        assignment: Assignment { variant, reason, propensity: 1.0 },
+        unit: None,
     };
     let Decision { assignment, unit } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
@@ -89,7 +93,8 @@ fn forced(worker: &Worker, rollout: &Rollout, call: &Call<'_>) -> Result<Option<
             let model = &rollout.model;
             let known: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
             let known = known.join(", ");
-            let message = format!("parhelion-variant: model {} has no variant {name:?}; it has {known}", model.name);
+            let message =
+                format!("parhelion-variant: model {} has no variant {name:?}; it has {known}", model.name);
             Err(Failure::client(Code::INVALID_ARGUMENT, message))
         }
     }

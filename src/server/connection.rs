@@ -220,7 +220,11 @@ struct Watchdog {
 impl Watchdog {
     fn poll(&mut self, cx: &mut Cx<'_>, watch: &FrameWatch, patience: Duration) -> Poll<()> {
         let unfinished = watch.unfinished();
-        let owed = if self.block.is_none() && self.due.is_some() { !watch.settings_acked() } else { unfinished == self.block };
+        let owed = if self.block.is_none() && self.due.is_some() {
+            !watch.settings_acked()
+        } else {
+            unfinished == self.block
+        };
         if self.due.is_some() && !owed {
             (self.due, self.block) = (None, None);
         }

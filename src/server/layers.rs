@@ -19,7 +19,12 @@ use crate::telemetry::counter::{Counter, Counters};
 /// Every call of a worker goes through these, from top to bottom.
 pub fn stack<S>(limit: Rc<Cell<usize>>, counters: Arc<Counters>, proxy: S) -> Admission<Deadline<S>> {
     ServiceBuilder::new()
-        .layer_fn(|inner| Admission { inner, limit: Rc::clone(&limit), counters: Arc::clone(&counters), open: Rc::default() })
+        .layer_fn(|inner| Admission {
+            inner,
+            limit: Rc::clone(&limit),
+            counters: Arc::clone(&counters),
+            open: Rc::default(),
+        })
         .layer(DeadlineLayer)
         .service(proxy)
 }
@@ -46,7 +51,8 @@ impl<S: Service<Inbound, Response = ()>> Service<Inbound> for Admission<S> {
         let limit = self.limit.get();
         if self.open.get() >= limit {
             self.counters.add(Counter::ShedInFlight);
-            let message = format!("{limit} calls are in flight, as many as limits.in_flight allows; try again later");
+            let message =
+                format!("{limit} calls are in flight, as many as limits.in_flight allows; try again later");
             inbound.respond.fail(&Failure::sidecar(Code::RESOURCE_EXHAUSTED, message), HeaderMap::new());
             return Held { call: None, place: None };
         }
@@ -117,14 +123,15 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
             inbound.respond.refuse(status);
             return Held { call: None, place: None };
         }
-        let timeout = match inbound.head.headers.get("grpc-timeout").map(|text| timeout::parse(text.as_bytes())) {
-            None => None,
-            Some(Ok(timeout)) => Some(timeout),
-            Some(Err(bad)) => {
-                inbound.respond.fail(&Failure::client(Code::INTERNAL, bad.to_string()), HeaderMap::new());
-                return Held { call: None, place: None };
-            }
-        };
+        let timeout =
+            match inbound.head.headers.get("grpc-timeout").map(|text| timeout::parse(text.as_bytes())) {
+                None => None,
+                Some(Ok(timeout)) => Some(timeout),
+                Some(Err(bad)) => {
+                    inbound.respond.fail(&Failure::client(Code::INTERNAL, bad.to_string()), HeaderMap::new());
+                    return Held { call: None, place: None };
+                }
+            };
         Held { call: Some(self.inner.call(Admitted { inbound, timeout })), place: None }
     }
 }
@@ -136,7 +143,9 @@ fn not_grpc(inbound: &Inbound) -> Option<StatusCode> {
     }
     let content_type = inbound.head.headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     let is_grpc = content_type.is_some_and(|value| {
-        value.strip_prefix(b"application/grpc").is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        value
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     });
     (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }

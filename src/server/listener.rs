@@ -46,7 +46,9 @@ pub enum Listener {
 /// When the port is in use, not ours, or the path cannot be bound.
 pub fn bind(listen: &Listen, workers: usize, shared: bool) -> Result<(Vec<Listener>, Listen), BindError> {
     match listen {
-        Listen::Tcp(address) => bind_tcp(*address, workers, shared).map_err(|source| bind_error(listen, source)),
+        Listen::Tcp(address) => {
+            bind_tcp(*address, workers, shared).map_err(|source| bind_error(listen, source))
+        }
         Listen::Unix(path) => {
             let socket = Arc::new(bind_unix(path).map_err(|source| bind_error(listen, source))?);
             Ok(((0..workers).map(|_| Listener::Unix(Arc::clone(&socket))).collect(), listen.clone()))

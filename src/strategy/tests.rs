@@ -234,3 +234,23 @@ fn two_salts_split_independently() {
     places("first", 10).zip(places("first", 10)).for_each(|(one, other)| same[one * 10 + other] += 1);
     assert!(chi_square(&same) > 100_000.0);
 }
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib strategy -- --ignored --nocapture"]
+fn an_assignment_costs_little() {
+    let strategy = ab("fraud-2026");
+    let calls = 1_000_000_u32;
+    for (what, most, map) in [
+        ("by draw", 100, HeaderMap::new()),
+        ("by unit", 200, headers(&[("x-user", "user-8f14e45fceea167a5a36")])),
+    ] {
+        let call = Call { metadata: &map, parameters: &[] };
+        let start = std::time::Instant::now();
+        for draw in 0..calls {
+            std::hint::black_box(strategy.assign(std::hint::black_box(&call), draw, &|_| true));
+        }
+        let each = start.elapsed() / calls;
+        println!("{what}: {each:?}");
+        assert!(cfg!(debug_assertions) || each.as_nanos() <= most, "{what} took {each:?}");
+    }
+}

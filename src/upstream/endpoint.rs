@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::Notify;
 
+use super::Windows;
 use super::connection::{Connection, handshake};
 use super::dial::dial;
 use super::readiness::{Readiness, Target};
-use super::Windows;
 use crate::tasks;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::wire::Scratch;
@@ -79,7 +79,12 @@ struct Health {
 
 impl Endpoint {
     /// A new one, not connected.
-    pub fn new(target: Target, readiness: Arc<Readiness>, windows: Windows, surroundings: Surroundings) -> Rc<Self> {
+    pub fn new(
+        target: Target,
+        readiness: Arc<Readiness>,
+        windows: Windows,
+        surroundings: Surroundings,
+    ) -> Rc<Self> {
         Rc::new(Endpoint {
             name: target.endpoint.address.to_string().into(),
             target,

@@ -40,9 +40,11 @@ impl Check<'_> {
         }
         let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
         let hint = match (text.rsplit_once(':'), port) {
-            (_, None) if text.parse::<Ipv6Addr>().is_ok() => format!("say the port too: [{text}]:9000"),
-            (_, None) if text.parse::<IpAddr>().is_ok() => format!("say the port too: {text}:9000"),
-            (None, Some(port)) => format!("say the address too: 0.0.0.0:{port}"),
+            _ if text == "::1" || text == "::" => format!("write the port too: [{text}]:9000"),
+            (_, None) if text.parse::<IpAddr>().is_ok() => {
+                format!("write the port too: {}:9000", bracket(text))
+            }
+            (None, Some(port)) => format!("write the address too: 0.0.0.0:{port}"),
             (Some((host, _)), Some(port)) => match host {
                 "" | "*" => format!("for all addresses write 0.0.0.0:{port} or [::]:{port}"),
                 "localhost" => format!("write 127.0.0.1:{port}"),
@@ -78,7 +80,15 @@ impl Check<'_> {
 
     pub(super) fn collector(&mut self, url: &str) -> Option<String> {
         match address(url) {
-            Ok(address @ Address::Tcp { .. }) => Some(format!("http://{address}")),
+            Ok(address @ Address::Tcp { port, .. }) => {
+                if port == 4318 {
+                    let problem = Problem::new("telemetry.otlp", "has the usual port of OTLP over HTTP");
+                    self.warn(
+                        problem.with_value(url).with_hint("spans are sent over gRPC, usually to port 4317"),
+                    );
+                }
+                Some(format!("http://{address}"))
+            }
             Ok(Address::Unix(_)) => {
                 let message = "is no http://HOST:PORT".to_owned();
                 let hint = "write where the collector takes OTLP over gRPC, like http://otel-collector:4317";

@@ -37,7 +37,9 @@ impl Check<'_> {
                     })
                 })
                 .collect();
-            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            let mut known: Vec<&str> = known.iter().map(String::as_str).collect();
+            known.sort_unstable();
+            known.dedup();
             let problem = Problem::new(LOCAL, "is no variant of any model").with_value(format!("{local:?}"));
             self.error(problem.with_hint(suggestion(local, &known)));
         }

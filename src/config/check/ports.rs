@@ -14,12 +14,11 @@ impl Check<'_> {
             open.insert(0, ("listen", address));
         }
         for (index, (path, address)) in open.iter().enumerate() {
-            for (other, taken) in open.iter().take(index) {
-                if collide(*address, *taken) {
-                    let message = format!("is the address of `{other}` too ({taken})");
-                    let problem = Problem::new(*path, message).with_value(address.to_string());
-                    self.error(problem.with_hint("give each its own port"));
-                }
+            let taken = open.iter().take(index).find(|(_, taken)| collide(*address, *taken));
+            if let Some((other, taken)) = taken {
+                let message = format!("is the address of `{other}` too ({taken})");
+                let problem = Problem::new(*path, message).with_value(address.to_string());
+                self.error(problem.with_hint("give each its own port"));
             }
         }
         for model in &config.models {

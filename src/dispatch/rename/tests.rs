@@ -36,7 +36,12 @@ fn down(peek: Peek) -> Renaming {
 }
 
 /// Pushes `bytes` cut into pieces of `cut`, and gives back the messages that come out.
-fn renamed(renaming: Renaming, encoding: Option<&'static str>, bytes: &[u8], cut: usize) -> Vec<(u8, Vec<u8>)> {
+fn renamed(
+    renaming: Renaming,
+    encoding: Option<&'static str>,
+    bytes: &[u8],
+    cut: usize,
+) -> Vec<(u8, Vec<u8>)> {
     let encoding = encoding.map(HeaderValue::from_static);
     let mut renamer = Renamer::new(renaming, encoding, 1 << 20);
     let mut out = VecDeque::new();
