@@ -116,26 +116,27 @@ pub async fn start(
     };
 
     let exporter = started.exporter;
-    tasks.spawn("exporter", exporter.run());
-    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
-    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
-    tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
+    let endless = Endless { tasks: &tasks, closed: closed.clone() };
+    endless.spawn("exporter", exporter.run());
+    endless.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    endless.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    endless.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     tasks.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
     let control_page = control_page(view, &state, workers);
-    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
+    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed.clone()))));
 
     let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
             let follow = config::watch::watch(path, environment, config, publish, state);
-            tasks.spawn("configuration", follow);
+            endless.spawn("configuration", follow);
         }
         // Without a source nothing changes, but every receiver must see that the sender is still there.
-        None => drop(tasks.spawn("configuration", async move { publish.closed().await })),
+        None => endless.spawn("configuration", async move { publish.closed().await }),
     }
     Ok(Running {
         listen,
@@ -151,6 +152,25 @@ pub async fn start(
         close,
         tasks,
     })
+}
+
+/// Starts what has no end of its own and nothing to finish, to be dropped when the ports close: else the end of the
+/// process would wait for all of it.
+struct Endless<'a> {
+    tasks: &'a Tasks,
+    closed: watch::Receiver<bool>,
+}
+
+impl Endless<'_> {
+    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.clone();
+        self.tasks.spawn(name, async move {
+            tokio::select! {
+                () = work => {}
+                () = when_true(closed) => {}
+            }
+        });
+    }
 }
 
 /// What every worker gets a share of.
@@ -225,7 +245,7 @@ impl Running {
         self.close.send_replace(true);
         let left = self.workers;
         drop(self.config);
-        self.tasks.drain(Duration::ZERO.max(TASKS)).await;
+        self.tasks.drain(TASKS).await;
         tracing::info!("ended");
         left
     }
