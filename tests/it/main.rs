@@ -2,4 +2,8 @@
 //! what is asked of them down to the frame. Tests wait for events with generous bounds and never for time to pass.
 
 mod calls;
+mod cancel;
+mod deadline;
+mod metadata;
+mod streams;
 mod support;

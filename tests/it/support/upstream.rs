@@ -118,19 +118,21 @@ impl Upstream {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// Waits until the requests are as `good` wants them.
+    /// Waits until the requests are as `good` wants them, and returns them.
     pub(crate) async fn until(&self, what: &str, good: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        self.wait(what, good).await;
+        self.requests()
+    }
+
+    /// Waits until the requests are as `good` wants them.
+    pub(crate) async fn wait(&self, what: &str, good: impl Fn(&[Request]) -> bool) {
         let mut changes = self.shared.changed.subscribe();
         soon(what, async {
-            loop {
-                let requests = self.requests();
-                if good(&requests) {
-                    return requests;
-                }
+            while !good(&self.shared.requests.lock().unwrap()) {
                 changes.changed().await.unwrap();
             }
         })
-        .await
+        .await;
     }
 
     /// Sends GOAWAY on all connections; new ones are served.
