@@ -222,6 +222,7 @@ impl Shipment<'_> {
             stall: self.limits.stall,
             tag: self.tag,
             received: &mut journal.received,
+            tee: upload.tee().cloned(),
         };
         let mut exchange = Exchange::new(upload, respond, (response, stream), renamer, terms);
         let end = exchange.run().await;
@@ -254,9 +255,7 @@ impl Shipment<'_> {
             End::Broken(error) => {
                 place.complete();
                 let connection = place.connection();
-                let refused = error.is_reset()
-                    && error.is_remote()
-                    && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let refused = is_refused(&error);
                 if respond.is_silent() && (refused || connection.never_processed(stream)) {
                     return Err(self.unprocessed(journal, error.to_string()));
                 }
@@ -333,13 +332,23 @@ impl Shipment<'_> {
 
     /// The upstream reset the stream, or its connection broke.
     fn broken(&self, endpoint: &Endpoint, error: &h2::Error) -> Failure {
-        let code = match error.reason() {
-            Some(reason) if error.is_reset() && error.is_remote() => Code::from_reset(reason.into()),
-            Some(_) if error.is_library() => Code::INTERNAL,
-            _ => Code::UNAVAILABLE,
-        };
+        let code = broken_by(error);
         let blame = if code == Code::CANCELLED { Blame::Nobody } else { Blame::Upstream };
         Failure { code, message: format!("{}: {error}", self.place(endpoint.name())), blame }
+    }
+}
+
+/// Whether the upstream says that it never processed the stream.
+pub(crate) fn is_refused(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+/// What it means that an upstream reset the stream, or that its connection broke.
+pub(crate) fn broken_by(error: &h2::Error) -> Code {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => Code::from_reset(reason.into()),
+        Some(_) if error.is_library() => Code::INTERNAL,
+        _ => Code::UNAVAILABLE,
     }
 }
 

@@ -10,6 +10,7 @@
 //! | [`server`] | sockets, connections, deadlines, admission |
 //! | [`protocol`] | what the bytes of a call say, without decoding them |
 //! | [`strategy`] | which variant a call is given to; pure |
+//! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
@@ -34,6 +35,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod server;
 pub mod serving;
+pub mod shadow;
 pub mod stats;
 pub mod strategy;
 pub mod tasks;

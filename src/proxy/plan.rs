@@ -29,6 +29,9 @@ pub struct Plan<'a> {
     pub asked: Option<Head>,
     /// Whether an endpoint that is not ready may be asked.
     pub even_unready: bool,
+    /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
+    /// is not meant for its other variants.
+    pub addressed: bool,
 }
 
 impl Plan<'_> {
@@ -57,6 +60,7 @@ pub(super) fn plan<'a>(
         metadata: &call.head.headers,
         parameters: asked.as_ref().map_or(&[], |head| &head.parameters),
     };
+    let addressed = named.is_some() || declared.is_some();
     let certain = |variant, reason| Decision {
         assignment: Assignment { variant, reason, propensity: 1.0 },
         unit: None,
@@ -66,14 +70,14 @@ pub(super) fn plan<'a>(
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
-    } else if named.is_some() || declared.is_some() {
+    } else if addressed {
         let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
         rollout.strategy.assign(&view, worker.draw(), &ready)
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
     let even_unready = call.peek.is_none() && asks_for_readiness(path);
-    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready })
+    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready, addressed })
 }
 
 /// The variant that the caller forces, where it may.

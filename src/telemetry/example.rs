@@ -38,6 +38,7 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         },
         force: Force::Nobody,
         default_deadline: None,
+        shadows: Vec::new(),
     })
 }
 
