@@ -4,6 +4,8 @@
 mod calls;
 mod cancel;
 mod deadline;
+mod endpoints;
 mod metadata;
+mod retry;
 mod streams;
 mod support;
