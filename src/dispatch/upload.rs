@@ -38,8 +38,6 @@ pub struct Upload {
     overflowed: bool,
     /// Index into `kept` of the next chunk to give.
     next: usize,
-    /// Chunks of `kept` whose flow-control window the caller has back.
-    released: usize,
     ended: bool,
     reading: Option<Reading>,
     foreign: u64,
@@ -81,7 +79,6 @@ impl Upload {
             limit: retain,
             overflowed: false,
             next: 0,
-            released: 0,
             ended: false,
             reading: None,
             foreign: 0,
@@ -108,6 +105,9 @@ impl Upload {
             match std::future::poll_fn(|cx| self.poll_fresh(cx)).await {
                 Chunk::Data(chunk, end) => {
                     whole = end;
+                    // The caller gets its window back at once: what is kept has a bound of its own, and a message
+                    // that needs more than a window would else never come.
+                    self.release(chunk.len());
                     self.kept_bytes += chunk.len();
                     self.kept.push(chunk);
                 }
@@ -193,28 +193,21 @@ impl Upload {
             self.overflowed = true;
             self.kept = Vec::new();
             self.next = 0;
-            self.released = 0;
             return;
         }
         self.kept_bytes += chunk.len();
         self.kept.push(chunk.clone());
         self.next = self.kept.len();
-        self.released = self.kept.len();
     }
 
     /// The next chunk for the current attempt.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
         if let Some(chunk) = self.kept.get(self.next).cloned() {
             self.next += 1;
-            if self.next > self.released {
-                self.released = self.next;
-                self.release(chunk.len());
-            }
             let last = self.next == self.kept.len() && self.ended;
             if self.limit == 0 && self.next == self.kept.len() {
                 self.kept = Vec::new();
                 self.next = 0;
-                self.released = 0;
             }
             return Poll::Ready(Chunk::Data(chunk, last));
         }
