@@ -3,9 +3,13 @@
 
 mod calls;
 mod cancel;
+mod corpus;
 mod deadline;
 mod endpoints;
+mod house;
 mod metadata;
 mod retry;
+mod routing;
+mod shed;
 mod streams;
 mod support;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 mod client;
+pub(crate) mod oip;
 mod raw;
 mod sidecar;
 mod upstream;
