@@ -193,6 +193,11 @@ async fn dispatch(
     let mut headers = call.head.headers.clone();
     crate::dispatch::strip_reserved(&mut headers);
     headers.remove("grpc-timeout");
+    let renaming = renaming(call, plan);
+    if renaming.is_some() {
+        // A renamed message has another length.
+        headers.remove(http::header::CONTENT_LENGTH);
+    }
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
@@ -204,7 +209,7 @@ async fn dispatch(
         deadline,
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
-        renaming: renaming(call, plan),
+        renaming,
         hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
         trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),

@@ -274,6 +274,10 @@ impl<'a> Exchange<'a> {
         let end = only.then(|| answered(&head.headers, head.status.as_u16()));
         let encoding = head.headers.get("grpc-encoding").cloned();
         (self.terms.tag)(&mut head.headers);
+        if self.terms.renaming.is_some() {
+            // A renamed message has another length.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         if self.respond.headers(head.status, head.headers, only).is_err() {
             return Err(End::Cancelled);
         }
