@@ -110,6 +110,8 @@ enum Down {
 
 struct Download {
     body: RecvStream,
+    /// The response's HTTP status, which counts where there is no gRPC one.
+    http: u16,
     messages: Messages,
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
@@ -261,7 +263,10 @@ impl<'a> Exchange<'a> {
                 }
                 Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
                 Poll::Ready(Read::Broken(error)) => return Err(End::Broken(error)),
-                Poll::Ready(Read::End(trailers)) => return Err(self.close(trailers)),
+                Poll::Ready(Read::End(trailers)) => {
+                    let http = download.http;
+                    return Err(self.close(trailers, http));
+                }
             }
         }
     }
@@ -287,6 +292,7 @@ impl<'a> Exchange<'a> {
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
         self.down = Down::Streaming(Box::new(Download {
             body,
+            http: head.status.as_u16(),
             messages: Messages::new(self.terms.message),
             renamer,
             queue: VecDeque::new(),
@@ -297,20 +303,18 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    fn close(&mut self, trailers: Option<HeaderMap>) -> End {
+    fn close(&mut self, trailers: Option<HeaderMap>, http: u16) -> End {
         let Some(mut trailers) = trailers else {
-            // No status at all: the caller sees just that, and calls it UNKNOWN.
+            // No gRPC status at all: the caller sees just that, and goes by the HTTP status.
             if let Some(stream) = self.respond.stream() {
                 // Fails only where the caller has left.
                 let _ = stream.send_data(Bytes::new(), true);
             }
             self.respond.end();
-            return End::Answered {
-                status: Code::UNKNOWN,
-                message: Some("the response has no status".into()),
-            };
+            let message = format!("the response, HTTP {http}, has no gRPC status");
+            return End::Answered { status: Code::from_http(http), message: Some(message.into()) };
         };
-        let end = answered(&trailers, 200);
+        let end = answered(&trailers, http);
         super::strip_reserved(&mut trailers);
         if self.respond.trailers(trailers).is_err() {
             return End::Cancelled;
