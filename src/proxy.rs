@@ -172,8 +172,18 @@ async fn read(
 ) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
-    let patience = call.arrived.checked_add(limits.stall);
-    match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
+    upload.read_as(call.adapter, peek, serving.wants_parameters());
+    let begun = match peek {
+        // A stream may stand idle before its first message as between any two.
+        Peek::Stream => upload.begin().await,
+        Peek::Unary => Ok(()),
+    };
+    let patience = Instant::now().checked_add(limits.stall);
+    let read = match begun {
+        Ok(()) => within(patience, upload.peek()).await,
+        Err(chunk) => Some(Err(chunk)),
+    };
+    match read {
         Some(Ok(())) => Ok(()),
         Some(Err(Chunk::TooLarge(error))) => {
             worker.counters.add(Counter::ShedMessage);
@@ -212,6 +222,11 @@ async fn dispatch(
         // Another sidecar of ours says so: the server behind this one must know too.
         headers.insert(SHADOW, shadow.clone());
     }
+    let renaming = renaming(call, plan);
+    if renaming.is_some() {
+        // A renamed message has another length.
+        headers.remove(http::header::CONTENT_LENGTH);
+    }
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
@@ -223,7 +238,7 @@ async fn dispatch(
         deadline,
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
-        renaming: renaming(call, plan),
+        renaming,
         hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
         trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
 use crate::plan::{Assignment, Reason};
-use crate::protocol::encoding::inflate;
+use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::server::respond::Failure;
@@ -110,19 +110,27 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
     match upload.first() {
         First::Head(head) => Some(head.clone()),
         First::Unreadable => None,
-        First::Compressed => {
-            let encoding = call.head.headers.get("grpc-encoding")?;
-            let limit = serving.config.limits.message.bytes();
-            let bytes = upload.kept().concat();
-            let message = bytes.get(PREFIX..)?;
-            let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
-            let plain = inflate(encoding.as_bytes(), message.get(..length)?, limit).ok()?;
-            let mut scan = call.adapter.request_scan(serving.wants_parameters());
-            scan.feed(&plain).ok()?;
-            scan.finish().ok()?;
-            Some(scan.into_head())
-        }
+        First::Compressed => inflated(call, upload, serving),
     }
+}
+
+/// What a compressed first message asks for, inflated as far as that takes: it may be longer than what is kept of it.
+fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
+    let encoding = call.head.headers.get("grpc-encoding")?;
+    let limit = serving.config.limits.message.bytes();
+    let bytes = upload.kept().concat();
+    let message = bytes.get(PREFIX..)?;
+    let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
+    let message = &message[..message.len().min(length)];
+    let mut scan = call.adapter.request_scan(serving.wants_parameters());
+    let whole = inflate_front(encoding.as_bytes(), message, limit, |plain| {
+        // A scan that met an error keeps it, and is never enough.
+        scan.feed(plain).is_ok() && !scan.enough()
+    });
+    if whole.ok()? {
+        scan.finish().ok()?;
+    }
+    scan.enough().then(|| scan.into_head())
 }
 
 /// Questions about readiness are for the server to answer, ready or not.

@@ -120,7 +120,8 @@ struct Wire<'a> {
 
 enum Down {
     Waiting(ResponseFuture),
-    Reading(RecvStream, Messages),
+    /// With the HTTP status, which counts where there is no gRPC one.
+    Reading(RecvStream, Messages, u16),
 }
 
 impl Drop for Wire<'_> {
@@ -225,10 +226,10 @@ impl<'a> Wire<'a> {
                     let status = answered_by(&head.headers, head.status.as_u16());
                     return Poll::Ready(Some(End::Answered(status)));
                 }
-                self.down = Down::Reading(body, Messages::new(self.limits.0));
+                self.down = Down::Reading(body, Messages::new(self.limits.0), head.status.as_u16());
                 Poll::Ready(None)
             }
-            Down::Reading(body, messages) => match ready!(body.poll_data(cx)) {
+            Down::Reading(body, messages, http) => match ready!(body.poll_data(cx)) {
                 Some(Ok(data)) => {
                     // Fails only for a stream that is closed, which then shows at the next read.
                     let _ = body.flow_control().release_capacity(data.len());
@@ -244,7 +245,9 @@ impl<'a> Wire<'a> {
                         Ok(trailers) => trailers,
                         Err(error) => return Poll::Ready(Some(self.broken(&error))),
                     };
-                    let status = trailers.map_or(Code::UNKNOWN, |trailers| answered_by(&trailers, 200));
+                    let http = *http;
+                    let status =
+                        trailers.map_or(Code::from_http(http), |trailers| answered_by(&trailers, http));
                     let end = if unfinished { End::Framing } else { End::Answered(status) };
                     Poll::Ready(Some(end))
                 }

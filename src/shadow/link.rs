@@ -97,7 +97,7 @@ impl Link {
     /// Takes request bytes; the reason where they do not fit.
     pub fn push(&self, data: &Bytes) -> Option<Skip> {
         let mut inner = self.0.borrow_mut();
-        if !matches!(inner.end, End::More) {
+        if !matches!(inner.end, End::More) || data.is_empty() {
             return None;
         }
         let size = data.len() as u64;

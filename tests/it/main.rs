@@ -1,9 +1,20 @@
 //! The one integration test binary: a whole sidecar in this process, real sockets on loopback, and peers that do
 //! what is asked of them down to the frame. Tests wait for events with generous bounds and never for time to pass.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod calls;
 mod cancel;
+mod corpus;
 mod deadline;
+mod endpoints;
+mod hop;
+mod house;
 mod metadata;
+mod rename;
+mod retry;
+mod routing;
+mod shed;
 mod streams;
 mod support;
+mod tags;

@@ -29,23 +29,34 @@ pub(crate) struct Raw {
 }
 
 impl Raw {
-    /// Each connection executes `served` calls, reads `beyond` more, and says by GOAWAY that it did not.
-    pub(crate) async fn start(served: usize, beyond: usize) -> Self {
+    /// Each of the first `connections` with calls executes `served` of them, reads `beyond` more, and says by GOAWAY
+    /// that it did not. Those that come later execute all.
+    pub(crate) async fn start(connections: usize, served: usize, beyond: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let executed = Arc::new(Mutex::new(Vec::new()));
         let disowned = Arc::new(Mutex::new(0));
         let mut tasks = JoinSet::new();
         let (done, left) = (Arc::clone(&executed), Arc::clone(&disowned));
+        let with_calls = Arc::new(Mutex::new(0));
         tasks.spawn(async move {
-            let mut connections = JoinSet::new();
+            let mut running = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
                 socket.set_nodelay(true).unwrap();
-                let (executed, disowned) = (Arc::clone(&done), Arc::clone(&left));
-                connections.spawn(async move {
-                    let mut connection =
-                        Connection { socket, executed, disowned, served, beyond, calls: Vec::new() };
+                let mut connection = Connection {
+                    socket,
+                    executed: Arc::clone(&done),
+                    disowned: Arc::clone(&left),
+                    with_calls: Arc::clone(&with_calls),
+                    leaves: connections,
+                    number: None,
+                    served,
+                    beyond,
+                    calls: Vec::new(),
+                    last: None,
+                };
+                running.spawn(async move {
                     // An error is the peer's leaving.
                     let _ = connection.run().await;
                 });
@@ -69,10 +80,18 @@ struct Connection {
     socket: TcpStream,
     executed: Arc<Mutex<Vec<String>>>,
     disowned: Arc<Mutex<usize>>,
+    /// Connections that had a call so far.
+    with_calls: Arc<Mutex<usize>>,
+    /// How many of those say GOAWAY.
+    leaves: usize,
+    /// Which one this is.
+    number: Option<usize>,
     served: usize,
     beyond: usize,
     /// Calls that ended, by stream.
     calls: Vec<(u32, String)>,
+    /// What its GOAWAY said.
+    last: Option<u32>,
 }
 
 impl Connection {
@@ -95,9 +114,7 @@ impl Connection {
                     bodies.entry(id).or_default().extend(payload);
                     if flags & END_STREAM != 0 {
                         let body = bodies.remove(&id).unwrap_or_default();
-                        if !self.take(id, &body).await? {
-                            return Ok(());
-                        }
+                        self.take(id, &body).await?;
                     }
                 }
                 _ => {}
@@ -105,30 +122,44 @@ impl Connection {
         }
     }
 
-    /// Answers a request, or disowns it; false once the connection is done.
-    async fn take(&mut self, id: u32, body: &[u8]) -> std::io::Result<bool> {
+    /// Answers a request, keeps it for later, or disowns it.
+    async fn take(&mut self, id: u32, body: &[u8]) -> std::io::Result<()> {
         let text = String::from_utf8_lossy(body.get(5..).unwrap_or_default()).into_owned();
         if !text.starts_with("call-") {
-            self.answer(id).await?;
-            return Ok(true);
+            return self.answer(id).await;
+        }
+        let number = *self.number.get_or_insert_with(|| {
+            let mut number = self.with_calls.lock().unwrap();
+            *number += 1;
+            *number
+        });
+        // A stream below the last may end only after the GOAWAY: it was promised too.
+        if number > self.leaves || self.last.is_some_and(|last| id <= last) {
+            self.executed.lock().unwrap().push(text);
+            return self.answer(id).await;
         }
         self.calls.push((id, text));
-        if self.calls.len() < self.served + self.beyond {
-            return Ok(true);
+        if self.calls.len() != self.served + self.beyond {
+            return Ok(());
         }
+        self.leave().await
+    }
+
+    async fn leave(&mut self) -> std::io::Result<()> {
         self.calls.sort_unstable();
         let (served, beyond) = self.calls.split_at(self.served);
-        let last = served.last().map_or(0, |(id, _)| *id);
+        let ids: Vec<u32> = served.iter().map(|(id, _)| *id).collect();
         *self.disowned.lock().unwrap() += beyond.len();
         self.executed.lock().unwrap().extend(served.iter().map(|(_, text)| text.clone()));
-        let ids: Vec<u32> = served.iter().map(|(id, _)| *id).collect();
+        let last = ids.last().map_or(0, |id| *id);
+        self.last = Some(last);
         let mut payload = last.to_be_bytes().to_vec();
         payload.extend([0; 4]);
         self.write(GOAWAY, 0, 0, &payload).await?;
         for id in ids {
             self.answer(id).await?;
         }
-        Ok(false)
+        Ok(())
     }
 
     /// `:status 200`, a content type, one message, `grpc-status 0`; spelled out as HPACK literals.
