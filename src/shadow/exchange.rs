@@ -204,10 +204,7 @@ impl<'a> Wire<'a> {
                 Poll::Ready(Part::Broken(skip)) => return Some(End::Left(skip)),
             }
         }
-        if !self.facts.whole {
-            self.facts.whole = true;
-            self.link.sent();
-        }
+        self.facts.whole = true;
         // The caller may still give up.
         let _ = self.link.poll_primary(cx);
         None

@@ -179,7 +179,7 @@ impl Link {
         }
     }
 
-    /// Nothing more is sent: gives back what the request held.
+    /// The copy is off the wire: gives back what the request held, the last of which the library may have kept.
     pub fn sent(&self) {
         let inner = &mut *self.0.borrow_mut();
         let queued: u64 = inner.queue.iter().map(|data| data.len() as u64).sum();

@@ -14,6 +14,7 @@ mod metadata;
 mod rename;
 mod retry;
 mod routing;
+mod shadow;
 mod shed;
 mod streams;
 mod support;
