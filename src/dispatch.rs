@@ -31,6 +31,7 @@ use upload::Upload;
 
 /// Attempts at one call at most, transparent retries included.
 const ATTEMPTS: usize = 4;
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Every name that only the sidecar may set begins so.
 const RESERVED: &str = "parhelion-";
 
@@ -44,10 +45,10 @@ pub struct Shipment<'a> {
     pub variant: usize,
     /// Bounds.
     pub limits: &'a Limits,
-    /// The caller's request line; headers are in `headers`.
+    /// The caller's request line.
     pub uri: &'a http::Uri,
-    /// Request metadata as it goes upstream, without deadline and trace.
-    pub headers: HeaderMap,
+    /// Request metadata as it came.
+    pub headers: &'a HeaderMap,
     /// When the call arrived.
     pub arrived: Instant,
     /// The instant its deadline falls.
@@ -178,7 +179,9 @@ impl Shipment<'_> {
         journal: &mut Journal,
     ) -> Result<Delivery, Miss> {
         let endpoint = load.endpoint();
+        // One copy for each attempt, for `h2` keeps what it is given.
         let mut headers = self.headers.clone();
+        strip_reserved(&mut headers);
         journal.attempts.push(Attempt {
             span: (self.trace)(&mut headers),
             variant: self.variant,
@@ -198,7 +201,7 @@ impl Shipment<'_> {
         };
         if let Some(deadline) = self.deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
-            headers.insert("grpc-timeout", timeout::encode(rest));
+            headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, (self.hop)());

@@ -182,16 +182,13 @@ async fn dispatch(
     let _in_flight = worker.recorder.enter(&plan.rollout.model, plan.variant());
     let timeout = call.timeout.or(plan.rollout.model.default_deadline);
     let deadline = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    let mut headers = call.head.headers.clone();
-    crate::dispatch::strip_reserved(&mut headers);
-    headers.remove("grpc-timeout");
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
         variant: plan.variant(),
         limits,
         uri: &call.head.uri,
-        headers,
+        headers: &call.head.headers,
         arrived: call.arrived,
         deadline,
         even_unready: plan.even_unready,

@@ -104,9 +104,10 @@ impl Worker {
 /// # Errors
 /// When its runtime or its listener cannot be set up.
 pub fn run(parts: Parts) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(parts))
+    // Not a `LocalSet` on a runtime: each wake of its tasks from outside a poll of it costs a write to an eventfd.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(serve(parts))
 }
 
 async fn serve(parts: Parts) -> io::Result<()> {
