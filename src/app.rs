@@ -115,8 +115,7 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
-    let exporter = started.exporter;
-    tasks.spawn("exporter", exporter.run());
+    tasks.spawn("exporter", until(closed.clone(), started.exporter.run()));
     tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
     tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
@@ -125,17 +124,19 @@ pub async fn start(
     tasks.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
     let control_page = control_page(view, &state, workers);
-    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
+    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed.clone()))));
 
     let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
             let follow = config::watch::watch(path, environment, config, publish, state);
-            tasks.spawn("configuration", follow);
+            tasks.spawn("configuration", until(closed, follow));
         }
-        // Without a source nothing changes, but every receiver must see that the sender is still there.
-        None => drop(tasks.spawn("configuration", async move { publish.closed().await })),
+        // Nothing changes, but who follows the configuration ends when its sender is gone.
+        None => {
+            tasks.spawn("configuration", until(closed, async move { publish.closed().await }));
+        }
     }
     Ok(Running {
         listen,
@@ -225,7 +226,7 @@ impl Running {
         self.close.send_replace(true);
         let left = self.workers;
         drop(self.config);
-        self.tasks.drain(Duration::ZERO.max(TASKS)).await;
+        self.tasks.drain(TASKS).await;
         tracing::info!("ended");
         left
     }
@@ -244,6 +245,14 @@ impl Running {
         while self.workers > 0 && self.ended.recv().await.is_some() {
             self.workers -= 1;
         }
+    }
+}
+
+/// Runs `work` until `flag` is true.
+async fn until(flag: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = when_true(flag) => {}
     }
 }
 

@@ -9,7 +9,7 @@ use super::wire::{ScanError, Token, Walker};
 
 /// The most bytes kept of one name, version or id.
 pub const CAP: usize = 4096;
-/// The most bytes kept of all parameters together; each counts [`ENTRY`] bytes beside its own.
+/// The most bytes kept of all parameters together; each counts 64 bytes beside its own.
 pub const PARAMETERS_CAP: usize = 32 * 1024;
 /// What it costs to keep a parameter, so that many empty ones are bounded too.
 const ENTRY: usize = 64;

@@ -253,13 +253,15 @@ fn id(digits: &[u8]) -> Option<u128> {
     (number != 0).then_some(number)
 }
 
-/// Writes `number` into `place` as lower-case hexadecimal digits, as many as fit, highest first.
+/// Writes `number` into `place`, of at most 32, as lower-case hexadecimal digits, highest first.
 fn hex(place: &mut [u8], number: u128) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut rest = number;
-    for digit in place.iter_mut().rev() {
-        *digit = DIGITS[(rest & 0xf) as usize];
-        rest >>= 4;
+    for (chunk, part) in place.rchunks_mut(16).zip([number as u64, (number >> 64) as u64]) {
+        let mut rest = part;
+        for digit in chunk.iter_mut().rev() {
+            *digit = DIGITS[(rest & 0xf) as usize];
+            rest >>= 4;
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! some backends throw away.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, Key, KeyValue, StringValue, Value};
@@ -93,10 +93,16 @@ impl Writer {
         list.sizes(outcome);
         let parent = outcome.trace.parent.unwrap_or(0);
         let status = status(failed, outcome.message.as_deref());
-        let end = outcome.started + outcome.latency.total;
-        let place =
-            Place { span: outcome.trace.span_id, parent, remote: parent != 0, kind: SpanKind::Server };
-        self.finish(place, &outcome.trace, method, (outcome.started, end), list, status)
+        let place = Place {
+            name: method,
+            span: outcome.trace.span_id,
+            parent,
+            remote: parent != 0,
+            kind: SpanKind::Server,
+            start: outcome.started,
+            elapsed: outcome.latency.total,
+        };
+        self.finish(place, &outcome.trace, list, status)
     }
 
     fn client(&self, outcome: &Outcome, attempt: &Attempt, number: usize) -> SpanData {
@@ -114,15 +120,16 @@ impl Writer {
                 list.version(variant);
             }
         }
-        let start = outcome.started + attempt.offset;
         let place = Place {
+            name: method,
             span: attempt.span,
             parent: outcome.trace.span_id,
             remote: false,
             kind: SpanKind::Client,
+            start: outcome.started + attempt.offset,
+            elapsed: attempt.elapsed,
         };
-        let times = (start, start + attempt.elapsed);
-        self.finish(place, &outcome.trace, method, times, list, status(failed, None))
+        self.finish(place, &outcome.trace, list, status(failed, None))
     }
 
     /// Adds what the RPC conventions ask for, and returns the span's name.
@@ -155,15 +162,7 @@ impl Writer {
         method.to_owned()
     }
 
-    fn finish(
-        &self,
-        place: Place,
-        trace: &Trace,
-        name: String,
-        (start_time, end_time): (SystemTime, SystemTime),
-        list: Attributes,
-        status: Status,
-    ) -> SpanData {
+    fn finish(&self, place: Place, trace: &Trace, list: Attributes, status: Status) -> SpanData {
         let flags = if trace.sampled { TraceFlags::SAMPLED } else { TraceFlags::default() };
         SpanData {
             span_context: SpanContext::new(
@@ -176,9 +175,9 @@ impl Writer {
             parent_span_id: SpanId::from(place.parent),
             parent_span_is_remote: place.remote,
             span_kind: place.kind,
-            name: name.into(),
-            start_time,
-            end_time,
+            name: place.name.into(),
+            start_time: place.start,
+            end_time: place.start + place.elapsed,
             attributes: list.kept,
             dropped_attributes_count: list.dropped,
             events: SpanEvents::default(),
@@ -189,12 +188,15 @@ impl Writer {
     }
 }
 
-/// Where a span stands in its trace; parent 0 is none.
+/// Where a span stands in its trace, and when; parent 0 is none.
 struct Place {
+    name: String,
     span: u64,
     parent: u64,
     remote: bool,
     kind: SpanKind,
+    start: SystemTime,
+    elapsed: Duration,
 }
 
 /// What the conventions call an error of the server: its own, not the caller's.

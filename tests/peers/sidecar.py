@@ -56,6 +56,8 @@ class Sidecar:
 
     def __exit__(self, *error):
         self.program.__exit__(*error)
+        # Whatever the callers saw: a panic that was caught is one too.
+        assert "panicked" not in self.program.said(), self.program.said()[-4000:]
 
     @property
     def address(self) -> str:

@@ -20,7 +20,7 @@ pub(super) fn has_single(headers: &HeaderMap) -> bool {
 }
 
 pub(super) fn has_multi(headers: &HeaderMap) -> bool {
-    headers.contains_key(&TRACE_ID) || headers.contains_key(&SAMPLED) || headers.contains_key(&FLAGS)
+    headers.contains_key(&TRACE_ID)
 }
 
 pub(super) fn read_single(headers: &HeaderMap) -> Found {
@@ -52,13 +52,12 @@ fn parse(text: &[u8]) -> Option<Parent> {
 
 pub(super) fn read_multi(headers: &HeaderMap) -> Found {
     let text = |name: &HeaderName| headers.get(name).map(HeaderValue::as_bytes);
-    let sampled = match (text(&FLAGS), text(&SAMPLED)) {
-        (Some(b"1"), _) => Some(true),
-        (_, Some(word)) => decision(word),
-        _ => None,
+    let sampled = text(&SAMPLED).and_then(decision);
+    let Some(digits) = text(&TRACE_ID) else {
+        return sampled.map_or(Found::Nothing, Found::Decision);
     };
-    let ids = text(&TRACE_ID).and_then(trace).zip(text(&SPAN_ID).and_then(span));
-    match (ids, sampled) {
+    let sampled = if text(&FLAGS) == Some(b"1") { Some(true) } else { sampled };
+    match (trace(digits).zip(text(&SPAN_ID).and_then(span)), sampled) {
         (Some((trace_id, span_id)), sampled) => Found::Parent(Parent { trace_id, span_id, sampled }),
         (None, Some(sampled)) => Found::Decision(sampled),
         (None, None) => Found::Nothing,

@@ -139,3 +139,12 @@ fn a_variant_that_is_not_there_is_no_panic() {
     drop(bench.recorder.enter(&model("fraud"), 9));
     assert_eq!(bench.shard.unrouted().in_flight(), 0);
 }
+
+#[test]
+fn a_recorder_moves_to_its_worker() {
+    let bench = bench(8);
+    let recorder = bench.recorder;
+    std::thread::spawn(move || recorder.observe(unsampled())).join().unwrap();
+    let series = bench.shard.series(&Arc::from("fraud"), &Arc::from("v2"));
+    assert_eq!(series.calls(Code::OK, Blame::Nobody), 1);
+}
