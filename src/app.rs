@@ -115,10 +115,12 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
-    tasks.spawn("exporter", until(closed.clone(), started.exporter.run()));
-    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
-    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
-    tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
+    let exporter = started.exporter;
+    let endless = Endless { tasks: &tasks, closed: closed.clone() };
+    endless.spawn("exporter", exporter.run());
+    endless.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    endless.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    endless.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     tasks.spawn("health port", logged("health port", serve));
@@ -131,12 +133,10 @@ pub async fn start(
     match source {
         Some(Source { path, environment }) => {
             let follow = config::watch::watch(path, environment, config, publish, state);
-            tasks.spawn("configuration", until(closed, follow));
+            endless.spawn("configuration", follow);
         }
-        // Nothing changes, but who follows the configuration ends when its sender is gone.
-        None => {
-            tasks.spawn("configuration", until(closed, async move { publish.closed().await }));
-        }
+        // Without a source nothing changes, but every receiver must see that the sender is still there.
+        None => endless.spawn("configuration", async move { publish.closed().await }),
     }
     Ok(Running {
         listen,
@@ -152,6 +152,25 @@ pub async fn start(
         close,
         tasks,
     })
+}
+
+/// Starts what has no end of its own and nothing to finish, to be dropped when the ports close: else the end of the
+/// process would wait for all of it.
+struct Endless<'a> {
+    tasks: &'a Tasks,
+    closed: watch::Receiver<bool>,
+}
+
+impl Endless<'_> {
+    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.clone();
+        self.tasks.spawn(name, async move {
+            tokio::select! {
+                () = work => {}
+                () = when_true(closed) => {}
+            }
+        });
+    }
 }
 
 /// What every worker gets a share of.
@@ -245,14 +264,6 @@ impl Running {
         while self.workers > 0 && self.ended.recv().await.is_some() {
             self.workers -= 1;
         }
-    }
-}
-
-/// Runs `work` until `flag` is true.
-async fn until(flag: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = when_true(flag) => {}
     }
 }
 

@@ -25,7 +25,7 @@ pub mod exchange;
 pub mod rename;
 pub mod upload;
 
-use exchange::{End, Exchange, Learnt, Terms};
+use exchange::{End, Exchange, Received, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 
@@ -90,10 +90,8 @@ pub enum Delivery {
 pub struct Journal {
     /// Attempts so far; the last one may still run.
     pub attempts: Vec<Attempt>,
-    /// From the response's messages.
-    pub learnt: Learnt,
-    /// Response bytes and messages.
-    pub response: (u64, u64),
+    /// What came back.
+    pub received: Received,
     /// When enough of the request was read, since the call arrived.
     pub read: Duration,
     /// Where the last attempt was sent.
@@ -226,14 +224,14 @@ impl Shipment<'_> {
             message: self.limits.message.bytes(),
             stall: self.limits.stall,
             tag: self.tag,
+            received: &mut journal.received,
         };
         let mut exchange = Exchange::new(upload, respond, (response, stream), renamer, terms);
         let end = exchange.run().await;
         if !matches!(end, End::Answered { .. }) {
             exchange.cancel();
         }
-        let (learnt, bytes, messages) = exchange.finish();
-        (journal.learnt, journal.response) = (learnt, (bytes, messages));
+        drop(exchange);
         self.conclude(end, id, &place, endpoint, respond, journal)
     }
 
@@ -251,7 +249,7 @@ impl Shipment<'_> {
             End::Answered { status, message } => {
                 place.complete();
                 let mut blame = status.blame(self.had_time());
-                if status == Code::OK && journal.learnt.in_band_error.is_some() {
+                if status == Code::OK && journal.received.learnt.in_band_error.is_some() {
                     blame = Blame::Upstream;
                 }
                 (status, blame, Ok(Delivery::Answered { status, message }))

@@ -119,7 +119,7 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    match within(deadline, read(call, serving, upload)).await {
+    match within(deadline, read(worker, call, serving, upload)).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
@@ -151,21 +151,29 @@ fn recognise(worker: &Worker, call: Recognising) -> Recognised {
 }
 
 /// Step 2: the first message of a method that is peeked into, as far as it is needed.
-async fn read(call: &Recognised, serving: &Serving, upload: &mut Upload) -> Result<(), Delivery> {
+async fn read(
+    worker: &Worker,
+    call: &Recognised,
+    serving: &Serving,
+    upload: &mut Upload,
+) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
     let patience = call.arrived.checked_add(limits.stall);
     match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
         Some(Ok(())) => Ok(()),
-        Some(Err(Chunk::TooLarge(error))) => Err(Delivery::Failed(Failure::client(
-            Code::RESOURCE_EXHAUSTED,
-            format!("the request has {error} (limits.message)"),
-        ))),
+        Some(Err(Chunk::TooLarge(error))) => {
+            worker.counters.add(Counter::ShedMessage);
+            let message = format!("the request has {error} (limits.message)");
+            Err(Delivery::Failed(Failure::client(Code::RESOURCE_EXHAUSTED, message)))
+        }
         Some(Err(_)) => Err(Delivery::Cancelled),
-        None => Err(Delivery::Failed(Failure::client(
-            Code::UNAVAILABLE,
-            format!("the request's first message did not come within {:?} (limits.stall)", limits.stall),
-        ))),
+        None => {
+            worker.counters.add(Counter::Stalls);
+            let stall = limits.stall;
+            let message = format!("the request's first message did not come within {stall:?} (limits.stall)");
+            Err(Delivery::Failed(Failure::client(Code::UNAVAILABLE, message)))
+        }
     }
 }
 
@@ -246,7 +254,7 @@ fn end(
 ) -> Ended {
     match delivery {
         Delivery::Answered { status, message } => {
-            let in_band = journal.learnt.in_band_error.clone();
+            let in_band = journal.received.learnt.in_band_error.clone();
             let blame = match journal.attempts.last() {
                 Some(attempt) => attempt.blame,
                 None => Blame::Nobody,
@@ -280,8 +288,9 @@ fn outcome(
     let last = journal.attempts.last();
     let own =
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served =
-        last.filter(|_| journal.response.0 > 0 || ended.status == Code::OK).map(|attempt| attempt.variant);
+    let served = last
+        .filter(|_| journal.received.bytes > 0 || ended.status == Code::OK)
+        .map(|attempt| attempt.variant);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -312,11 +321,11 @@ fn outcome(
         latency,
         traffic: Traffic {
             request_bytes: upload.bytes(),
-            response_bytes: journal.response.0,
+            response_bytes: journal.received.bytes,
             request_messages: upload.messages(),
-            response_messages: journal.response.1,
+            response_messages: journal.received.messages,
         },
-        reported_version: journal.learnt.reported_version,
+        reported_version: journal.received.learnt.reported_version,
         request_id: upload.request_id().map(Into::into),
         attempts: journal.attempts,
     }

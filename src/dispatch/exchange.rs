@@ -62,6 +62,19 @@ pub struct Terms<'a> {
     pub stall: Duration,
     /// Tags for the response's headers.
     pub tag: &'a dyn Fn(&mut HeaderMap),
+    /// Where is written down what came back, as it comes: a deadline may end the exchange at any point.
+    pub received: &'a mut Received,
+}
+
+/// What came back from an upstream.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// From the messages.
+    pub learnt: Learnt,
+    /// Bytes, as they came.
+    pub bytes: u64,
+    /// Whole messages.
+    pub messages: u64,
 }
 
 /// One attempt on the wire.
@@ -73,8 +86,6 @@ pub struct Exchange<'a> {
     down: Down,
     stall: Option<Pin<Box<Sleep>>>,
     progressed: bool,
-    response_bytes: u64,
-    learnt: Learnt,
 }
 
 struct Up {
@@ -133,8 +144,6 @@ impl<'a> Exchange<'a> {
             down: Down::Waiting(response),
             stall: None,
             progressed: false,
-            response_bytes: 0,
-            learnt: Learnt::default(),
         }
     }
 
@@ -146,15 +155,6 @@ impl<'a> Exchange<'a> {
     /// Breaks the upstream's half off.
     pub fn cancel(&mut self) {
         self.up.stream.send_reset(Reason::CANCEL);
-    }
-
-    /// What was learnt, and how many bytes and messages went down.
-    pub fn finish(self) -> (Learnt, u64, u64) {
-        let messages = match &self.down {
-            Down::Waiting(_) => 0,
-            Down::Streaming(download) => download.messages.count(),
-        };
-        (self.learnt, self.response_bytes, messages)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -251,11 +251,12 @@ impl<'a> Exchange<'a> {
                 }
                 continue;
             }
-            match download.poll_read(cx, &self.terms, &mut self.learnt) {
+            match download.poll_read(cx, &mut self.terms) {
                 Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed("the model server")),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Read::Bytes(n)) => {
-                    self.response_bytes += n as u64;
+                    self.terms.received.bytes += n as u64;
+                    self.terms.received.messages = download.messages.count();
                     self.progressed = true;
                 }
                 Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
@@ -323,13 +324,13 @@ enum Read {
 
 impl Download {
     /// The next bytes of the upstream, looked at and queued for the caller.
-    fn poll_read(&mut self, cx: &mut Context<'_>, terms: &Terms<'_>, learnt: &mut Learnt) -> Poll<Read> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, terms: &mut Terms<'_>) -> Poll<Read> {
         match self.body.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
                 // Fails only for a stream that is closed, which then shows at the next read.
                 let _ = self.body.flow_control().release_capacity(data.len());
-                let looked = self.look(&data, terms, learnt);
+                let looked = self.look(&data, terms);
                 let renamed = looked.and_then(|()| match &mut self.renamer {
                     Some(renamer) => renamer.push(&data, &mut self.queue),
                     None => {
@@ -350,11 +351,12 @@ impl Download {
         }
     }
 
-    fn look(&mut self, data: &[u8], terms: &Terms<'_>, learnt: &mut Learnt) -> Result<(), FrameError> {
+    fn look(&mut self, data: &[u8], terms: &mut Terms<'_>) -> Result<(), FrameError> {
         let Some((adapter, peek)) = terms.reader.filter(|_| self.curious) else {
             return self.messages.skip(data);
         };
         let (scan, curious) = (&mut self.scan, &mut self.curious);
+        let learnt = &mut terms.received.learnt;
         self.messages.walk(data, |event| match event {
             // A compressed answer is not inflated only to be looked at.
             Event::Start { compressed: 0, length } => {
