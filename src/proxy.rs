@@ -119,7 +119,7 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    match within(deadline, read(call, serving, upload)).await {
+    match within(deadline, read(worker, call, serving, upload)).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
@@ -151,21 +151,29 @@ fn recognise(worker: &Worker, call: Recognising) -> Recognised {
 }
 
 /// Step 2: the first message of a method that is peeked into, as far as it is needed.
-async fn read(call: &Recognised, serving: &Serving, upload: &mut Upload) -> Result<(), Delivery> {
+async fn read(
+    worker: &Worker,
+    call: &Recognised,
+    serving: &Serving,
+    upload: &mut Upload,
+) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
     let patience = call.arrived.checked_add(limits.stall);
     match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
         Some(Ok(())) => Ok(()),
-        Some(Err(Chunk::TooLarge(error))) => Err(Delivery::Failed(Failure::client(
-            Code::RESOURCE_EXHAUSTED,
-            format!("the request has {error} (limits.message)"),
-        ))),
+        Some(Err(Chunk::TooLarge(error))) => {
+            worker.counters.add(Counter::ShedMessage);
+            let message = format!("the request has {error} (limits.message)");
+            Err(Delivery::Failed(Failure::client(Code::RESOURCE_EXHAUSTED, message)))
+        }
         Some(Err(_)) => Err(Delivery::Cancelled),
-        None => Err(Delivery::Failed(Failure::client(
-            Code::UNAVAILABLE,
-            format!("the request's first message did not come within {:?} (limits.stall)", limits.stall),
-        ))),
+        None => {
+            worker.counters.add(Counter::Stalls);
+            let message =
+                format!("the request's first message did not come within {:?} (limits.stall)", limits.stall);
+            Err(Delivery::Failed(Failure::client(Code::UNAVAILABLE, message)))
+        }
     }
 }
 
