@@ -13,8 +13,8 @@ use tonic::{Code, Status};
 use crate::support::process::{self, LONG, Model, Sidecar, beside, infer, one, request};
 use crate::support::raw::{
     self, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Hostile, INFER, Mischief, PING,
-    PRIORITY, RST_STREAM, Raw, SETTINGS, block, call, frame, framed, message, open_call, reset, setting,
-    window,
+    PRIORITY, RST_STREAM, Raw, SETTINGS, STREAM, block, call, frame, framed, message, open_call, reset,
+    setting, window,
 };
 
 const PROTOCOL_ERROR: u32 = 1;
@@ -84,7 +84,7 @@ async fn rapid_reset_ends_the_connection() {
     for batch in 0..250u32 {
         let pair = |n: u32| {
             let stream = 2 * (batch * 20 + n) + 1;
-            let mut bytes = frame(HEADERS, END_HEADERS, stream, &call(INFER, &[("x-rapid", b"1")]));
+            let mut bytes = frame(HEADERS, END_HEADERS, stream, &call(STREAM, &[("x-rapid", b"1")]));
             bytes.extend(frame(DATA, 0, stream, &message("sleep:60000")));
             bytes.extend(reset(stream, 8));
             bytes
@@ -111,7 +111,7 @@ fn provoke(way: usize, stream: u32) -> Vec<u8> {
         0 => bytes.extend(window(stream, 0x7fff_ffff)),
         1 => bytes.extend(frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[16]].concat())),
         2 => {
-            bytes = frame(HEADERS, END_HEADERS, stream, &call(INFER, &[("content-length", b"7")]));
+            bytes = frame(HEADERS, END_HEADERS, stream, &call(STREAM, &[("content-length", b"7")]));
             bytes.extend(frame(DATA, END_STREAM, stream, &message("sleep:60000")));
         }
         3 => bytes.extend(window(stream, 0)),
@@ -195,8 +195,7 @@ async fn bytes_one_by_one_are_bounded_by_the_window() {
     let (model, sidecar, neighbour) = street("limits: {stream_window: 64KiB}\n").await;
     let mut raw = Raw::greet(sidecar.data, &[]).await;
     let before = sidecar.resident();
-    let path = "/inference.GRPCInferenceService/ModelStreamInfer";
-    raw.write(&frame(HEADERS, END_HEADERS, 1, &call(path, &[]))).await;
+    raw.write(&frame(HEADERS, END_HEADERS, 1, &call(STREAM, &[]))).await;
     // The model is at the first message and reads nothing meanwhile; a second has begun.
     raw.write(&frame(DATA, 0, 1, &[message("sleep:60000"), vec![0, 0, 16, 0, 0]].concat())).await;
     let bytes = frame(DATA, 0, 1, &[0]).repeat(1000);
@@ -308,7 +307,8 @@ async fn whoever_owes_something_is_sent_away_in_time() {
         raw::PREFACE.to_vec(),
         [raw::PREFACE, &settings].concat(),
         [raw::PREFACE, &settings, &acknowledged, &frame(HEADERS, 0, 1, &call(INFER, &[]))].concat(),
-        [raw::PREFACE, &settings, &acknowledged, &frame(HEADERS, END_HEADERS, 1, &call(INFER, &[]))[..30]].concat(),
+        [raw::PREFACE, &settings, &acknowledged, &frame(HEADERS, END_HEADERS, 1, &call(INFER, &[]))[..30]]
+            .concat(),
     ];
     let mut idle = Raw::greet(sidecar.data, &[]).await;
     let start = Instant::now();
@@ -355,10 +355,9 @@ async fn a_lying_prefix_reserves_nothing() {
     let (model, sidecar, neighbour) = street("limits: {stall: 1s, message: 4MiB}\n").await;
     let before = sidecar.resident();
     let mut raw = Raw::greet(sidecar.data, &[]).await;
-    let other = "/inference.GRPCInferenceService/ModelStreamInfer";
     let largest = (4u32 << 20) - 1;
     for n in 0..100 {
-        let path = if n % 2 == 0 { INFER } else { other };
+        let path = if n % 2 == 0 { INFER } else { STREAM };
         raw.write(&frame(HEADERS, END_HEADERS, 2 * n + 1, &call(path, &[]))).await;
         raw.write(&frame(DATA, 0, 2 * n + 1, &[&[0][..], &largest.to_be_bytes()].concat())).await;
     }
@@ -488,8 +487,14 @@ async fn headers_that_break_http_never_reach_a_model() {
         ("transfer-encoding", with(&[("transfer-encoding", b"chunked")])),
         ("te other than trailers", with(&[("te", b"gzip")])),
         ("a second path", with(&[path])),
-        ("an unknown pseudo header", block(&[(":odd", b"1"), (":method", b"POST"), (":scheme", b"http"), path])),
-        ("no path", block(&[(":method", b"POST"), (":scheme", b"http"), ("content-type", b"application/grpc")])),
+        (
+            "an unknown pseudo header",
+            block(&[(":odd", b"1"), (":method", b"POST"), (":scheme", b"http"), path]),
+        ),
+        (
+            "no path",
+            block(&[(":method", b"POST"), (":scheme", b"http"), ("content-type", b"application/grpc")]),
+        ),
         ("NUL", with(&[("x-value", b"a\0b")])),
         ("CR LF", with(&[("x-value", b"a\r\nx-smuggled: 1")])),
         ("a blank in a name", with(&[("x value", b"1")])),
@@ -498,7 +503,8 @@ async fn headers_that_break_http_never_reach_a_model() {
         let mut raw = Raw::greet(sidecar.data, &[]).await;
         raw.write(&frame(HEADERS, END_HEADERS, 1, &headers)).await;
         raw.write(&frame(DATA, END_STREAM, 1, &message("bad"))).await;
-        let refused = raw.read_until(|raw| raw.reset_of(1).is_some() || raw.ended(1) || raw.closed, LONG).await;
+        let refused =
+            raw.read_until(|raw| raw.reset_of(1).is_some() || raw.ended(1) || raw.closed, LONG).await;
         assert!(refused, "{what}: {:?}", raw.frames);
         if let Some(code) = raw.reset_of(1) {
             assert_eq!(code, PROTOCOL_ERROR, "{what}");
@@ -596,20 +602,32 @@ fn mischiefs() -> Vec<(&'static str, Mischief, Code)> {
         ("many resets", plain(|id| reset(id, 2).repeat(5000)), Code::Internal),
         ("no trailers", opened(|id| frame(DATA, END_STREAM, id, &[])), Code::Unknown),
         ("no status", opened(|id| headers_of(id, END_STREAM, &[("x-odd", b"1")])), Code::Unknown),
-        ("a status that is none", opened(|id| headers_of(id, END_STREAM, &[("grpc-status", b"odd")])), Code::Unknown),
+        (
+            "a status that is none",
+            opened(|id| headers_of(id, END_STREAM, &[("grpc-status", b"odd")])),
+            Code::Unknown,
+        ),
         ("HTTP 503", plain(|id| headers_of(id, END_STREAM, &[(":status", b"503")])), Code::Unavailable),
         ("a header bomb", plain(bomb), Code::Internal),
         ("interim answers for ever", plain(|id| [interim(id), reset(id, 2)].concat()), Code::Internal),
-        ("a storm of GOAWAY", plain(|id| {
-            let goaway = [&id.to_be_bytes()[..], &[0; 4]].concat();
-            [frame(GOAWAY, 0, 0, &goaway).repeat(5000), reset(id, 2)].concat()
-        }), Code::Internal),
+        (
+            "a storm of GOAWAY",
+            plain(|id| {
+                let goaway = [&id.to_be_bytes()[..], &[0; 4]].concat();
+                [frame(GOAWAY, 0, 0, &goaway).repeat(5000), reset(id, 2)].concat()
+            }),
+            Code::Internal,
+        ),
         ("a window that overflows", plain(|_| window(0, 0x7fff_ffff)), Code::Internal),
         ("DATA before headers", plain(|id| frame(DATA, 0, id, &[0; 9])), Code::Internal),
-        ("CONTINUATION for ever", plain(|id| {
-            let more = frame(CONTINUATION, 0, id, &block(&[("x", b"y")])).repeat(5000);
-            [frame(HEADERS, 0, id, &block(&[(":status", b"200")])), more].concat()
-        }), Code::Internal),
+        (
+            "CONTINUATION for ever",
+            plain(|id| {
+                let more = frame(CONTINUATION, 0, id, &block(&[("x", b"y")])).repeat(5000);
+                [frame(HEADERS, 0, id, &block(&[(":status", b"200")])), more].concat()
+            }),
+            Code::Internal,
+        ),
     ]
 }
 

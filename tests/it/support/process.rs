@@ -80,8 +80,7 @@ pub(crate) fn file(directory: &Path, text: &str) -> PathBuf {
 }
 
 /// Ports that the system chooses, and one worker.
-pub(crate) const PORTS: &str =
-    "listen: 127.0.0.1:0\nhealth: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n";
+pub(crate) const PORTS: &str = "listen: 127.0.0.1:0\nhealth: 127.0.0.1:0\nadmin: 127.0.0.1:0\nworkers: 1\n";
 
 /// One model `m` with one variant `v1` at `endpoint`.
 pub(crate) fn one(endpoint: SocketAddr) -> String {
@@ -495,12 +494,11 @@ impl GrpcInferenceService for Service {
                 while let Some(Ok(request)) = requests.next().await {
                     let endless = request.id == "endless";
                     loop {
-                        let answer = service.answer(request.clone()).await.map(|infer| {
-                            ModelStreamInferResponse {
+                        let answer =
+                            service.answer(request.clone()).await.map(|infer| ModelStreamInferResponse {
                                 error_message: String::new(),
                                 infer_response: Some(infer),
-                            }
-                        });
+                            });
                         if send.send(answer).await.is_err() {
                             return;
                         }

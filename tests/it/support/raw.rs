@@ -35,6 +35,9 @@ pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The path of one inference.
 pub(crate) const INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
 
+/// The path of a stream of them.
+pub(crate) const STREAM: &str = "/inference.GRPCInferenceService/ModelStreamInfer";
+
 /// One frame.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap();
@@ -117,9 +120,10 @@ pub(crate) fn framed(flag: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// HEADERS and DATA of one inference that stays open on both sides.
+/// HEADERS and DATA of a stream of inferences that stays open on both sides. A server begins with it at once, while it
+/// waits for the end of a unary request.
 pub(crate) fn open_call(stream: u32, id: &str) -> Vec<u8> {
-    let mut bytes = frame(HEADERS, END_HEADERS, stream, &call(INFER, &[]));
+    let mut bytes = frame(HEADERS, END_HEADERS, stream, &call(STREAM, &[]));
     bytes.extend(frame(DATA, 0, stream, &message(id)));
     bytes
 }
@@ -242,9 +246,9 @@ impl Raw {
 
     /// Whether the peer ended a stream in good order.
     pub(crate) fn ended(&self, stream: u32) -> bool {
-        self.frames.iter().any(|frame| {
-            frame.stream == stream && frame.kind <= HEADERS && frame.flags & END_STREAM != 0
-        })
+        self.frames
+            .iter()
+            .any(|frame| frame.stream == stream && frame.kind <= HEADERS && frame.flags & END_STREAM != 0)
     }
 
     fn finish(&mut self) {
