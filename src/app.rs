@@ -29,8 +29,8 @@ use crate::worker;
 
 /// How long the last spans may take to leave.
 const FLUSH: Duration = Duration::from_secs(3);
-/// How long tasks of the control runtime may take to end.
-const TASKS: Duration = Duration::from_secs(2);
+/// How long answers of the health and the admin port that are under way may still take.
+const PAGES: Duration = Duration::from_millis(500);
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,9 @@ pub struct Running {
     ended: mpsc::Receiver<io::Result<()>>,
     workers: usize,
     close: watch::Sender<bool>,
+    /// The health and the admin port.
+    pages: Tasks,
+    /// What has nothing to finish: dropped, they end.
     tasks: Tasks,
 }
 
@@ -102,6 +105,7 @@ pub async fn start(
     let (health_at, admin_at) = (health.local_addr()?, control.local_addr()?);
 
     let tasks = Tasks::new(Arc::clone(&counters));
+    let pages = Tasks::new(Arc::clone(&counters));
     let (publish, configs) = watch::channel(Arc::clone(&config));
     let (draining, drains) = watch::channel(false);
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -116,27 +120,28 @@ pub async fn start(
     };
 
     let exporter = started.exporter;
-    let endless = Endless { tasks: &tasks, closed: closed.clone() };
-    endless.spawn("exporter", exporter.run());
-    endless.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
-    endless.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
-    endless.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
+    tasks.spawn("exporter", exporter.run());
+    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
-    tasks.spawn("health port", logged("health port", serve));
+    pages.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
     let control_page = control_page(view, &state, workers);
-    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed.clone()))));
+    pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
             let follow = config::watch::watch(path, environment, config, publish, state);
-            endless.spawn("configuration", follow);
+            tasks.spawn("configuration", follow);
         }
         // Without a source nothing changes, but every receiver must see that the sender is still there.
-        None => endless.spawn("configuration", async move { publish.closed().await }),
+        None => {
+            tasks.spawn("configuration", async move { publish.closed().await });
+        }
     }
     Ok(Running {
         listen,
@@ -150,27 +155,9 @@ pub async fn start(
         ended,
         workers,
         close,
+        pages,
         tasks,
     })
-}
-
-/// Starts what has no end of its own and nothing to finish, to be dropped when the ports close: else the end of the
-/// process would wait for all of it.
-struct Endless<'a> {
-    tasks: &'a Tasks,
-    closed: watch::Receiver<bool>,
-}
-
-impl Endless<'_> {
-    fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
-        let closed = self.closed.clone();
-        self.tasks.spawn(name, async move {
-            tokio::select! {
-                () = work => {}
-                () = when_true(closed) => {}
-            }
-        });
-    }
 }
 
 /// What every worker gets a share of.
@@ -243,11 +230,10 @@ impl Running {
         }
         self.telemetry.flush(FLUSH).await;
         self.close.send_replace(true);
-        let left = self.workers;
-        drop(self.config);
-        self.tasks.drain(TASKS).await;
+        self.pages.drain(PAGES).await;
+        drop(self.tasks);
         tracing::info!("ended");
-        left
+        self.workers
     }
 
     /// Waits for the workers; false if it takes too long or somebody is in a hurry.

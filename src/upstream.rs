@@ -71,8 +71,12 @@ impl Upstream {
 pub struct Windows {
     /// Flow-control window of a stream, bytes.
     pub stream: u32,
-    /// Flow-control window of a connection, bytes.
+    /// Flow-control window of a caller's connection, bytes.
     pub connection: u32,
+    /// Flow-control window of a connection to an upstream, bytes. Calls of many callers share it: those who take
+    /// nothing of their answers must not use up what the others need, so it holds as many full streams as one caller
+    /// may open. What is held is bounded by the streams' windows.
+    pub upstream: u32,
     /// One header list, bytes.
     pub headers: u32,
 }
@@ -82,9 +86,11 @@ impl Windows {
     pub fn new(limits: &config::Limits) -> Self {
         let clamp = |size: config::units::Size, max: u64| u32::try_from(size.0.min(max)).unwrap_or(u32::MAX);
         const LARGEST_WINDOW: u64 = (1 << 31) - 1;
+        let unread = config::units::Size(limits.stream_window.0.saturating_mul(u64::from(limits.streams)));
         Windows {
             stream: clamp(limits.stream_window, LARGEST_WINDOW),
             connection: clamp(limits.connection_window, LARGEST_WINDOW),
+            upstream: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
             headers: clamp(limits.headers, u64::from(u32::MAX)),
         }
     }

@@ -1,7 +1,8 @@
 //! One caller's connection: greets it, takes its streams, and sees to it that it ends when it should.
 //!
 //! What a peer owes is due: the preface and the acknowledgement of our SETTINGS after `limits.handshake`, and so is
-//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too.
+//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too. Peers
+//! that are silent then are not waited for.
 
 use std::future::poll_fn;
 use std::io;
@@ -111,7 +112,11 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
     let mut handshake = builder(limits).handshake::<_, Bytes>(corked);
     let due = Instant::now() + limits.handshake;
     let shaking = poll_fn(|cx| drive(&cork, cx, |cx| Pin::new(&mut handshake).poll(cx)));
-    let mut connection = match tokio::time::timeout_at(due, shaking).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout_at(due, shaking) => shaken,
+        () = last_chance(context.phase.clone()) => return Close::Drained,
+    };
+    let mut connection = match shaken {
         Err(_) => return Close::TimedOut,
         Ok(Ok(connection)) => connection,
         Ok(Err(_)) => {
@@ -263,6 +268,15 @@ impl Age {
                 self.at = Some(at + self.grace);
             }
         }
+    }
+}
+
+/// Ready when a peer that has not even said its preface is waited for no longer, because the process ends.
+async fn last_chance(mut phase: watch::Receiver<Phase>) {
+    // A sender that is gone means the same as a cut.
+    let draining = phase.wait_for(|phase| *phase != Phase::Serving).await.is_ok();
+    if draining {
+        let _ = tokio::time::timeout(FAREWELL, phase.wait_for(|phase| *phase == Phase::Cut)).await;
     }
 }
 

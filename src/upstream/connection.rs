@@ -145,7 +145,7 @@ pub async fn handshake(
     builder
         .enable_push(false)
         .initial_window_size(windows.stream)
-        .initial_connection_window_size(windows.connection)
+        .initial_connection_window_size(windows.upstream)
         .max_header_list_size(windows.headers)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(1_000)

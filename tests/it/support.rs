@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+pub(crate) mod attack;
 mod client;
+pub(crate) mod process;
 mod raw;
 mod sidecar;
 mod upstream;
