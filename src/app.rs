@@ -28,7 +28,7 @@ use crate::upstream::readiness::{Board, Target};
 use crate::worker;
 
 /// How long the last spans may take to leave.
-const FLUSH: Duration = Duration::from_secs(3);
+const FLUSH: Duration = Duration::from_secs(2);
 /// How long answers of the health and the admin port that are under way may still take.
 const PAGES: Duration = Duration::from_millis(500);
 

@@ -23,6 +23,7 @@ use crate::worker::Worker;
 
 pub mod exchange;
 pub mod rename;
+pub mod stall;
 pub mod upload;
 
 use exchange::{End, Exchange, Received, Terms};
@@ -81,6 +82,8 @@ pub enum Delivery {
     },
     /// The caller must be told this.
     Failed(Failure),
+    /// The caller takes nothing any more, so it cannot be told this either: its stream is broken off.
+    Stuck(Failure),
     /// Nobody is left to tell.
     Cancelled,
 }
@@ -137,7 +140,7 @@ impl Shipment<'_> {
         loop {
             let upstream = &self.rollout.variants[self.variant].upstream;
             let Some(endpoint) = upstream.choose(&tried, Instant::now(), self.even_unready).cloned() else {
-                return Delivery::Failed(self.unavailable(&upstream.names(), "not ready"));
+                return Delivery::Failed(self.unavailable(&upstream.names(), &upstream.why()));
             };
             if self.hopped && endpoint.target().endpoint.hop {
                 self.worker.counters.add(Counter::HopRefused);
@@ -190,7 +193,12 @@ impl Shipment<'_> {
             blame: Blame::Nobody,
         });
         journal.endpoint = Some(Rc::clone(endpoint));
-        let connection = match endpoint.connection().await {
+        let connecting = tokio::select! {
+            biased;
+            connecting = endpoint.connection() => connecting,
+            () = std::future::poll_fn(|cx| respond.poll_gone(cx)) => return Err(Miss::Over(Delivery::Cancelled)),
+        };
+        let connection = match connecting {
             Ok(connection) => connection,
             Err(why) => {
                 endpoint.report(true, Instant::now());
@@ -222,7 +230,7 @@ impl Shipment<'_> {
             reader: self.reader,
             renaming: down,
             message: self.limits.message.bytes(),
-            stall: self.limits.stall,
+            clock: &self.worker.stalls,
             tag: self.tag,
             received: &mut journal.received,
         };
@@ -248,7 +256,7 @@ impl Shipment<'_> {
         let (status, blame, result) = match end {
             End::Answered { status, message } => {
                 place.complete();
-                let mut blame = status.blame(self.had_time());
+                let mut blame = status.blame(self.had_time(journal));
                 if status == Code::OK && journal.received.learnt.in_band_error.is_some() {
                     blame = Blame::Upstream;
                 }
@@ -281,10 +289,11 @@ impl Shipment<'_> {
         result
     }
 
-    fn had_time(&self) -> bool {
-        self.deadline.is_none_or(|deadline| {
-            deadline.saturating_duration_since(self.arrived) >= self.limits.min_deadline
-        })
+    /// Whether the deadline gave the last attempt at least `limits.min_deadline`.
+    fn had_time(&self, journal: &Journal) -> bool {
+        let began = journal.attempts.last().map_or(self.arrived, |attempt| self.arrived + attempt.offset);
+        self.deadline
+            .is_none_or(|deadline| deadline.saturating_duration_since(began) >= self.limits.min_deadline)
     }
 
     fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
@@ -301,7 +310,7 @@ impl Shipment<'_> {
         self.worker.counters.add(Counter::ShedMessage);
         let failure = Failure {
             code: Code::RESOURCE_EXHAUSTED,
-            message: format!("{what} has {error} (limits.message)"),
+            message: format!("{what}: {error} (limits.message)"),
             blame,
         };
         (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
@@ -309,11 +318,15 @@ impl Shipment<'_> {
 
     fn stalled(&self, who: &'static str) -> (Code, Blame, Result<Delivery, Miss>) {
         self.worker.counters.add(Counter::Stalls);
-        let blame = if who == "the caller" { Blame::Client } else { Blame::Upstream };
         let stall = self.limits.stall;
         let message = format!("{who} left the stream standing for {stall:?} (limits.stall)");
-        let failure = Failure { code: Code::UNAVAILABLE, message, blame };
-        (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
+        let delivery = if who == exchange::CALLER {
+            Delivery::Stuck(Failure::client(Code::UNAVAILABLE, message))
+        } else {
+            Delivery::Failed(Failure::upstream(Code::UNAVAILABLE, message))
+        };
+        let blame = if who == exchange::CALLER { Blame::Client } else { Blame::Upstream };
+        (Code::UNAVAILABLE, blame, Err(Miss::Over(delivery)))
     }
 
     fn place(&self, endpoint: &str) -> String {

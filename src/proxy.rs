@@ -119,11 +119,13 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    let reading = worker.recorder.enter_unrouted();
     match within(deadline, read(worker, call, serving, upload)).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
     }
+    drop(reading);
     journal.read = call.arrived.elapsed();
     match plan::plan(worker, serving, call, upload) {
         Ok(made) => dispatch(worker, call, plan.insert(made), upload, respond, journal).await,
@@ -164,7 +166,7 @@ async fn read(
         Some(Ok(())) => Ok(()),
         Some(Err(Chunk::TooLarge(error))) => {
             worker.counters.add(Counter::ShedMessage);
-            let message = format!("the request has {error} (limits.message)");
+            let message = format!("the request: {error} (limits.message)");
             Err(Delivery::Failed(Failure::client(Code::RESOURCE_EXHAUSTED, message)))
         }
         Some(Err(_)) => Err(Delivery::Cancelled),
@@ -227,7 +229,8 @@ fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
 
 /// How messages must be renamed so that the variant's server and the caller each see the name they use.
 fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
-    let (peek, asked) = (call.peek?, plan.asked.as_ref()?);
+    // A name that no model here has is for the server to refuse as it would directly.
+    let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
     let (adapter, variant) = (call.adapter, plan.variant());
     let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
     if suffix.is_empty() {
@@ -269,6 +272,10 @@ fn end(
             respond.fail(&failure, tags);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
         }
+        Delivery::Stuck(failure) => {
+            respond.reset(h2::Reason::CANCEL);
+            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
+        }
         Delivery::Cancelled => {
             respond.reset(h2::Reason::CANCEL);
             Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
@@ -288,9 +295,7 @@ fn outcome(
     let last = journal.attempts.last();
     let own =
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served = last
-        .filter(|_| journal.received.bytes > 0 || ended.status == Code::OK)
-        .map(|attempt| attempt.variant);
+    let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -314,6 +319,7 @@ fn outcome(
             assigned: plan.assignment,
             served,
             unit: plan.unit,
+            segment: plan.segment,
         }),
         status: ended.status,
         message: ended.message,

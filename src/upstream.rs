@@ -60,6 +60,12 @@ impl Upstream {
         names.join(", ")
     }
 
+    /// Why none of them may get calls, for a message to people.
+    pub fn why(&self) -> String {
+        let why = self.endpoints.iter().find_map(|endpoint| endpoint.readiness().why());
+        why.map_or_else(|| "not ready: it was not asked yet".to_owned(), |why| format!("not ready: {why}"))
+    }
+
     /// All endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints

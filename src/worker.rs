@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::dispatch::stall::Clock;
 use crate::hop::{Hop, Keys};
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
@@ -56,6 +57,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Ticks for streams that stand still.
+    pub stalls: Clock,
     /// Says to every call under way that it must end now.
     pub cut: Notify,
     chance: RefCell<SmallRng>,
@@ -128,6 +131,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         recorder,
         counters: Arc::clone(&counters),
         keys,
+        stalls: Clock::default(),
         cut: Notify::new(),
         chance: RefCell::new(SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?),
     });
@@ -139,6 +143,10 @@ async fn serve(parts: Parts) -> io::Result<()> {
         calls: Local::new(Arc::clone(&counters)),
         connections: Local::new(counters),
         phase: phase.clone(),
+    });
+    let ticking = Rc::clone(&worker);
+    surroundings.tasks.spawn("stalls", async move {
+        ticking.stalls.run(|| ticking.serving().config.limits.stall).await;
     });
     let mut acceptor = Acceptor::new(listener)?;
     loop {

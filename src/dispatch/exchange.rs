@@ -4,20 +4,23 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::time::{Instant, Sleep};
 
 use super::rename::{Renamer, Renaming};
+use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Peek, ResponseScan};
-use crate::server::respond::Responder;
+use crate::server::respond::{Responder, percent_decode};
+
+/// Who may owe something.
+pub const CALLER: &str = "the caller";
+const SERVER: &str = "the model server";
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -26,7 +29,7 @@ pub enum End {
     Answered {
         /// As the upstream said it.
         status: Code,
-        /// Its message, still percent-encoded.
+        /// Its message, for people.
         message: Option<Box<str>>,
     },
     /// The upstream broke off.
@@ -58,8 +61,8 @@ pub struct Terms<'a> {
     pub renaming: Option<Renaming>,
     /// Largest response message.
     pub message: usize,
-    /// See [`crate::config::Limits::stall`].
-    pub stall: Duration,
+    /// The worker's slow clock.
+    pub clock: &'a Clock,
     /// Tags for the response's headers.
     pub tag: &'a dyn Fn(&mut HeaderMap),
     /// Where is written down what came back, as it comes: a deadline may end the exchange at any point.
@@ -69,6 +72,8 @@ pub struct Terms<'a> {
 /// What came back from an upstream.
 #[derive(Debug, Default)]
 pub struct Received {
+    /// Whether response headers went to the caller.
+    pub answered: bool,
     /// From the messages.
     pub learnt: Learnt,
     /// Bytes, as they came.
@@ -84,7 +89,7 @@ pub struct Exchange<'a> {
     terms: Terms<'a>,
     up: Up,
     down: Down,
-    stall: Option<Pin<Box<Sleep>>>,
+    stall: Stall,
     progressed: bool,
 }
 
@@ -109,6 +114,7 @@ enum Down {
 }
 
 struct Download {
+    http: u16,
     body: RecvStream,
     messages: Messages,
     renamer: Option<Renamer>,
@@ -142,7 +148,7 @@ impl<'a> Exchange<'a> {
             terms,
             up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More },
             down: Down::Waiting(response),
-            stall: None,
+            stall: Stall::default(),
             progressed: false,
         }
     }
@@ -179,21 +185,11 @@ impl<'a> Exchange<'a> {
     /// Ends an exchange in which somebody owed something for as long as is allowed, and nothing moved.
     fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<&'static str>) -> Poll<End> {
         let Some(who) = owed else {
-            self.stall = None;
+            self.stall.clear();
             return Poll::Pending;
         };
-        let patience = self.terms.stall;
-        let stall = self.stall.get_or_insert_with(|| {
-            self.progressed = false;
-            Box::pin(tokio::time::sleep(patience))
-        });
-        while stall.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.progressed) {
-                return Poll::Ready(End::Stalled(who));
-            }
-            stall.as_mut().reset(Instant::now() + patience);
-        }
-        Poll::Pending
+        let moved = std::mem::take(&mut self.progressed);
+        self.stall.poll(cx, self.terms.clock, moved).map(|()| End::Stalled(who))
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<Idle, End> {
@@ -206,12 +202,12 @@ impl<'a> Exchange<'a> {
                     // The upstream's answer says why it takes no more, and that may come yet.
                     Sent::Closed => self.up.tail = Tail::Sent,
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the model server")),
+                    Sent::Blocked => return Ok(Idle::Owed(SERVER)),
                 }
                 continue;
             }
             match self.upload.poll_chunk(cx) {
-                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed("the caller")),
+                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(CALLER)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
                     self.progressed = true;
@@ -246,13 +242,13 @@ impl<'a> Exchange<'a> {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
                 match send(stream, &mut download.queue, &mut download.tail, cx) {
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the caller")),
+                    Sent::Blocked => return Ok(Idle::Owed(CALLER)),
                     Sent::Closed => return Err(End::Cancelled),
                 }
                 continue;
             }
             match download.poll_read(cx, &mut self.terms) {
-                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed("the model server")),
+                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(SERVER)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Read::Bytes(n)) => {
                     self.terms.received.bytes += n as u64;
@@ -271,17 +267,20 @@ impl<'a> Exchange<'a> {
         let (mut head, body) = response.into_parts();
         self.upload.commit();
         let only = body.is_end_stream();
-        let end = only.then(|| answered(&head.headers, head.status.as_u16()));
+        let http = head.status.as_u16();
+        let end = only.then(|| answered(&head.headers, http));
         let encoding = head.headers.get("grpc-encoding").cloned();
         (self.terms.tag)(&mut head.headers);
         if self.respond.headers(head.status, head.headers, only).is_err() {
             return Err(End::Cancelled);
         }
+        self.terms.received.answered = true;
         if let Some(end) = end {
             return Err(end);
         }
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
         self.down = Down::Streaming(Box::new(Download {
+            http,
             body,
             messages: Messages::new(self.terms.message),
             renamer,
@@ -295,15 +294,16 @@ impl<'a> Exchange<'a> {
 
     fn close(&mut self, trailers: Option<HeaderMap>) -> End {
         let Some(mut trailers) = trailers else {
-            // No status at all: the caller sees just that, and calls it UNKNOWN.
+            // No gRPC status at all: the caller sees just that, and judges by the HTTP status as we do.
             if let Some(stream) = self.respond.stream() {
                 // Fails only where the caller has left.
                 let _ = stream.send_data(Bytes::new(), true);
             }
             self.respond.end();
+            let http = if let Down::Streaming(download) = &self.down { download.http } else { 200 };
             return End::Answered {
-                status: Code::UNKNOWN,
-                message: Some("the response has no status".into()),
+                status: Code::from_http(http),
+                message: Some("the response has no grpc-status".into()),
             };
         };
         let end = answered(&trailers, 200);
@@ -451,7 +451,7 @@ fn send(
 
 /// Reads the status that headers or trailers carry.
 fn answered(headers: &HeaderMap, http: u16) -> End {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned().into_boxed_str();
+    let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
     let status = match headers.get("grpc-status") {
         Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code),
         None => Code::from_http(http),

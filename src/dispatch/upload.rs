@@ -38,8 +38,6 @@ pub struct Upload {
     overflowed: bool,
     /// Index into `kept` of the next chunk to give.
     next: usize,
-    /// Chunks of `kept` whose flow-control window the caller has back.
-    released: usize,
     ended: bool,
     reading: Option<Reading>,
     foreign: u64,
@@ -81,7 +79,6 @@ impl Upload {
             limit: retain,
             overflowed: false,
             next: 0,
-            released: 0,
             ended: false,
             reading: None,
             foreign: 0,
@@ -109,6 +106,7 @@ impl Upload {
                 Chunk::Data(chunk, end) => {
                     whole = end;
                     self.kept_bytes += chunk.len();
+                    self.release(chunk.len());
                     self.kept.push(chunk);
                 }
                 // Its end, empty or cut off, is for the server to judge.
@@ -121,7 +119,7 @@ impl Upload {
 
     fn is_enough(&self, whole: bool) -> bool {
         let Some(reading) = &self.reading else { return true };
-        let message = whole || self.messages.count() > 0 || self.kept_bytes > self.limit;
+        let message = whole || self.messages.count() > 0 || self.kept_bytes >= self.limit;
         message || (!reading.compressed && reading.scan.enough()) || reading.judged
     }
 
@@ -182,9 +180,17 @@ impl Upload {
     /// Keeps nothing any more: the answer has begun.
     pub fn commit(&mut self) {
         self.limit = 0;
+        self.forget_given();
     }
 
-    /// Keeps nothing of a call that can end in one attempt only, for it was sent as it came.
+    fn forget_given(&mut self) {
+        if self.next == self.kept.len() {
+            self.kept = Vec::new();
+            self.next = 0;
+        }
+    }
+
+    /// Keeps a chunk that was given as it came, unless nothing may be sent again any more.
     fn keep(&mut self, chunk: &Bytes) {
         if self.limit == 0 || self.overflowed {
             return;
@@ -193,28 +199,20 @@ impl Upload {
             self.overflowed = true;
             self.kept = Vec::new();
             self.next = 0;
-            self.released = 0;
             return;
         }
         self.kept_bytes += chunk.len();
         self.kept.push(chunk.clone());
         self.next = self.kept.len();
-        self.released = self.kept.len();
     }
 
     /// The next chunk for the current attempt.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
         if let Some(chunk) = self.kept.get(self.next).cloned() {
             self.next += 1;
-            if self.next > self.released {
-                self.released = self.next;
-                self.release(chunk.len());
-            }
             let last = self.next == self.kept.len() && self.ended;
-            if self.limit == 0 && self.next == self.kept.len() {
-                self.kept = Vec::new();
-                self.next = 0;
-                self.released = 0;
+            if self.limit == 0 {
+                self.forget_given();
             }
             return Poll::Ready(Chunk::Data(chunk, last));
         }

@@ -41,6 +41,30 @@ pub fn inflate(encoding: &[u8], message: &[u8], limit: usize) -> Result<Vec<u8>,
     }
 }
 
+/// Inflates the beginning of a message of which only `part` has come yet: as much as that gives, at most `limit`
+/// bytes. What cannot be inflated gives nothing.
+pub fn inflate_head(encoding: &[u8], part: &[u8], limit: usize) -> Vec<u8> {
+    match encoding {
+        b"gzip" => read_some(MultiGzDecoder::new(part), limit),
+        b"deflate" => read_some(ZlibDecoder::new(part), limit),
+        _ => Vec::new(),
+    }
+}
+
+fn read_some(mut decoder: impl Read, limit: usize) -> Vec<u8> {
+    let mut out = vec![0; limit];
+    let mut filled = 0;
+    while filled < limit {
+        match decoder.read(&mut out[filled..]) {
+            // The end of the part is an error like any other: what came before it counts.
+            Ok(0) | Err(_) => break,
+            Ok(n) => filled += n,
+        }
+    }
+    out.truncate(filled);
+    out
+}
+
 fn read(decoder: impl Read, limit: usize) -> Result<Vec<u8>, InflateError> {
     let mut out = Vec::new();
     let most = (limit as u64).saturating_add(1);
@@ -82,6 +106,19 @@ mod tests {
                 assert_eq!(inflate(encoding.as_bytes(), &packed, message.len()).as_deref(), Ok(message));
             }
         }
+    }
+
+    #[test]
+    fn the_head_of_a_message_is_read_before_its_rest_has_come() {
+        let message: Vec<u8> = (0..200_000u32).flat_map(u32::to_le_bytes).collect();
+        for encoding in ["gzip", "deflate"] {
+            let packed = deflated(encoding, &message);
+            let head = inflate_head(encoding.as_bytes(), &packed[..packed.len() / 2], 4096);
+            assert_eq!(head, message[..4096]);
+            assert_eq!(inflate_head(encoding.as_bytes(), &deflated(encoding, b"all"), 4096), b"all");
+        }
+        assert!(inflate_head(b"gzip", b"nonsense", 10).is_empty());
+        assert!(inflate_head(b"snappy", b"", 10).is_empty());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
 use crate::plan::{Assignment, Reason};
-use crate::protocol::encoding::inflate;
+use crate::protocol::encoding::inflate_head;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::server::respond::Failure;
@@ -13,6 +13,9 @@ use crate::serving::{Rollout, Serving, VARIANT};
 use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
+
+/// How much of a compressed message is inflated to find what it asks for.
+const HEAD: usize = 64 * 1024;
 
 /// A call that is planned.
 #[derive(Debug)]
@@ -25,9 +28,13 @@ pub struct Plan<'a> {
     pub assignment: Assignment,
     /// Keyed hash of the unit.
     pub unit: Option<u64>,
+    /// Index of the segment that matched, among the strategy's.
+    pub segment: Option<usize>,
     /// What the first message asks for, where it was read.
     pub asked: Option<Head>,
-    /// Whether an endpoint that is not ready may be asked.
+    /// Whether it asks for this model, and not for one that is not known.
+    pub named: bool,
+    /// Whether an endpoint that is not ready may be asked: the call is about the server itself.
     pub even_unready: bool,
 }
 
@@ -51,7 +58,7 @@ pub(super) fn plan<'a>(
     let asked = asked(call, upload, serving);
     let path = call.head.uri.path();
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
-    let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
+    let declared = serving.by_service(path).filter(|_| !asks_about_server(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
     let view = Call {
         metadata: &call.head.headers,
@@ -60,8 +67,9 @@ pub(super) fn plan<'a>(
     let certain = |variant, reason| Decision {
         assignment: Assignment { variant, reason, propensity: 1.0 },
         unit: None,
+        segment: None,
     };
-    let Decision { assignment, unit } = if let Some(hop) = &call.hop {
+    let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
@@ -72,8 +80,9 @@ pub(super) fn plan<'a>(
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
-    let even_unready = call.peek.is_none() && asks_for_readiness(path);
-    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready })
+    let even_unready = call.peek.is_none() && asks_about_server(path);
+    let named = named.is_some();
+    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready })
 }
 
 /// The variant that the caller forces, where it may.
@@ -108,20 +117,20 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
         First::Unreadable => None,
         First::Compressed => {
             let encoding = call.head.headers.get("grpc-encoding")?;
-            let limit = serving.config.limits.message.bytes();
             let bytes = upload.kept().concat();
-            let message = bytes.get(PREFIX..)?;
-            let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
-            let plain = inflate(encoding.as_bytes(), message.get(..length)?, limit).ok()?;
+            let plain = inflate_head(encoding.as_bytes(), bytes.get(PREFIX..)?, HEAD);
             let mut scan = call.adapter.request_scan(serving.wants_parameters());
             scan.feed(&plain).ok()?;
-            scan.finish().ok()?;
-            Some(scan.into_head())
+            if plain.len() < HEAD && !scan.enough() {
+                // All of it was inflated, unless the caller compressed so badly that its name is not there yet.
+                scan.finish().ok()?;
+            }
+            scan.enough().then(|| scan.into_head())
         }
     }
 }
 
-/// Questions about readiness are for the server to answer, ready or not.
-fn asks_for_readiness(path: &str) -> bool {
+/// Questions about the server itself (is it ready, what does it hold) are for it to answer, ready or not.
+fn asks_about_server(path: &str) -> bool {
     path.starts_with(oip::SERVICE) || path.starts_with("/grpc.")
 }

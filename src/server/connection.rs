@@ -8,6 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
@@ -73,14 +74,15 @@ enum Close {
 impl Context {
     /// Takes a socket that was accepted; refuses it where there are as many as allowed.
     pub fn open(self: &Rc<Self>, socket: Socket) {
-        let serving = self.worker.serving();
-        if self.connections.live() >= serving.config.limits.connections {
+        // The configuration only: a connection must not keep a whole generation, upstreams and all.
+        let config = Arc::clone(&self.worker.serving().config);
+        if self.connections.live() >= config.limits.connections {
             self.worker.counters.add(Counter::ConnectionsRefused);
             return;
         }
         let context = Rc::clone(self);
         self.connections.spawn("connection", async move {
-            let close = serve(&context, socket, &serving.config.limits).await;
+            let close = serve(&context, socket, &config.limits).await;
             context.worker.counters.add(match close {
                 Close::Peer | Close::Drained => Counter::ConnectionsClosed,
                 Close::TimedOut => Counter::ConnectionsTimedOut,

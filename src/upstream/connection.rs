@@ -30,35 +30,31 @@ const SEND_BUFFER: usize = 256 * 1024;
 /// One connection; cheap to hold.
 #[derive(Debug)]
 pub struct Connection {
+    /// The connection ends once all of these are dropped and no stream is left.
     send: SendRequest<Bytes>,
     peer: Option<SocketAddr>,
     in_flight: Cell<usize>,
     resets: Cell<u64>,
-    goaway: Cell<Option<u32>>,
-    state: Cell<State>,
+    retired: Cell<bool>,
+    seen: Rc<Seen>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Takes no new streams; those it has go on.
-    Retiring,
-    Closed,
+/// What the driver sees of the peer; apart from [`Connection`], which the driver must not keep alive.
+#[derive(Debug, Default)]
+struct Seen {
+    goaway: Cell<Option<u32>>,
+    closed: Cell<bool>,
 }
 
 impl Connection {
     /// Whether new streams may be opened.
     pub fn is_open(&self) -> bool {
-        self.state.get() == State::Open && self.goaway.get().is_none()
+        !self.retired.get() && !self.seen.closed.get() && self.seen.goaway.get().is_none()
     }
 
     /// Takes no new streams from now on; returns whether that is news.
     pub fn retire(&self) -> bool {
-        let news = self.state.get() == State::Open;
-        if news {
-            self.state.set(State::Retiring);
-        }
-        news
+        !self.retired.replace(true)
     }
 
     /// Whether its numbers of streams or resets run out.
@@ -88,7 +84,7 @@ impl Connection {
 
     /// Whether the peer said, by GOAWAY, that it never processed `stream`.
     pub fn never_processed(&self, stream: u32) -> bool {
-        self.goaway.get().is_some_and(|last| stream > last)
+        self.seen.goaway.get().is_some_and(|last| stream > last)
     }
 
     /// Holds a place among the streams in flight.
@@ -168,32 +164,32 @@ pub async fn handshake(
         Ok(greeted) => greeted?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 SETTINGS within 2 s")),
     }
+    let seen = Rc::new(Seen::default());
     let connection = Rc::new(Connection {
         send,
         peer,
         in_flight: Cell::new(0),
         resets: Cell::new(0),
-        goaway: Cell::new(None),
-        state: Cell::new(State::Open),
+        retired: Cell::new(false),
+        seen: Rc::clone(&seen),
     });
-    let driven = Rc::clone(&connection);
-    Ok((connection, async move { drive(driver, cork, driven).await }))
+    Ok((connection, async move { drive(driver, cork, seen).await }))
 }
 
-async fn drive<T>(mut driver: T, cork: Cork<Socket>, connection: Rc<Connection>)
+async fn drive<T>(mut driver: T, cork: Cork<Socket>, seen: Rc<Seen>)
 where
     T: Future<Output = Result<(), h2::Error>> + Unpin,
 {
     let end = poll_fn(|cx| {
         let polled = cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx));
-        connection.goaway.set(cork.watch().goaway());
+        seen.goaway.set(cork.watch().goaway());
         match polled {
             Ok(poll) => poll.map_err(io::Error::other),
             Err(error) => Poll::Ready(Err(error)),
         }
     })
     .await;
-    connection.state.set(State::Closed);
+    seen.closed.set(true);
     if let Err(error) = end {
         tracing::debug!(%error, "a connection to an upstream ended");
     }
