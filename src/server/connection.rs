@@ -42,7 +42,7 @@ const PROVOKED_RESETS: usize = 256;
 const SEND_BUFFER: usize = 256 * 1024;
 /// What somebody who speaks HTTP/1 is told.
 const NOT_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
-    connection: close\r\ncontent-length: 37\r\n\r\nThis port speaks gRPC over HTTP/2 only";
+    connection: close\r\ncontent-length: 38\r\n\r\nThis port speaks gRPC over HTTP/2 only";
 
 /// What all connections of a worker share.
 #[derive(Debug)]
