@@ -1,6 +1,6 @@
 //! Endpoints of variants: which of them gets a call, their connections, and their readiness.
 //!
-//! Everything but [`readiness`] and [`probe`] belongs to one worker and is used by its thread only.
+//! Everything but [`readiness`], [`probe`], [`names`] and [`introduce`] belongs to one worker and is used by its thread only.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::config;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
+pub mod introduce;
 pub mod names;
 pub mod probe;
 pub mod readiness;
