@@ -287,7 +287,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 /// Status and body of a page in another form.
 pub(crate) async fn get_as(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     let request =
-        format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
     let mut answer = Vec::new();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
