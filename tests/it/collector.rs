@@ -224,8 +224,10 @@ async fn failures_are_kept_where_nothing_else_is() {
     assert_eq!(top.status.as_ref().unwrap().code, 2, "ERROR");
 }
 
+type Labels = Vec<(String, String)>;
+
 /// A sample's name, labels and what follows them.
-fn sample(line: &str) -> (String, Vec<(String, String)>, &str) {
+fn sample(line: &str) -> (String, Labels, &str) {
     let end = line.find(['{', ' ']).unwrap_or_else(|| panic!("{line}"));
     let (name, mut rest) = line.split_at(end);
     let well =
@@ -253,7 +255,7 @@ fn sample(line: &str) -> (String, Vec<(String, String)>, &str) {
 }
 
 /// Reads a whole page and checks what holds of every page; returns its samples.
-fn parse(text: &str, open: bool) -> Vec<(String, Vec<(String, String)>, String)> {
+fn parse(text: &str, open: bool) -> Vec<(String, Labels, String)> {
     let mut kinds: HashMap<String, String> = HashMap::new();
     let mut samples = Vec::new();
     let mut seen = std::collections::HashSet::new();

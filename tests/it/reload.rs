@@ -35,8 +35,10 @@ async fn both_ready(sidecar: &Sidecar) {
     sidecar.counts("parhelion_endpoint_ready", 2).await;
 }
 
-/// The variant and the revision that a call was tagged with.
-async fn tags(client: &Client) -> Result<(String, String), Status> {
+/// The variant and the rollout that a call was tagged with.
+type Tags = (String, String);
+
+async fn tags(client: &Client) -> Result<Tags, Status> {
     let answer = infer(client, "").await?;
     let tag = |name| answer.metadata().get(name).unwrap().to_str().unwrap().to_owned();
     let version = tag("parhelion-model-version");
@@ -185,7 +187,7 @@ async fn limits_change_for_calls_that_come() {
 /// Callers one after the other, who keep what they were answered.
 struct Load {
     stop: Arc<AtomicBool>,
-    callers: Vec<tokio::task::JoinHandle<Vec<Result<(String, String), Status>>>>,
+    callers: Vec<tokio::task::JoinHandle<Vec<Result<Tags, Status>>>>,
 }
 
 impl Load {
@@ -205,7 +207,7 @@ impl Load {
         Load { stop, callers }
     }
 
-    async fn end(self) -> Vec<(String, String)> {
+    async fn end(self) -> Vec<Tags> {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = Vec::new();
         for caller in self.callers {

@@ -215,11 +215,6 @@ impl Sidecar {
         until(&format!("{least} of {prefix}"), || async { self.metric(prefix).await >= least }).await;
     }
 
-    /// Waits until that sum is 0.
-    pub(crate) async fn falls_to_none(&self, prefix: &str) {
-        until(&format!("none of {prefix}"), || async { self.metric(prefix).await == 0 }).await;
-    }
-
     /// `/status` of the admin port.
     pub(crate) async fn status(&self) -> serde_json::Value {
         serde_json::from_str(&get(self.admin, "/status").await.1).unwrap()
