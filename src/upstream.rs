@@ -72,12 +72,10 @@ impl Upstream {
 pub struct Windows {
     /// Flow-control window of a stream, bytes.
     pub stream: u32,
-    /// Flow-control window of a caller's connection, bytes.
+    /// Flow-control window of a connection, bytes. Calls that have nothing to do with each other share it: messages
+    /// that nobody takes must not use up what the others need, so it holds as many full streams as one caller may
+    /// open. What is held is bounded by the streams' windows.
     pub connection: u32,
-    /// Flow-control window of a connection to an upstream, bytes. Calls of many callers share it: those who take
-    /// nothing of their answers must not use up what the others need, so it holds as many full streams as one caller
-    /// may open. What is held is bounded by the streams' windows.
-    pub upstream: u32,
     /// One header list, bytes.
     pub headers: u32,
 }
@@ -90,8 +88,7 @@ impl Windows {
         let unread = config::units::Size(limits.stream_window.0.saturating_mul(u64::from(limits.streams)));
         Windows {
             stream: clamp(limits.stream_window, LARGEST_WINDOW),
-            connection: clamp(limits.connection_window, LARGEST_WINDOW),
-            upstream: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
+            connection: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
             headers: clamp(limits.headers, u64::from(u32::MAX)),
         }
     }
