@@ -23,8 +23,8 @@ use crate::telemetry::environment::Environment;
 use crate::telemetry::metrics::{self, EndpointState};
 use crate::telemetry::settings::BadEndpoint;
 use crate::telemetry::{self, Recorder, Telemetry};
-use crate::upstream::probe;
 use crate::upstream::readiness::{Board, Target};
+use crate::upstream::{introduce, probe};
 use crate::worker;
 
 /// How long the last spans may take to leave.
@@ -106,6 +106,8 @@ pub async fn start(
 
     let tasks = Tasks::new(Arc::clone(&counters));
     let pages = Tasks::new(Arc::clone(&counters));
+    // A configuration that was accepted is made known to those who look at endpoints before it is in force.
+    let (accept, accepted) = watch::channel(Arc::clone(&config));
     let (publish, configs) = watch::channel(Arc::clone(&config));
     let (draining, drains) = watch::channel(false);
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -121,8 +123,9 @@ pub async fn start(
 
     let exporter = started.exporter;
     tasks.spawn("exporter", exporter.run());
-    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
-    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    tasks.spawn("prober", probe::run(accepted.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
+    tasks.spawn("introduction", introduce::run(accepted, publish, Arc::clone(&board)));
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
@@ -135,12 +138,12 @@ pub async fn start(
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
-            let follow = config::watch::watch(path, environment, config, publish, state);
+            let follow = config::watch::watch(path, environment, config, accept, state);
             tasks.spawn("configuration", follow);
         }
         // Without a source nothing changes, but every receiver must see that the sender is still there.
         None => {
-            tasks.spawn("configuration", async move { publish.closed().await });
+            tasks.spawn("configuration", async move { accept.closed().await });
         }
     }
     Ok(Running {

@@ -1,6 +1,6 @@
 //! Endpoints of variants: which of them gets a call, their connections, and their readiness.
 //!
-//! Everything but [`readiness`] and [`probe`] belongs to one worker and is used by its thread only.
+//! Everything but [`readiness`], [`probe`], [`names`] and [`introduce`] belongs to one worker and is used by its thread only.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::config;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
+pub mod introduce;
 pub mod names;
 pub mod probe;
 pub mod readiness;
@@ -77,12 +78,10 @@ impl Upstream {
 pub struct Windows {
     /// Flow-control window of a stream, bytes.
     pub stream: u32,
-    /// Flow-control window of a caller's connection, bytes.
+    /// Flow-control window of a connection, bytes. Calls that have nothing to do with each other share it: messages
+    /// that nobody takes must not use up what the others need, so it holds as many full streams as one caller may
+    /// open. What is held is bounded by the streams' windows.
     pub connection: u32,
-    /// Flow-control window of a connection to an upstream, bytes. Calls of many callers share it: those who take
-    /// nothing of their answers must not use up what the others need, so it holds as many full streams as one caller
-    /// may open. What is held is bounded by the streams' windows.
-    pub upstream: u32,
     /// One header list, bytes.
     pub headers: u32,
 }
@@ -95,8 +94,7 @@ impl Windows {
         let unread = config::units::Size(limits.stream_window.0.saturating_mul(u64::from(limits.streams)));
         Windows {
             stream: clamp(limits.stream_window, LARGEST_WINDOW),
-            connection: clamp(limits.connection_window, LARGEST_WINDOW),
-            upstream: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
+            connection: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
             headers: clamp(limits.headers, u64::from(u32::MAX)),
         }
     }

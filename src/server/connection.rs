@@ -175,6 +175,9 @@ fn builder(limits: &Limits) -> server::Builder {
         .max_concurrent_streams(limits.streams)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
+        // What small frames cost beyond their bytes, which the windows do not see. Left to itself h2 would grow this
+        // with the connection's window.
+        .data_frame_budget(limits.connection_window.bytes() / 2)
         .max_header_list_size(windows.headers)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)

@@ -24,6 +24,9 @@ const RESETS_ALLOWED: u64 = 5_000;
 const RESETS_ENFORCED: usize = 20_000;
 /// Streams are numbered by odd 31-bit numbers; one this high is the last of its connection.
 const LAST_STREAM: u32 = (1 << 31) - 1_000_000;
+/// What small DATA frames that wait for slow callers may cost beyond their bytes. Over it `h2` ends the connection with
+/// every call on it, so it must fit many streams of tokens at once: 256 bytes a frame are counted.
+const SMALL_FRAMES: usize = 64 * 1024 * 1024;
 /// What a stream may hold unsent.
 const SEND_BUFFER: usize = 256 * 1024;
 
@@ -141,7 +144,8 @@ pub async fn handshake(
     builder
         .enable_push(false)
         .initial_window_size(windows.stream)
-        .initial_connection_window_size(windows.upstream)
+        .initial_connection_window_size(windows.connection)
+        .data_frame_budget(SMALL_FRAMES)
         .max_header_list_size(windows.headers)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(1_000)

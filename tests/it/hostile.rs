@@ -150,13 +150,16 @@ async fn streams_over_the_limit_are_refused() {
     for n in 0..30 {
         raw.write(&open_call(2 * n + 1, "sleep:60000")).await;
     }
-    assert!(raw.read_until(|raw| raw.count(RST_STREAM) >= 20, LONG).await);
-    let refused = raw.frames.iter().filter(|frame| frame.kind == RST_STREAM);
-    let resets: Vec<(u32, u32)> = refused.map(|frame| (frame.stream, frame.code())).collect();
-    assert!(resets.iter().all(|(stream, _)| *stream > 20), "{resets:?}");
+    let resets = |raw: &Raw| {
+        let resets = raw.frames.iter().filter(|frame| frame.kind == RST_STREAM);
+        resets.map(|frame| (frame.stream, frame.code())).collect::<Vec<(u32, u32)>>()
+    };
+    let refusals = |raw: &Raw| resets(raw).iter().filter(|(_, code)| *code == REFUSED_STREAM).count();
+    assert!(raw.read_until(|raw| refusals(raw) >= 20, LONG).await, "{:?}", resets(&raw));
     // Their messages are answered once more, by STREAM_CLOSED.
-    let refused = resets.iter().filter(|(_, code)| *code == REFUSED_STREAM).count();
-    assert_eq!(refused, 20, "{resets:?}");
+    let resets = resets(&raw);
+    assert!(resets.iter().all(|(stream, _)| *stream > 20), "{resets:?}");
+    assert_eq!(refusals(&raw), 20, "{resets:?}");
     process::until("ten calls upstream", || async { model.open() >= 10 }).await;
     assert!(model.open() <= 11, "{} calls upstream", model.open());
     // Who does not listen to that is sent away.
@@ -191,8 +194,8 @@ async fn floods_of_empty_data_end_the_connection() {
 }
 
 #[tokio::test]
-async fn bytes_one_by_one_are_bounded_by_the_window() {
-    let (model, sidecar, neighbour) = street("limits: {stream_window: 64KiB}\n").await;
+async fn floods_of_single_bytes_end_the_connection() {
+    let (model, sidecar, neighbour) = street("").await;
     let mut raw = Raw::greet(sidecar.data, &[]).await;
     let before = sidecar.resident();
     raw.write(&frame(HEADERS, END_HEADERS, 1, &call(STREAM, &[]))).await;
@@ -677,4 +680,35 @@ async fn a_refused_stream_is_sent_again_and_nobody_sees_it() {
     infer(&sidecar.client(), "").await.unwrap();
     assert_eq!(server.calls.load(Ordering::Relaxed), 2);
     assert_eq!(sidecar.metric("parhelion_retries_total{result=\"sent\"}").await, 1);
+}
+
+#[tokio::test]
+async fn a_server_that_reads_nothing_does_not_stop_its_callers_other_calls() {
+    let model = Model::start("1.0.0");
+    let never = Mischief { opened: false, bytes: |_| Vec::new(), hang_up: false, times: usize::MAX };
+    let stuck = Hostile::start(never).await;
+    let config = format!(
+        "{}  stuck: {{variants: {{v1: {{endpoint: 'http://{}'}}}}}}\ndefault: m\n",
+        one(model.address),
+        stuck.address
+    );
+    let sidecar = Sidecar::start(&config).await;
+    sidecar.counts("parhelion_endpoint_ready", 2).await;
+    // All on one connection, as callers do.
+    let client = sidecar.client();
+    let large = |name: &str| {
+        let mut large = request("");
+        large.model_name = name.to_owned();
+        large.raw_input_contents = vec![vec![1; 2 << 20].into()];
+        large
+    };
+    for _ in 0..20 {
+        let (mut client, large) = (client.clone(), large("stuck"));
+        beside(async move { client.model_infer(large).await });
+    }
+    process::until("all calls at the server", || async { stuck.calls.load(Ordering::Relaxed) >= 20 }).await;
+    sleep(Duration::from_millis(300)).await;
+    let start = Instant::now();
+    let answer = timeout(Duration::from_secs(5), client.clone().model_infer(large("m"))).await;
+    assert!(answer.is_ok_and(|answer| answer.is_ok()), "it waited for {:?}", start.elapsed());
 }

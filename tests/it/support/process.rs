@@ -215,11 +215,6 @@ impl Sidecar {
         until(&format!("{least} of {prefix}"), || async { self.metric(prefix).await >= least }).await;
     }
 
-    /// Waits until that sum is 0.
-    pub(crate) async fn falls_to_none(&self, prefix: &str) {
-        until(&format!("none of {prefix}"), || async { self.metric(prefix).await == 0 }).await;
-    }
-
     /// `/status` of the admin port.
     pub(crate) async fn status(&self) -> serde_json::Value {
         serde_json::from_str(&get(self.admin, "/status").await.1).unwrap()
@@ -287,7 +282,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 /// Status and body of a page in another form.
 pub(crate) async fn get_as(address: SocketAddr, path: &str, accept: &str) -> (u16, String) {
     let request =
-        format!("GET {path} HTTP/1.1\r\nhost: test\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
+        format!("GET {path} HTTP/1.1\r\nhost: {address}\r\naccept: {accept}\r\nconnection: close\r\n\r\n");
     let mut answer = Vec::new();
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
