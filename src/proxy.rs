@@ -161,8 +161,18 @@ async fn read(
 ) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
-    let patience = call.arrived.checked_add(limits.stall);
-    match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
+    upload.read_as(call.adapter, peek, serving.wants_parameters());
+    let begun = match peek {
+        // A stream may stand idle before its first message as between any two.
+        Peek::Stream => upload.begin().await,
+        Peek::Unary => Ok(()),
+    };
+    let patience = Instant::now().checked_add(limits.stall);
+    let read = match begun {
+        Ok(()) => within(patience, upload.peek()).await,
+        Err(chunk) => Some(Err(chunk)),
+    };
+    match read {
         Some(Ok(())) => Ok(()),
         Some(Err(Chunk::TooLarge(error))) => {
             worker.counters.add(Counter::ShedMessage);

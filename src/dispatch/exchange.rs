@@ -114,8 +114,9 @@ enum Down {
 }
 
 struct Download {
-    http: u16,
     body: RecvStream,
+    /// The response's HTTP status, which counts where there is no gRPC one.
+    http: u16,
     messages: Messages,
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
@@ -257,7 +258,10 @@ impl<'a> Exchange<'a> {
                 }
                 Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
                 Poll::Ready(Read::Broken(error)) => return Err(End::Broken(error)),
-                Poll::Ready(Read::End(trailers)) => return Err(self.close(trailers)),
+                Poll::Ready(Read::End(trailers)) => {
+                    let http = download.http;
+                    return Err(self.close(trailers, http));
+                }
             }
         }
     }
@@ -271,6 +275,10 @@ impl<'a> Exchange<'a> {
         let end = only.then(|| answered(&head.headers, http));
         let encoding = head.headers.get("grpc-encoding").cloned();
         (self.terms.tag)(&mut head.headers);
+        if self.terms.renaming.is_some() {
+            // A renamed message has another length.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         if self.respond.headers(head.status, head.headers, only).is_err() {
             return Err(End::Cancelled);
         }
@@ -280,8 +288,8 @@ impl<'a> Exchange<'a> {
         }
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
         self.down = Down::Streaming(Box::new(Download {
-            http,
             body,
+            http,
             messages: Messages::new(self.terms.message),
             renamer,
             queue: VecDeque::new(),
@@ -292,21 +300,18 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    fn close(&mut self, trailers: Option<HeaderMap>) -> End {
+    fn close(&mut self, trailers: Option<HeaderMap>, http: u16) -> End {
         let Some(mut trailers) = trailers else {
-            // No gRPC status at all: the caller sees just that, and judges by the HTTP status as we do.
+            // No gRPC status at all: the caller sees just that, and goes by the HTTP status.
             if let Some(stream) = self.respond.stream() {
                 // Fails only where the caller has left.
                 let _ = stream.send_data(Bytes::new(), true);
             }
             self.respond.end();
-            let http = if let Down::Streaming(download) = &self.down { download.http } else { 200 };
-            return End::Answered {
-                status: Code::from_http(http),
-                message: Some("the response has no grpc-status".into()),
-            };
+            let message = format!("the response, HTTP {http}, has no gRPC status");
+            return End::Answered { status: Code::from_http(http), message: Some(message.into()) };
         };
-        let end = answered(&trailers, 200);
+        let end = answered(&trailers, http);
         super::strip_reserved(&mut trailers);
         if self.respond.trailers(trailers).is_err() {
             return End::Cancelled;

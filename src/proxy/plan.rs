@@ -5,7 +5,7 @@ use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
 use crate::plan::{Assignment, Reason};
-use crate::protocol::encoding::inflate_head;
+use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::server::respond::Failure;
@@ -13,9 +13,6 @@ use crate::serving::{Rollout, Serving, VARIANT};
 use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
-
-/// How much of a compressed message is inflated to find what it asks for.
-const HEAD: usize = 64 * 1024;
 
 /// A call that is planned.
 #[derive(Debug)]
@@ -115,19 +112,27 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
     match upload.first() {
         First::Head(head) => Some(head.clone()),
         First::Unreadable => None,
-        First::Compressed => {
-            let encoding = call.head.headers.get("grpc-encoding")?;
-            let bytes = upload.kept().concat();
-            let plain = inflate_head(encoding.as_bytes(), bytes.get(PREFIX..)?, HEAD);
-            let mut scan = call.adapter.request_scan(serving.wants_parameters());
-            scan.feed(&plain).ok()?;
-            if plain.len() < HEAD && !scan.enough() {
-                // All of it was inflated, unless the caller compressed so badly that its name is not there yet.
-                scan.finish().ok()?;
-            }
-            scan.enough().then(|| scan.into_head())
-        }
+        First::Compressed => inflated(call, upload, serving),
     }
+}
+
+/// What a compressed first message asks for, inflated as far as that takes: it may be longer than what is kept of it.
+fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
+    let encoding = call.head.headers.get("grpc-encoding")?;
+    let limit = serving.config.limits.message.bytes();
+    let bytes = upload.kept().concat();
+    let message = bytes.get(PREFIX..)?;
+    let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
+    let message = &message[..message.len().min(length)];
+    let mut scan = call.adapter.request_scan(serving.wants_parameters());
+    let whole = inflate_front(encoding.as_bytes(), message, limit, |plain| {
+        // A scan that met an error keeps it, and is never enough.
+        scan.feed(plain).is_ok() && !scan.enough()
+    });
+    if whole.ok()? {
+        scan.finish().ok()?;
+    }
+    scan.enough().then(|| scan.into_head())
 }
 
 /// Questions about the server itself (is it ready, what does it hold) are for it to answer, ready or not.
