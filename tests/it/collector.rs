@@ -21,7 +21,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::process::{self, Client, Model, Sidecar, beside, get, get_as, infer, one, request};
-use crate::support::raw::{Hostile, Mischief, reset};
+use crate::support::attack::{Hostile, Mischief, reset};
 
 /// A collector that keeps all spans; it ends with the test.
 pub(crate) struct Stub {
