@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -220,6 +221,10 @@ impl Shipment<'_> {
                 return Err(self.unprocessed(journal, why, false));
             }
         };
+        if is_gone(respond).await {
+            journal.close(Code::CANCELLED, Blame::Nobody, self.arrived.elapsed());
+            return Ok(Delivery::Cancelled);
+        }
         if let Some(deadline) = self.deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
             headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
@@ -372,6 +377,12 @@ impl Shipment<'_> {
         let blame = if code == Code::CANCELLED { Blame::Nobody } else { Blame::Upstream };
         Failure { code, message: format!("{}: {error}", self.place(endpoint.name())), blame }
     }
+}
+
+/// Whether the caller has left already. A stream that is opened only to be reset looks like a flood to the upstream, and
+/// it may end the connection that all calls share.
+async fn is_gone(respond: &mut Responder) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(respond.poll_gone(cx).is_ready())).await
 }
 
 /// Takes out metadata that only the sidecar may set.

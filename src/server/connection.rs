@@ -298,11 +298,20 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>, leaving: bool) -> Phase 
     next.map_or(Phase::Cut, |phase| *phase)
 }
 
-/// Sends what the calls that were cut had to say, and GOAWAY behind it.
+/// Sends what the calls that were cut have to say, and GOAWAY behind it.
 async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Bytes>) {
-    // Let the calls see the cut first; they were woken by the same change.
-    tokio::task::yield_now().await;
+    // The calls were woken by the same change as this connection, and may come after it.
+    let spoken = poll_fn(|cx| {
+        let polled = drive(cork, cx, |cx| {
+            while let Some(stream) = std::task::ready!(connection.poll_accept(cx)) {
+                stream?.1.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            Poll::Ready(Ok(()))
+        });
+        if polled.is_ready() || !connection.has_streams() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let _ = tokio::time::timeout(LAST_WORDS / 2, spoken).await;
     connection.abrupt_shutdown(h2::Reason::NO_ERROR);
     let closing = poll_fn(|cx| drive(cork, cx, |cx| connection.poll_closed(cx)));
-    let _ = tokio::time::timeout(LAST_WORDS, closing).await;
+    let _ = tokio::time::timeout(LAST_WORDS / 2, closing).await;
 }
