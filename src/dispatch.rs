@@ -31,11 +31,8 @@ use exchange::{End, Exchange, Received, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 
-/// Attempts at one call at most, transparent retries included: more than an endpoint has connections, for its server
-/// may tell all of them at once to go away.
-const ATTEMPTS: usize = 8;
-/// Of those, attempts that the server refused or that found no connection: a server in need is not helped by more.
-const REFUSALS: usize = 4;
+/// Attempts at one call at most, transparent retries included.
+const ATTEMPTS: usize = 4;
 const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Every name that only the sidecar may set begins so.
 const RESERVED: &str = "parhelion-";
@@ -127,12 +124,7 @@ impl Journal {
 /// Why an attempt gave no answer.
 enum Miss {
     /// It was never processed: it may be made again.
-    Unprocessed {
-        /// For people.
-        why: String,
-        /// Whether only its connection was told to go away.
-        by_goaway: bool,
-    },
+    Unprocessed(String),
     /// The call is over.
     Over(Delivery),
 }
@@ -146,7 +138,6 @@ impl Shipment<'_> {
         journal: &mut Journal,
     ) -> Delivery {
         let mut tried: Vec<Arc<str>> = Vec::new();
-        let mut refusals = 0;
         loop {
             let upstream = &self.rollout.variants[self.variant].upstream;
             let Some(endpoint) = upstream.choose(&tried, Instant::now(), self.even_unready).cloned() else {
@@ -157,18 +148,16 @@ impl Shipment<'_> {
                 return Delivery::Failed(self.second_hop(&endpoint));
             }
             let load = endpoint.enter();
-            let (why, by_goaway) = match self.attempt(&load, upload, respond, journal).await {
+            let why = match self.attempt(&load, upload, respond, journal).await {
                 Ok(delivery) | Err(Miss::Over(delivery)) => return delivery,
-                Err(Miss::Unprocessed { why, by_goaway }) => (why, by_goaway),
+                Err(Miss::Unprocessed(why)) => why,
             };
             drop(load);
             tried.push(Arc::clone(endpoint.name()));
-            refusals += usize::from(!by_goaway);
-            let spent = tried.len() >= ATTEMPTS || refusals >= REFUSALS;
             if !upload.is_repeatable() {
                 self.worker.counters.add(Counter::RetriesTooLarge);
             }
-            if !upload.is_repeatable() || spent || self.is_hopeless(&tried) {
+            if !upload.is_repeatable() || tried.len() >= ATTEMPTS || self.is_hopeless(&tried) {
                 return Delivery::Failed(self.unavailable(endpoint.name(), &why));
             }
             self.worker.counters.add(Counter::RetriesTransparent);
@@ -218,7 +207,7 @@ impl Shipment<'_> {
             Ok(connection) => connection,
             Err(why) => {
                 endpoint.report(true, Instant::now());
-                return Err(self.unprocessed(journal, why, false));
+                return Err(self.unprocessed(journal, why));
             }
         };
         if is_gone(respond).await {
@@ -239,7 +228,7 @@ impl Shipment<'_> {
         let mut sender = connection.sender();
         let (response, stream) = match sender.send_request(request, false) {
             Ok(opened) => opened,
-            Err(error) => return Err(self.unprocessed(journal, error.to_string(), !connection.is_open())),
+            Err(error) => return Err(self.unprocessed(journal, error.to_string())),
         };
         let id = response.stream_id().as_u32();
         let place = connection.enter(id);
@@ -289,7 +278,7 @@ impl Shipment<'_> {
                     && error.is_remote()
                     && error.reason() == Some(h2::Reason::REFUSED_STREAM);
                 if respond.is_silent() && (refused || connection.never_processed(stream)) {
-                    return Err(self.unprocessed(journal, error.to_string(), !refused));
+                    return Err(self.unprocessed(journal, error.to_string()));
                 }
                 let failure = self.broken(endpoint, &error);
                 (failure.code, failure.blame, Err(Miss::Over(Delivery::Failed(failure))))
@@ -316,9 +305,9 @@ impl Shipment<'_> {
             .is_none_or(|deadline| deadline.saturating_duration_since(began) >= self.limits.min_deadline)
     }
 
-    fn unprocessed(&self, journal: &mut Journal, why: String, by_goaway: bool) -> Miss {
+    fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
         journal.close(Code::UNAVAILABLE, Blame::Upstream, self.arrived.elapsed());
-        Miss::Unprocessed { why, by_goaway }
+        Miss::Unprocessed(why)
     }
 
     fn too_large(

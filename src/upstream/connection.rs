@@ -132,7 +132,7 @@ impl Drop for InFlight {
 /// Speaks HTTP/2 over `socket`. The second part is the connection's driver: a future to be run until it ends.
 ///
 /// # Errors
-/// When the other side does not speak HTTP/2 within two seconds.
+/// When the other side does not speak HTTP/2 within two seconds; `ConnectionAborted` when it sent GOAWAY at once.
 pub async fn handshake(
     socket: Socket,
     peer: Option<SocketAddr>,
@@ -200,6 +200,9 @@ where
 }
 
 fn ended(end: Result<(), h2::Error>, cork: &Cork<Socket>) -> io::Error {
+    if cork.watch().goaway().is_some() {
+        return io::Error::new(io::ErrorKind::ConnectionAborted, "it sent GOAWAY before the first call");
+    }
     match end {
         Err(error) if cork.watch().has_started() && !cork.watch().settings_acked() => io::Error::new(
             io::ErrorKind::InvalidData,

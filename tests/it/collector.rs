@@ -20,8 +20,8 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::process::{self, Client, Model, Sidecar, beside, get, get_as, infer, one, request};
 use crate::support::attack::{Hostile, Mischief, reset};
+use crate::support::process::{self, Client, Model, Sidecar, beside, get, get_as, infer, one, request};
 
 /// A collector that keeps all spans; it ends with the test.
 pub(crate) struct Stub {

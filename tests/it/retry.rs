@@ -108,6 +108,28 @@ async fn a_goaway_under_load_fails_nothing_and_doubles_nothing() {
 }
 
 #[tokio::test]
+async fn a_goaway_fails_none_of_those_that_wait_for_their_turn() {
+    let mut narrow = Builder::new();
+    narrow.max_concurrent_streams(2);
+    let upstream = Upstream::with(narrow, Incoming::echo).await;
+    let sidecar = Sidecar::start(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    let mut calls = Vec::new();
+    for number in 0..60 {
+        let mut call = client.open(PATH, &[]).await;
+        call.send_last(format!("{number}").as_bytes()).await;
+        calls.push(call);
+    }
+    upstream.wait("a first call", |requests| requests.len() >= 3).await;
+    upstream.retire();
+    for call in calls {
+        let answer = call.answer().await;
+        assert_eq!(answer.status(), Some(0), "{answer:?}");
+    }
+    assert_eq!(upstream.requests().len(), 60, "each was executed once");
+}
+
+#[tokio::test]
 async fn calls_wait_their_turn_where_a_connection_takes_one_at_a_time() {
     let open = Arc::new(Mutex::new(HashMap::<usize, i32>::new()));
     let most = Arc::new(Mutex::new(0));

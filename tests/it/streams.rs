@@ -4,9 +4,9 @@ use bytes::Bytes;
 use h2::client::Builder;
 use parhelion::fault::{Blame, Code};
 use parhelion::telemetry::counter::Counter;
-use std::task::Poll;
 use std::time::Duration;
 
+use crate::support::oip::{self, INFER, STREAM};
 use crate::support::{Call, Client, Incoming, Sidecar, Upstream, eventually, frame, pinned};
 
 const PATH: &str = "/any.Service/Method";
@@ -164,8 +164,8 @@ async fn a_response_message_over_the_limit_ends_that_call_only() {
         .await;
 }
 
-/// This process's peak of resident memory since the last look, in KiB.
-fn peak() -> usize {
+/// This process's address space, in KiB: every allocation shows in it, touched or not.
+fn mapped() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmSize")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
@@ -184,7 +184,7 @@ async fn a_prefix_that_lies_allocates_nothing() {
     .await;
     let sidecar = Sidecar::start(&format!("{}limits: {{message: 3GiB}}\n", pinned(&[&upstream.url]))).await;
     let client = Client::connect(sidecar.address).await;
-    let before = peak();
+    let before = mapped();
     let mut calls = Vec::new();
     for path in [
         PATH,
@@ -199,13 +199,114 @@ async fn a_prefix_that_lies_allocates_nothing() {
     }
     let mut lied = client.open(PATH, &[("x-lie", "1")]).await;
     lied.head().await.unwrap();
-    let data = std::future::poll_fn(|cx| match lied.body().poll_data(cx) {
-        Poll::Ready(data) => Poll::Ready(data),
-        Poll::Pending => Poll::Pending,
-    })
-    .await;
+    let data = std::future::poll_fn(|cx| lied.body().poll_data(cx)).await;
     assert_eq!(data.unwrap().unwrap().len(), 8);
     upstream.until("all calls", |requests| requests.len() == 13).await;
-    let grown = peak().saturating_sub(before);
+    let grown = mapped().saturating_sub(before);
     assert!(grown < 1 << 20, "{grown} KiB more for thirteen lies of 2 GiB");
+}
+
+/// Reads one message, answers it, and then as `x-do` says.
+async fn slow(mut incoming: Incoming) {
+    let headers = incoming.request().headers;
+    match headers.get("x-do").map(|value| value.as_bytes()) {
+        Some(b"half") => {
+            incoming.send_raw(Bytes::from_static(&[0, 0, 0, 0, 9, 1])).await;
+            incoming.until_reset().await;
+        }
+        _ => {
+            while let Some(message) = incoming.message().await {
+                incoming.send(&message).await;
+            }
+            incoming.trailers(&[("grpc-status", "0")]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_owes_something_for_too_long_is_cut_off_and_who_owes_nothing_is_not() {
+    let upstream = Upstream::start(slow).await;
+    let yaml = format!("{}limits: {{stall: 250ms}}\n", pinned(&[&upstream.url]));
+    let sidecar = Sidecar::start(&yaml).await;
+    let client = Client::connect(sidecar.address).await;
+    // Nobody owes anything: an opaque stream between messages, an inference stream before its first.
+    let mut opaque = client.open(PATH, &[]).await;
+    opaque.send(b"one").await;
+    opaque.head().await.unwrap();
+    assert_eq!(opaque.next().await.unwrap().unwrap().1, "one");
+    let mut stream = client.open(STREAM, &[]).await;
+    // A caller that never finishes, before and after its call is sent on, and a server that never does.
+    let mut half = client.open(PATH, &[]).await;
+    half.send_raw(Bytes::from_static(&[0, 0, 0, 0, 9, 1]), false).await;
+    let mut early = client.open(INFER, &[]).await;
+    early.send_raw(Bytes::from_static(&[0, 0, 0, 0, 9, 10]), false).await;
+    let never = client.open(INFER, &[]).await;
+    let server = client.open(PATH, &[("x-do", "half")]).await;
+    for (call, who) in
+        [(half, "the caller"), (early, "the request"), (never, "the request"), (server, "the model server")]
+    {
+        let answer = call.answer().await;
+        assert_eq!(answer.status(), Some(14), "{who}: {answer:?}");
+        assert!(answer.message().contains(who) && answer.message().contains("limits.stall"), "{answer:?}");
+    }
+    assert_eq!(sidecar.count(Counter::Stalls), 4);
+    opaque.send_last(b"two").await;
+    assert_eq!(opaque.answer().await.texts(), vec![b"two"]);
+    let message = oip::request("m", &[], 10);
+    stream.send_last(&message).await;
+    let answer = stream.answer().await;
+    assert_eq!((answer.status(), answer.texts()), (Some(0), vec![&message[..]]));
+}
+
+#[tokio::test]
+async fn trailers_over_the_limit_lose_what_does_not_fit_and_no_other_call_feels_it() {
+    let upstream = Upstream::start(|mut incoming| async move {
+        let size: usize = String::from_utf8_lossy(&incoming.message().await.unwrap()).parse().unwrap();
+        incoming.send(b"body").await;
+        incoming.trailers(&[("grpc-status", "5"), ("x-large", &"x".repeat(size))]);
+    })
+    .await;
+    let sidecar = Sidecar::start(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    let mut sibling = client.open(PATH, &[]).await;
+    // limits.headers is 64 KiB; the HTTP/2 library reads on behind it and leaves out the field that is too long.
+    for (size, arrives) in [(60_000, true), (70_000, false)] {
+        let answer = client.unary(PATH, &[], size.to_string().as_bytes()).await;
+        assert_eq!((answer.status(), answer.texts()), (Some(5), vec![&b"body"[..]]));
+        assert_eq!(answer.trailers.unwrap().contains_key("x-large"), arrives);
+    }
+    sibling.send_last(b"10").await;
+    assert_eq!(sibling.answer().await.status(), Some(5));
+}
+
+#[tokio::test]
+async fn an_http_error_with_a_page_counts_as_what_it_is() {
+    let upstream = Upstream::start(|mut incoming| async move {
+        let mut response = crate::support::ok(&[]);
+        *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE;
+        let mut stream = incoming.respond.send_response(response, false).unwrap();
+        stream.send_data(Bytes::from_static(b"\0\0\0\0\x04oops"), true).unwrap();
+    })
+    .await;
+    let sidecar = Sidecar::start(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    let answer = client.unary(PATH, &[], b"x").await;
+    assert_eq!((answer.http, answer.status(), answer.texts()), (503, None, vec![&b"oops"[..]]));
+    eventually("the count", || (sidecar.calls(Code::UNAVAILABLE, Blame::Upstream) == 1).then_some(())).await;
+}
+
+#[tokio::test]
+async fn several_workers_share_the_callers() {
+    let upstream = Upstream::start(Incoming::echo).await;
+    let sidecar = Sidecar::start(&format!("workers: 3\n{}", pinned(&[&upstream.url]))).await;
+    for number in 0..40 {
+        let client = Client::connect(sidecar.address).await;
+        let text = number.to_string();
+        assert_eq!(client.unary(PATH, &[], text.as_bytes()).await.texts(), vec![text.as_bytes()]);
+    }
+    let shards = sidecar.telemetry.shards();
+    let used = shards
+        .iter()
+        .filter(|shard| shard.each().iter().any(|(_, series)| series.calls(Code::OK, Blame::Nobody) > 0));
+    assert!(shards.len() == 3 && used.count() >= 2, "one worker had all of them");
 }

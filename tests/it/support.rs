@@ -14,7 +14,7 @@ mod wire;
 pub(crate) use client::{Answer, Call, Client};
 pub(crate) use raw::Raw;
 pub(crate) use sidecar::Sidecar;
-pub(crate) use upstream::{Incoming, Request, Upstream};
+pub(crate) use upstream::{Incoming, Request, Upstream, ok};
 pub(crate) use wire::{frame, gzip, pairs};
 
 /// The longest that anything may take on a machine with other work to do.

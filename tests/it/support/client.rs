@@ -16,7 +16,8 @@ use super::{pairs, soon};
 /// One connection.
 pub(crate) struct Client {
     send: SendRequest<Bytes>,
-    driver: JoinSet<Result<(), h2::Error>>,
+    /// Ends the connection when it is dropped.
+    _driver: JoinSet<Result<(), h2::Error>>,
 }
 
 impl Client {
@@ -33,7 +34,7 @@ impl Client {
         let (send, connection) = soon("the handshake", builder.handshake(socket)).await.unwrap();
         let mut driver = JoinSet::new();
         driver.spawn(connection);
-        Client { send, driver }
+        Client { send, _driver: driver }
     }
 
     /// Opens a call with `extra` metadata.
@@ -62,11 +63,6 @@ impl Client {
         let mut call = self.open(path, extra).await;
         call.send_last(message).await;
         call.answer().await
-    }
-
-    /// Waits for the end of the connection: how it ended.
-    pub(crate) async fn closed(&mut self) -> Result<(), h2::Error> {
-        soon("the end of the connection", self.driver.join_next()).await.unwrap().unwrap()
     }
 }
 

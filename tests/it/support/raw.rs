@@ -54,6 +54,7 @@ impl Raw {
                     served,
                     beyond,
                     calls: Vec::new(),
+                    last: None,
                 };
                 running.spawn(async move {
                     // An error is the peer's leaving.
@@ -89,6 +90,8 @@ struct Connection {
     beyond: usize,
     /// Calls that ended, by stream.
     calls: Vec<(u32, String)>,
+    /// What its GOAWAY said.
+    last: Option<u32>,
 }
 
 impl Connection {
@@ -130,7 +133,8 @@ impl Connection {
             *number += 1;
             *number
         });
-        if number > self.leaves {
+        // A stream below the last may end only after the GOAWAY: it was promised too.
+        if number > self.leaves || self.last.is_some_and(|last| id <= last) {
             self.executed.lock().unwrap().push(text);
             return self.answer(id).await;
         }
@@ -147,7 +151,9 @@ impl Connection {
         let ids: Vec<u32> = served.iter().map(|(id, _)| *id).collect();
         *self.disowned.lock().unwrap() += beyond.len();
         self.executed.lock().unwrap().extend(served.iter().map(|(_, text)| text.clone()));
-        let mut payload = ids.last().map_or(0, |id| *id).to_be_bytes().to_vec();
+        let last = ids.last().map_or(0, |id| *id);
+        self.last = Some(last);
+        let mut payload = last.to_be_bytes().to_vec();
         payload.extend([0; 4]);
         self.write(GOAWAY, 0, 0, &payload).await?;
         for id in ids {

@@ -273,11 +273,6 @@ impl Incoming {
         self.shared.requests.lock().unwrap()[self.index].clone()
     }
 
-    /// How many requests came before it.
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
     fn note(&self, note: impl FnOnce(&mut Request)) {
         note(&mut self.shared.requests.lock().unwrap()[self.index]);
         self.shared.changed.send_replace(());
