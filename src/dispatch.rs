@@ -27,7 +27,7 @@ pub mod rename;
 pub mod stall;
 pub mod upload;
 
-use exchange::{End, Exchange, Received, Terms};
+use exchange::{Debtor, End, Exchange, Received, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 
@@ -216,6 +216,10 @@ impl Shipment<'_> {
         }
         if let Some(deadline) = self.deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
+            if rest.is_zero() {
+                // Too late to be sent; the timer that ends the call says so.
+                std::future::pending::<()>().await;
+            }
             headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
         }
         if endpoint.target().endpoint.hop {
@@ -325,16 +329,17 @@ impl Shipment<'_> {
         (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
     }
 
-    fn stalled(&self, who: &'static str) -> (Code, Blame, Result<Delivery, Miss>) {
+    fn stalled(&self, who: Debtor) -> (Code, Blame, Result<Delivery, Miss>) {
         self.worker.counters.add(Counter::Stalls);
-        let stall = self.limits.stall;
-        let message = format!("{who} left the stream standing for {stall:?} (limits.stall)");
-        let delivery = if who == exchange::CALLER {
-            Delivery::Stuck(Failure::client(Code::UNAVAILABLE, message))
-        } else {
-            Delivery::Failed(Failure::upstream(Code::UNAVAILABLE, message))
+        let (name, blame) = match who {
+            Debtor::Caller | Debtor::Reader => ("the caller", Blame::Client),
+            Debtor::Server => ("the model server", Blame::Upstream),
         };
-        let blame = if who == exchange::CALLER { Blame::Client } else { Blame::Upstream };
+        let stall = self.limits.stall;
+        let message = format!("{name} left the stream standing for {stall:?} (limits.stall)");
+        let failure = Failure { code: Code::UNAVAILABLE, message, blame };
+        let delivery =
+            if who == Debtor::Reader { Delivery::Stuck(failure) } else { Delivery::Failed(failure) };
         (Code::UNAVAILABLE, blame, Err(Miss::Over(delivery)))
     }
 

@@ -19,8 +19,15 @@ use crate::protocol::{Adapter, Peek, ResponseScan};
 use crate::server::respond::{Responder, percent_decode};
 
 /// Who may owe something.
-pub const CALLER: &str = "the caller";
-const SERVER: &str = "the model server";
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debtor {
+    /// The caller, the rest of a message.
+    Caller,
+    /// The caller, who takes nothing of the answer.
+    Reader,
+    /// The model server: to take what is sent, or the rest of a message.
+    Server,
+}
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -41,7 +48,7 @@ pub enum End {
     /// A message of the upstream is over the limit.
     ResponseTooLarge(FrameError),
     /// Somebody took nothing, or left a message unfinished, for too long.
-    Stalled(&'static str),
+    Stalled(Debtor),
 }
 
 /// What was learnt from the response's messages.
@@ -130,8 +137,8 @@ struct Download {
 enum Idle {
     /// Waiting for bytes that nobody owes.
     Calm,
-    /// Somebody owes something: the name of the one who does.
-    Owed(&'static str),
+    /// Somebody owes something.
+    Owed(Debtor),
 }
 
 impl<'a> Exchange<'a> {
@@ -184,7 +191,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Ends an exchange in which somebody owed something for as long as is allowed, and nothing moved.
-    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<&'static str>) -> Poll<End> {
+    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<Debtor>) -> Poll<End> {
         let Some(who) = owed else {
             self.stall.clear();
             return Poll::Pending;
@@ -203,12 +210,12 @@ impl<'a> Exchange<'a> {
                     // The upstream's answer says why it takes no more, and that may come yet.
                     Sent::Closed => self.up.tail = Tail::Sent,
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed(SERVER)),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Server)),
                 }
                 continue;
             }
             match self.upload.poll_chunk(cx) {
-                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(CALLER)),
+                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(Debtor::Caller)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
                     self.progressed = true;
@@ -243,13 +250,13 @@ impl<'a> Exchange<'a> {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
                 match send(stream, &mut download.queue, &mut download.tail, cx) {
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed(CALLER)),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Reader)),
                     Sent::Closed => return Err(End::Cancelled),
                 }
                 continue;
             }
             match download.poll_read(cx, &mut self.terms) {
-                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(SERVER)),
+                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(Debtor::Server)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Read::Bytes(n)) => {
                     self.terms.received.bytes += n as u64;

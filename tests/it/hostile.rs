@@ -419,7 +419,7 @@ async fn ask(
         let late = body.trailers().await?.as_ref().and_then(status);
         Ok::<_, h2::Error>((http, early.or(late)))
     };
-    match timeout(LONG, exchange).await.expect("an answer in time") {
+    match timeout(LONG, exchange).await.unwrap() {
         Ok(answer) => answer,
         Err(error) => (0, error.reason().map(u32::from)),
     }
@@ -440,6 +440,7 @@ async fn what_is_not_grpc_is_refused_before_any_model() {
         (Method::POST, vec![("content-type", "application/json"), TE], (415, None)),
         (Method::POST, vec![("content-type", "application/grpc-web"), TE], (415, None)),
         (Method::POST, vec![TE], (415, None)),
+        (Method::POST, vec![GRPC], (400, None)),
         (Method::POST, vec![GRPC, TE, ("grpc-timeout", "1x")], (200, Some(13))),
         (Method::POST, vec![GRPC, TE, ("grpc-timeout", "-1S")], (200, Some(13))),
         (Method::POST, vec![GRPC, TE, ("grpc-timeout", "123456789S")], (200, Some(13))),
@@ -471,8 +472,6 @@ async fn odd_messages_are_for_the_server_to_judge() {
         let through = ask(sidecar.data, Method::POST, &[GRPC, TE], body).await;
         assert_eq!(through, direct, "{what}");
     }
-    let direct = ask(model.address, Method::POST, &[GRPC], plain.clone()).await;
-    assert_eq!(ask(sidecar.data, Method::POST, &[GRPC], plain).await, direct, "without te");
     neighbour.noticed_nothing().await;
     assert_eq!(sidecar.metric("parhelion_panics_total").await, 0);
 }

@@ -1,6 +1,5 @@
 //! The one integration test binary: a whole sidecar in this process, real sockets on loopback, and peers that do
 //! what is asked of them down to the frame. Tests wait for events with generous bounds and never for time to pass.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod calls;

@@ -306,7 +306,7 @@ pub(crate) fn request(id: &str) -> ModelInferRequest {
 
 /// Calls `m`.
 pub(crate) async fn infer(client: &Client, id: &str) -> Result<Response<ModelInferResponse>, Status> {
-    timeout(LONG, client.clone().model_infer(request(id))).await.expect("an answer in time")
+    timeout(LONG, client.clone().model_infer(request(id))).await.unwrap()
 }
 
 /// A model server. What it does with a request stands in the request's id: `sleep:MS` answers later, `size:BYTES`
