@@ -368,10 +368,11 @@ fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journ
     Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
 }
 
-/// Runs `future` until `at`; `None` when that came first.
+/// Runs `future` until `at`; `None` when that came first. What is late already is not begun.
 async fn within<T>(at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match at {
         None => Some(future.await),
+        Some(at) if at <= Instant::now() => None,
         Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
     }
 }
