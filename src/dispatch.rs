@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
@@ -16,6 +17,7 @@ use crate::outcome::Attempt;
 use crate::protocol::{Adapter, Peek, timeout};
 use crate::server::respond::{Failure, Responder};
 use crate::serving::Rollout;
+use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;
 use crate::upstream::endpoint::{Endpoint, Load};
@@ -23,17 +25,16 @@ use crate::worker::Worker;
 
 pub mod exchange;
 pub mod rename;
+pub mod stall;
 pub mod upload;
 
-use exchange::{End, Exchange, Received, Terms};
+use exchange::{Debtor, End, Exchange, Received, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 
-/// Attempts at one call at most, transparent retries included: more than an endpoint has connections, for its server
-/// may tell all of them at once to go away.
-const ATTEMPTS: usize = 8;
-/// Of those, attempts that the server refused or that found no connection: a server in need is not helped by more.
-const REFUSALS: usize = 4;
+/// Attempts at one call at most, transparent retries included.
+const ATTEMPTS: usize = 4;
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Every name that only the sidecar may set begins so.
 const RESERVED: &str = "parhelion-";
 
@@ -47,10 +48,10 @@ pub struct Shipment<'a> {
     pub variant: usize,
     /// Bounds.
     pub limits: &'a Limits,
-    /// The caller's request line; headers are in `headers`.
+    /// The caller's request line.
     pub uri: &'a http::Uri,
-    /// Request metadata as it goes upstream, without deadline and trace.
-    pub headers: HeaderMap,
+    /// Request metadata as it came.
+    pub headers: &'a HeaderMap,
     /// When the call arrived.
     pub arrived: Instant,
     /// The instant its deadline falls.
@@ -83,6 +84,8 @@ pub enum Delivery {
     },
     /// The caller must be told this.
     Failed(Failure),
+    /// The caller takes nothing any more, so it cannot be told this either: its stream is broken off.
+    Stuck(Failure),
     /// Nobody is left to tell.
     Cancelled,
 }
@@ -122,12 +125,7 @@ impl Journal {
 /// Why an attempt gave no answer.
 enum Miss {
     /// It was never processed: it may be made again.
-    Unprocessed {
-        /// For people.
-        why: String,
-        /// Whether only its connection was told to go away.
-        by_goaway: bool,
-    },
+    Unprocessed(String),
     /// The call is over.
     Over(Delivery),
 }
@@ -141,29 +139,26 @@ impl Shipment<'_> {
         journal: &mut Journal,
     ) -> Delivery {
         let mut tried: Vec<Arc<str>> = Vec::new();
-        let mut refusals = 0;
         loop {
             let upstream = &self.rollout.variants[self.variant].upstream;
             let Some(endpoint) = upstream.choose(&tried, Instant::now(), self.even_unready).cloned() else {
-                return Delivery::Failed(self.unavailable(&upstream.names(), "not ready"));
+                return Delivery::Failed(self.unavailable(&upstream.names(), &upstream.why()));
             };
             if self.hopped && endpoint.target().endpoint.hop {
                 self.worker.counters.add(Counter::HopRefused);
                 return Delivery::Failed(self.second_hop(&endpoint));
             }
             let load = endpoint.enter();
-            let (why, by_goaway) = match self.attempt(&load, upload, respond, journal).await {
+            let why = match self.attempt(&load, upload, respond, journal).await {
                 Ok(delivery) | Err(Miss::Over(delivery)) => return delivery,
-                Err(Miss::Unprocessed { why, by_goaway }) => (why, by_goaway),
+                Err(Miss::Unprocessed(why)) => why,
             };
             drop(load);
             tried.push(Arc::clone(endpoint.name()));
-            refusals += usize::from(!by_goaway);
-            let spent = tried.len() >= ATTEMPTS || refusals >= REFUSALS;
             if !upload.is_repeatable() {
                 self.worker.counters.add(Counter::RetriesTooLarge);
             }
-            if !upload.is_repeatable() || spent || self.is_hopeless(&tried) {
+            if !upload.is_repeatable() || tried.len() >= ATTEMPTS || self.is_hopeless(&tried) {
                 return Delivery::Failed(self.unavailable(endpoint.name(), &why));
             }
             self.worker.counters.add(Counter::RetriesTransparent);
@@ -187,7 +182,17 @@ impl Shipment<'_> {
         journal: &mut Journal,
     ) -> Result<Delivery, Miss> {
         let endpoint = load.endpoint();
+        // One copy for each attempt, for `h2` keeps what it is given.
         let mut headers = self.headers.clone();
+        strip_reserved(&mut headers);
+        if let Some(shadow) = self.headers.get(SHADOW).filter(|_| self.hopped) {
+            // Another sidecar of ours says so: the server behind this one must know too.
+            headers.insert(SHADOW, shadow.clone());
+        }
+        if self.renaming.is_some() {
+            // A renamed message has another length.
+            headers.remove(http::header::CONTENT_LENGTH);
+        }
         journal.attempts.push(Attempt {
             span: (self.trace)(&mut headers),
             variant: self.variant,
@@ -198,16 +203,29 @@ impl Shipment<'_> {
             blame: Blame::Nobody,
         });
         journal.endpoint = Some(Rc::clone(endpoint));
-        let connection = match endpoint.connection().await {
+        let connecting = tokio::select! {
+            biased;
+            connecting = endpoint.connection() => connecting,
+            () = std::future::poll_fn(|cx| respond.poll_gone(cx)) => return Err(Miss::Over(Delivery::Cancelled)),
+        };
+        let connection = match connecting {
             Ok(connection) => connection,
             Err(why) => {
                 endpoint.report(true, Instant::now());
-                return Err(self.unprocessed(journal, why, false));
+                return Err(self.unprocessed(journal, why));
             }
         };
+        if is_gone(respond).await {
+            journal.close(Code::CANCELLED, Blame::Nobody, self.arrived.elapsed());
+            return Ok(Delivery::Cancelled);
+        }
         if let Some(deadline) = self.deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
-            headers.insert("grpc-timeout", timeout::encode(rest));
+            if rest.is_zero() {
+                // Too late to be sent; the timer that ends the call says so.
+                std::future::pending::<()>().await;
+            }
+            headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, (self.hop)());
@@ -219,7 +237,7 @@ impl Shipment<'_> {
         let mut sender = connection.sender();
         let (response, stream) = match sender.send_request(request, false) {
             Ok(opened) => opened,
-            Err(error) => return Err(self.unprocessed(journal, error.to_string(), !connection.is_open())),
+            Err(error) => return Err(self.unprocessed(journal, error.to_string())),
         };
         let id = response.stream_id().as_u32();
         let place = connection.enter(id);
@@ -230,7 +248,7 @@ impl Shipment<'_> {
             reader: self.reader,
             renaming: down,
             message: self.limits.message.bytes(),
-            stall: self.limits.stall,
+            clock: &self.worker.stalls,
             tag: self.tag,
             received: &mut journal.received,
             tee: upload.tee().cloned(),
@@ -257,7 +275,7 @@ impl Shipment<'_> {
         let (status, blame, result) = match end {
             End::Answered { status, message } => {
                 place.complete();
-                let mut blame = status.blame(self.had_time());
+                let mut blame = status.blame(self.had_time(journal));
                 if status == Code::OK && journal.received.learnt.in_band_error.is_some() {
                     blame = Blame::Upstream;
                 }
@@ -268,7 +286,7 @@ impl Shipment<'_> {
                 let connection = place.connection();
                 let refused = is_refused(&error);
                 if respond.is_silent() && (refused || connection.never_processed(stream)) {
-                    return Err(self.unprocessed(journal, error.to_string(), !refused));
+                    return Err(self.unprocessed(journal, error.to_string()));
                 }
                 let failure = self.broken(endpoint, &error);
                 (failure.code, failure.blame, Err(Miss::Over(Delivery::Failed(failure))))
@@ -288,15 +306,16 @@ impl Shipment<'_> {
         result
     }
 
-    fn had_time(&self) -> bool {
-        self.deadline.is_none_or(|deadline| {
-            deadline.saturating_duration_since(self.arrived) >= self.limits.min_deadline
-        })
+    /// Whether the deadline gave the last attempt at least `limits.min_deadline`.
+    fn had_time(&self, journal: &Journal) -> bool {
+        let began = journal.attempts.last().map_or(self.arrived, |attempt| self.arrived + attempt.offset);
+        self.deadline
+            .is_none_or(|deadline| deadline.saturating_duration_since(began) >= self.limits.min_deadline)
     }
 
-    fn unprocessed(&self, journal: &mut Journal, why: String, by_goaway: bool) -> Miss {
+    fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
         journal.close(Code::UNAVAILABLE, Blame::Upstream, self.arrived.elapsed());
-        Miss::Unprocessed { why, by_goaway }
+        Miss::Unprocessed(why)
     }
 
     fn too_large(
@@ -308,19 +327,24 @@ impl Shipment<'_> {
         self.worker.counters.add(Counter::ShedMessage);
         let failure = Failure {
             code: Code::RESOURCE_EXHAUSTED,
-            message: format!("{what} has {error} (limits.message)"),
+            message: format!("{what}: {error} (limits.message)"),
             blame,
         };
         (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
     }
 
-    fn stalled(&self, who: &'static str) -> (Code, Blame, Result<Delivery, Miss>) {
+    fn stalled(&self, who: Debtor) -> (Code, Blame, Result<Delivery, Miss>) {
         self.worker.counters.add(Counter::Stalls);
-        let blame = if who == "the caller" { Blame::Client } else { Blame::Upstream };
+        let (name, blame) = match who {
+            Debtor::Caller | Debtor::Reader => ("the caller", Blame::Client),
+            Debtor::Server => ("the model server", Blame::Upstream),
+        };
         let stall = self.limits.stall;
-        let message = format!("{who} left the stream standing for {stall:?} (limits.stall)");
+        let message = format!("{name} left the stream standing for {stall:?} (limits.stall)");
         let failure = Failure { code: Code::UNAVAILABLE, message, blame };
-        (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
+        let delivery =
+            if who == Debtor::Reader { Delivery::Stuck(failure) } else { Delivery::Failed(failure) };
+        (Code::UNAVAILABLE, blame, Err(Miss::Over(delivery)))
     }
 
     fn place(&self, endpoint: &str) -> String {
@@ -361,6 +385,12 @@ pub(crate) fn broken_by(error: &h2::Error) -> Code {
         Some(_) if error.is_library() => Code::INTERNAL,
         _ => Code::UNAVAILABLE,
     }
+}
+
+/// Whether the caller has left already. A stream that is opened only to be reset looks like a flood to the upstream, and
+/// it may end the connection that all calls share.
+async fn is_gone(respond: &mut Responder) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(respond.poll_gone(cx).is_ready())).await
 }
 
 /// Takes out metadata that only the sidecar may set.

@@ -24,7 +24,6 @@ use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::{Failure, Responder};
 use crate::server::{Admitted, Inbound};
 use crate::serving::Serving;
-use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
@@ -126,11 +125,13 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    let reading = worker.recorder.enter_unrouted();
     match within(deadline, read(worker, call, serving, upload)).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
     }
+    drop(reading);
     journal.read = call.arrived.elapsed();
     match plan::plan(worker, serving, call, upload) {
         Ok(made) => {
@@ -187,7 +188,7 @@ async fn read(
         Some(Ok(())) => Ok(()),
         Some(Err(Chunk::TooLarge(error))) => {
             worker.counters.add(Counter::ShedMessage);
-            let message = format!("the request has {error} (limits.message)");
+            let message = format!("the request: {error} (limits.message)");
             Err(Delivery::Failed(Failure::client(Code::RESOURCE_EXHAUSTED, message)))
         }
         Some(Err(_)) => Err(Delivery::Cancelled),
@@ -213,32 +214,18 @@ async fn dispatch(
     let _in_flight = worker.recorder.enter(&plan.rollout.model, plan.variant());
     let timeout = call.timeout.or(plan.rollout.model.default_deadline);
     let deadline = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    let mut headers = call.head.headers.clone();
-    crate::dispatch::strip_reserved(&mut headers);
-    headers.remove("grpc-timeout");
-    if call.hop.is_some()
-        && let Some(shadow) = call.head.headers.get(SHADOW)
-    {
-        // Another sidecar of ours says so: the server behind this one must know too.
-        headers.insert(SHADOW, shadow.clone());
-    }
-    let renaming = renaming(call, plan);
-    if renaming.is_some() {
-        // A renamed message has another length.
-        headers.remove(http::header::CONTENT_LENGTH);
-    }
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
         variant: plan.variant(),
         limits,
         uri: &call.head.uri,
-        headers,
+        headers: &call.head.headers,
         arrived: call.arrived,
         deadline,
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
-        renaming,
+        renaming: renaming(call, plan),
         hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
         trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),
@@ -264,7 +251,8 @@ fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
 
 /// How messages must be renamed so that the variant's server and the caller each see the name they use.
 fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
-    let (peek, asked) = (call.peek?, plan.asked.as_ref()?);
+    // A name that no model here has is for the server to refuse as it would directly.
+    let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
     let (adapter, variant) = (call.adapter, plan.variant());
     let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
     if suffix.is_empty() {
@@ -306,6 +294,10 @@ fn end(
             respond.fail(&failure, tags);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
         }
+        Delivery::Stuck(failure) => {
+            respond.reset(h2::Reason::CANCEL);
+            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
+        }
         Delivery::Cancelled => {
             respond.reset(h2::Reason::CANCEL);
             Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
@@ -325,9 +317,7 @@ fn outcome(
     let last = journal.attempts.last();
     let own =
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served = last
-        .filter(|_| journal.received.bytes > 0 || ended.status == Code::OK)
-        .map(|attempt| attempt.variant);
+    let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -351,6 +341,7 @@ fn outcome(
             assigned: plan.assignment,
             served,
             unit: plan.unit,
+            segment: plan.segment,
         }),
         status: ended.status,
         message: ended.message,
@@ -389,10 +380,11 @@ fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journ
     Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
 }
 
-/// Runs `future` until `at`; `None` when that came first.
+/// Runs `future` until `at`; `None` when that came first. What is late already is not begun.
 async fn within<T>(at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match at {
         None => Some(future.await),
+        Some(at) if at <= Instant::now() => None,
         Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
     }
 }

@@ -1,6 +1,6 @@
 //! Endpoints of variants: which of them gets a call, their connections, and their readiness.
 //!
-//! Everything but [`readiness`] and [`probe`] belongs to one worker and is used by its thread only.
+//! Everything but [`readiness`], [`probe`], [`names`] and [`introduce`] belongs to one worker and is used by its thread only.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::config;
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
+pub mod introduce;
 pub mod names;
 pub mod probe;
 pub mod readiness;
@@ -60,6 +61,12 @@ impl Upstream {
         names.join(", ")
     }
 
+    /// Why none of them may get calls, for a message to people.
+    pub fn why(&self) -> String {
+        let why = self.endpoints.iter().find_map(|endpoint| endpoint.readiness().why());
+        why.map_or_else(|| "not ready: it was not asked yet".to_owned(), |why| format!("not ready: {why}"))
+    }
+
     /// All endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints
@@ -71,7 +78,9 @@ impl Upstream {
 pub struct Windows {
     /// Flow-control window of a stream, bytes.
     pub stream: u32,
-    /// Flow-control window of a connection, bytes.
+    /// Flow-control window of a connection, bytes. Calls that have nothing to do with each other share it: messages
+    /// that nobody takes must not use up what the others need, so it holds as many full streams as one caller may
+    /// open. What is held is bounded by the streams' windows.
     pub connection: u32,
     /// One header list, bytes.
     pub headers: u32,
@@ -82,9 +91,10 @@ impl Windows {
     pub fn new(limits: &config::Limits) -> Self {
         let clamp = |size: config::units::Size, max: u64| u32::try_from(size.0.min(max)).unwrap_or(u32::MAX);
         const LARGEST_WINDOW: u64 = (1 << 31) - 1;
+        let unread = config::units::Size(limits.stream_window.0.saturating_mul(u64::from(limits.streams)));
         Windows {
             stream: clamp(limits.stream_window, LARGEST_WINDOW),
-            connection: clamp(limits.connection_window, LARGEST_WINDOW),
+            connection: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
             headers: clamp(limits.headers, u64::from(u32::MAX)),
         }
     }

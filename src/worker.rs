@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::config::Config;
 use crate::config::units::Percent;
+use crate::dispatch::stall::Clock;
 use crate::hop::{Hop, Keys};
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
@@ -58,6 +59,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Ticks for streams that stand still.
+    pub stalls: Clock,
     /// Says to every call under way that it must end now.
     pub cut: Notify,
     chance: RefCell<SmallRng>,
@@ -111,9 +114,10 @@ impl Worker {
 /// # Errors
 /// When its runtime or its listener cannot be set up.
 pub fn run(parts: Parts) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(parts))
+    // Not a `LocalSet` on a runtime: each wake of its tasks from outside a poll of it costs a write to an eventfd.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(serve(parts))
 }
 
 async fn serve(parts: Parts) -> io::Result<()> {
@@ -131,7 +135,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         shard,
         copies: Local::new(Arc::clone(&counters)),
     };
-    let base = Base { unit_key: keys.unit_key(), board, surroundings, shadows };
+    let base = Base { unit_key: keys.unit_key(), board, surroundings: surroundings.clone(), shadows };
     let first = Arc::clone(&config.borrow_and_update());
     let build = |config: &Arc<Config>, before: Option<&Serving>| Rc::new(Serving::new(config, &base, before));
     let worker = Rc::new(Worker {
@@ -139,6 +143,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         recorder,
         counters: Arc::clone(&counters),
         keys,
+        stalls: Clock::default(),
         cut: Notify::new(),
         chance: RefCell::new(SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?),
     });
@@ -150,6 +155,10 @@ async fn serve(parts: Parts) -> io::Result<()> {
         calls: Local::new(Arc::clone(&counters)),
         connections: Local::new(counters),
         phase: phase.clone(),
+    });
+    let ticking = Rc::clone(&worker);
+    surroundings.tasks.spawn("stalls", async move {
+        ticking.stalls.run(|| ticking.serving().config.limits.stall).await;
     });
     let mut acceptor = Acceptor::new(listener)?;
     loop {

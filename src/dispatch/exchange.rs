@@ -5,21 +5,31 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::time::{Instant, Sleep};
 
 use super::rename::{Renamer, Renaming};
+use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Peek, ResponseScan};
-use crate::server::respond::Responder;
+use crate::server::respond::{Responder, percent_decode};
 use crate::shadow::Tee;
+
+/// Who may owe something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debtor {
+    /// The caller, the rest of a message.
+    Caller,
+    /// The caller, who takes nothing of the answer.
+    Reader,
+    /// The model server: to take what is sent, or the rest of a message.
+    Server,
+}
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -28,7 +38,7 @@ pub enum End {
     Answered {
         /// As the upstream said it.
         status: Code,
-        /// Its message, still percent-encoded.
+        /// Its message, for people.
         message: Option<Box<str>>,
     },
     /// The upstream broke off.
@@ -40,7 +50,7 @@ pub enum End {
     /// A message of the upstream is over the limit.
     ResponseTooLarge(FrameError),
     /// Somebody took nothing, or left a message unfinished, for too long.
-    Stalled(&'static str),
+    Stalled(Debtor),
 }
 
 /// What was learnt from the response's messages.
@@ -60,8 +70,8 @@ pub struct Terms<'a> {
     pub renaming: Option<Renaming>,
     /// Largest response message.
     pub message: usize,
-    /// See [`crate::config::Limits::stall`].
-    pub stall: Duration,
+    /// The worker's slow clock.
+    pub clock: &'a Clock,
     /// Tags for the response's headers.
     pub tag: &'a dyn Fn(&mut HeaderMap),
     /// Where is written down what came back, as it comes: a deadline may end the exchange at any point.
@@ -73,6 +83,8 @@ pub struct Terms<'a> {
 /// What came back from an upstream.
 #[derive(Debug, Default)]
 pub struct Received {
+    /// Whether response headers went to the caller.
+    pub answered: bool,
     /// From the messages.
     pub learnt: Learnt,
     /// Bytes, as they came.
@@ -88,7 +100,7 @@ pub struct Exchange<'a> {
     terms: Terms<'a>,
     up: Up,
     down: Down,
-    stall: Option<Pin<Box<Sleep>>>,
+    stall: Stall,
     progressed: bool,
 }
 
@@ -133,8 +145,8 @@ struct Download {
 enum Idle {
     /// Waiting for bytes that nobody owes.
     Calm,
-    /// Somebody owes something: the name of the one who does.
-    Owed(&'static str),
+    /// Somebody owes something.
+    Owed(Debtor),
 }
 
 impl<'a> Exchange<'a> {
@@ -152,7 +164,7 @@ impl<'a> Exchange<'a> {
             terms,
             up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More },
             down: Down::Waiting(response),
-            stall: None,
+            stall: Stall::default(),
             progressed: false,
         }
     }
@@ -187,23 +199,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// Ends an exchange in which somebody owed something for as long as is allowed, and nothing moved.
-    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<&'static str>) -> Poll<End> {
+    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<Debtor>) -> Poll<End> {
         let Some(who) = owed else {
-            self.stall = None;
+            self.stall.clear();
             return Poll::Pending;
         };
-        let patience = self.terms.stall;
-        let stall = self.stall.get_or_insert_with(|| {
-            self.progressed = false;
-            Box::pin(tokio::time::sleep(patience))
-        });
-        while stall.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.progressed) {
-                return Poll::Ready(End::Stalled(who));
-            }
-            stall.as_mut().reset(Instant::now() + patience);
-        }
-        Poll::Pending
+        let moved = std::mem::take(&mut self.progressed);
+        self.stall.poll(cx, self.terms.clock, moved).map(|()| End::Stalled(who))
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<Idle, End> {
@@ -216,12 +218,12 @@ impl<'a> Exchange<'a> {
                     // The upstream's answer says why it takes no more, and that may come yet.
                     Sent::Closed => self.up.tail = Tail::Sent,
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the model server")),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Server)),
                 }
                 continue;
             }
             match self.upload.poll_chunk(cx) {
-                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed("the caller")),
+                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(Debtor::Caller)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
                     self.progressed = true;
@@ -256,13 +258,13 @@ impl<'a> Exchange<'a> {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
                 match send(stream, &mut download.queue, &mut download.tail, cx) {
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the caller")),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Reader)),
                     Sent::Closed => return Err(End::Cancelled),
                 }
                 continue;
             }
             match download.poll_read(cx, &mut self.terms) {
-                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed("the model server")),
+                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(Debtor::Server)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Read::Bytes(n)) => {
                     self.terms.received.bytes += n as u64;
@@ -284,7 +286,8 @@ impl<'a> Exchange<'a> {
         let (mut head, body) = response.into_parts();
         self.upload.commit();
         let only = body.is_end_stream();
-        let end = only.then(|| answered(&head.headers, head.status.as_u16()));
+        let http = head.status.as_u16();
+        let end = only.then(|| answered(&head.headers, http));
         let encoding = head.headers.get("grpc-encoding").cloned();
         (self.terms.tag)(&mut head.headers);
         if self.terms.renaming.is_some() {
@@ -294,13 +297,14 @@ impl<'a> Exchange<'a> {
         if self.respond.headers(head.status, head.headers, only).is_err() {
             return Err(End::Cancelled);
         }
+        self.terms.received.answered = true;
         if let Some(end) = end {
             return Err(end);
         }
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
         self.down = Down::Streaming(Box::new(Download {
             body,
-            http: head.status.as_u16(),
+            http,
             messages: Messages::new(self.terms.message),
             renamer,
             queue: VecDeque::new(),
@@ -474,7 +478,7 @@ pub(crate) fn send(
 
 /// Reads the status that headers or trailers carry.
 fn answered(headers: &HeaderMap, http: u16) -> End {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned().into_boxed_str();
+    let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
     End::Answered { status: answered_by(headers, http), message: headers.get("grpc-message").map(text) }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! Only the two inference methods are read. A rename appends `model_name` (1) and `model_version` (2): readers take
 //! the last value of a scalar. An answer of `ModelStreamInfer` holds the inference response in its field 2, so there
-//! the two are wrapped in a further field 2, which readers merge into the one before; an answer that carries an
-//! error in-band has nothing to rename. Some servers answer that method with the bare inference response instead:
-//! [`ResponseScan`] tells the two apart, and each is renamed in its own form.
+//! the two are wrapped in a further field 2, which readers merge into the one before. An answer that carries an error
+//! in-band is renamed where it names its model, as Triton's does when the model itself refused. Some servers answer that
+//! method with the bare inference response instead: [`ResponseScan`] tells the two apart, and each is renamed in its
+//! own form.
 
 use bytes::Bytes;
 
@@ -69,7 +70,8 @@ impl Adapter for Oip {
         };
         Some(match shape {
             Shape::Bare => names(name, version).into(),
-            Shape::Wrapped if name.is_some() || version.is_some() => {
+            Shape::Failed if scan.reported_name().is_none() => Bytes::new(),
+            Shape::Wrapped | Shape::Failed if name.is_some() || version.is_some() => {
                 let inner = names(name, version);
                 let mut outer = Vec::with_capacity(inner.len() + 6);
                 wire::put(&mut outer, INFER_RESPONSE, &inner);

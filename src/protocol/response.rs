@@ -7,7 +7,8 @@
 //! - field 2 that reads as a message whose first field is one of an inference response (numbers 1 to 6, all of them
 //!   length-delimited) is the wrapped form; a version text never reads so, short of one made for it;
 //! - any other field 2, or a field above 2 before any field 2, is the bare form;
-//! - field 1 alone is an in-band error, for a bare answer without id, parameters and tensors answers nothing.
+//! - field 1 alone is an in-band error, for a bare answer without id, parameters and tensors answers nothing; an error
+//!   text may also stand before a response that says whose error it is, and answers nothing either.
 //!
 //! Mostly the first bytes decide, which is what lets a renamed stream flow on without being held back.
 
@@ -127,12 +128,12 @@ impl ResponseScan {
         }
     }
 
-    /// The model name that the server gives; `None` as for the version.
+    /// The model name that the server gives, with an in-band error too; `None` as for the version.
     pub fn reported_name(&self) -> Option<&str> {
         match self.shape? {
             Shape::Bare => self.first.whole(),
-            Shape::Wrapped => self.inner.name.whole(),
-            Shape::Failed | Shape::Empty => None,
+            Shape::Wrapped | Shape::Failed => self.inner.name.whole(),
+            Shape::Empty => None,
         }
     }
 

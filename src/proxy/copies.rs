@@ -37,7 +37,7 @@ fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
         headers,
         adapter: call.adapter,
         peek: call.peek,
-        asked: plan.asked.as_ref().map(|asked| asked.model.clone()),
+        asked: plan.asked.as_ref().filter(|_| plan.named).map(|asked| asked.model.clone()),
         prediction: call.prediction,
         trace: call.trace.clone(),
         message: plan.serving.config.limits.message.bytes(),

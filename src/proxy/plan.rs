@@ -25,9 +25,13 @@ pub struct Plan<'a> {
     pub assignment: Assignment,
     /// Keyed hash of the unit.
     pub unit: Option<u64>,
+    /// Index of the segment that matched, among the strategy's.
+    pub segment: Option<usize>,
     /// What the first message asks for, where it was read.
     pub asked: Option<Head>,
-    /// Whether an endpoint that is not ready may be asked.
+    /// Whether it asks for this model, and not for one that is not known.
+    pub named: bool,
+    /// Whether an endpoint that is not ready may be asked: the call is about the server itself.
     pub even_unready: bool,
     /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
     /// is not meant for its other variants.
@@ -54,7 +58,7 @@ pub(super) fn plan<'a>(
     let asked = asked(call, upload, serving);
     let path = call.head.uri.path();
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
-    let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
+    let declared = serving.by_service(path).filter(|_| !asks_about_server(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
     let view = Call {
         metadata: &call.head.headers,
@@ -64,8 +68,9 @@ pub(super) fn plan<'a>(
     let certain = |variant, reason| Decision {
         assignment: Assignment { variant, reason, propensity: 1.0 },
         unit: None,
+        segment: None,
     };
-    let Decision { assignment, unit } = if let Some(hop) = &call.hop {
+    let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
@@ -76,8 +81,9 @@ pub(super) fn plan<'a>(
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
-    let even_unready = call.peek.is_none() && asks_for_readiness(path);
-    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready, addressed })
+    let even_unready = call.peek.is_none() && asks_about_server(path);
+    let named = named.is_some();
+    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed })
 }
 
 /// The variant that the caller forces, where it may.
@@ -133,7 +139,7 @@ fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Hea
     scan.enough().then(|| scan.into_head())
 }
 
-/// Questions about readiness are for the server to answer, ready or not.
-fn asks_for_readiness(path: &str) -> bool {
+/// Questions about the server itself (is it ready, what does it hold) are for it to answer, ready or not.
+fn asks_about_server(path: &str) -> bool {
     path.starts_with(oip::SERVICE) || path.starts_with("/grpc.")
 }

@@ -191,7 +191,11 @@ impl Endpoint {
         }
         let endpoint = Rc::clone(self);
         self.surroundings.tasks.spawn("connect", async move {
-            let result = endpoint.dial().await;
+            let mut result = endpoint.dial().await;
+            if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionAborted) {
+                // It sends all connections away, this one by accident too: that is no failure yet.
+                result = endpoint.dial().await;
+            }
             match result {
                 Ok(connection) => {
                     endpoint.surroundings.counters.add(Counter::UpstreamConnects);

@@ -194,7 +194,8 @@ async fn compressed_messages_pass_untouched() {
 async fn a_call_without_authority_is_passed_on_without() {
     let pair = Pair::new().await;
     let mut request = http::Request::post(PATH).body(()).unwrap();
-    request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    *request.headers_mut() =
+        crate::support::pairs(&[("content-type", "application/grpc"), ("te", "trailers")]);
     let mut call = pair.through.request(request).await;
     call.end();
     assert_eq!(call.answer().await.status(), Some(0));
@@ -214,7 +215,7 @@ async fn what_a_caller_says_chooses_no_other_server() {
         ("parhelion-endpoint", place),
         ("l5d-dst-override", place),
     ];
-    let mut headers = crate::support::pairs(&[("content-type", "application/grpc")]);
+    let mut headers = crate::support::pairs(&[("content-type", "application/grpc"), ("te", "trailers")]);
     headers.extend(crate::support::pairs(&tricks));
     let mut request = http::Request::post(format!("http://{place}{PATH}")).body(()).unwrap();
     *request.headers_mut() = headers;

@@ -62,6 +62,7 @@ async fn what_is_not_grpc_is_refused_and_never_sent() {
     let client = Client::connect(sidecar.address).await;
     let request = |method: &str, content_type: Option<&str>| {
         let mut request = http::Request::builder().method(method).uri(format!("http://a{PATH}"));
+        request = request.header("te", "trailers");
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }

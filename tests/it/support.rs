@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+pub(crate) mod attack;
 mod client;
 pub(crate) mod oip;
+pub(crate) mod process;
 mod raw;
 mod sidecar;
 mod upstream;

@@ -59,17 +59,17 @@ def parse(text: str) -> list[Span]:
 
 
 class Collector:
-    """A running rotel."""
+    """A running rotel: `port` takes OTLP over gRPC, `http` over HTTP."""
 
     def __init__(self, folder: Path):
-        self.port, http = free_ports(2)
+        self.port, self.http = free_ports(2)
         self._program = Program(
             "rotel",
             [
                 AGENT, "start",
                 "--pid-file", folder / "rotel.pid",
                 "--otlp-grpc-endpoint", f"127.0.0.1:{self.port}",
-                "--otlp-http-endpoint", f"127.0.0.1:{http}",
+                "--otlp-http-endpoint", f"127.0.0.1:{self.http}",
                 "--debug-log", "traces",
                 "--debug-log-verbosity", "detailed",
                 "--exporter", "blackhole",

@@ -5,7 +5,7 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 
-from echo import OPTIONS, Told, call
+from echo import OPTIONS, Told, call, told
 from models import NEW, OLD
 from sidecar import OWN_RESPONSE_KEYS
 
@@ -37,6 +37,18 @@ def request(rows: np.ndarray, raw: bool, model: str = "digits", output: str = "p
 def ask(address: str, method: str, messages: list, metadata=()) -> Told:
     with grpc.insecure_channel(address, OPTIONS) as channel:
         return call(channel, method, messages, metadata, service=SERVICE)
+
+
+def ask_stream(address: str, messages: list, metadata=(), method: str = "ModelStreamInfer") -> Told:
+    """All messages are sent before the first answer is waited for."""
+    with grpc.insecure_channel(address, OPTIONS) as channel:
+        running = channel.stream_stream(f"/{SERVICE}/{method}")(iter(messages), metadata=tuple(metadata), timeout=20)
+        got = []
+        try:
+            got.extend(running)
+        except grpc.RpcError:
+            pass
+        return told(running, got)
 
 
 def without_own(metadata: dict) -> dict:

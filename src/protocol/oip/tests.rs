@@ -42,6 +42,16 @@ fn nothing_is_appended_where_nothing_is_to_be_renamed() {
 }
 
 #[test]
+fn an_error_that_names_its_model_is_renamed() {
+    let inner = ModelInferResponse { model_name: "real".into(), id: "1".into(), ..Default::default() };
+    let mut failed =
+        ModelStreamInferResponse { error_message: "broken".into(), infer_response: Some(inner.clone()) };
+    let out = renamed(Peek::Stream, &failed.encode_to_vec(), Some("asked"), None);
+    failed.infer_response = Some(ModelInferResponse { model_name: "asked".into(), ..inner });
+    assert_eq!(ModelStreamInferResponse::decode(&*out).unwrap(), failed);
+}
+
+#[test]
 fn a_streams_answer_is_not_renamed_before_its_form_is_known() {
     let scan = Oip.response_scan(Peek::Stream, 100);
     assert_eq!(Oip.rename_response(Peek::Stream, Some("a"), None, &scan), None);

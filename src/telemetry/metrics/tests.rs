@@ -181,7 +181,8 @@ fn the_page_has_the_same_names() {
 fn the_alerts_are_on_metrics_that_exist() {
     let rules = include_str!("../../../docker/prometheus/alerts.yaml");
     let named = |c: char| c.is_ascii_lowercase() || c == '_';
-    let mut names: Vec<&str> = rules.split(|c| !named(c)).filter(|word| word.starts_with("parhelion_")).collect();
+    let mut names: Vec<&str> =
+        rules.split(|c| !named(c)).filter(|word| word.starts_with("parhelion_")).collect();
     names.sort_unstable();
     names.dedup();
     assert!(names.len() >= 8, "{names:?}");
