@@ -1,7 +1,7 @@
 //! Copies for shadows: each call once, counted to the last one, and whatever a shadow does its caller never feels it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::Reason;
@@ -436,6 +436,20 @@ async fn a_shadow_whose_connections_are_cut_harms_nobody() {
 }
 
 #[tokio::test]
+async fn a_copy_that_the_end_of_the_process_cuts_is_counted_and_delays_nobody() {
+    let scene = Scene::new(", deadline: 60s", never).await;
+    scene.infer().await;
+    scene.shadow.until("the copy", |requests| requests.iter().any(|one| one.ended)).await;
+    let telemetry = scene.sidecar.telemetry.clone();
+    let begun = Instant::now();
+    drop(scene.client);
+    drop(scene.sidecar);
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    let ledgers = telemetry.shadows();
+    assert_eq!((ledgers[0].eligible, ledgers[0].copied, skipped(&ledgers[0], Skip::Aborted)), (1, 0, 1));
+}
+
+#[tokio::test]
 async fn the_metrics_tell_it_and_live_calls_are_apart() {
     let scene = Scene::new("", oip::serve).await;
     for _ in 0..4 {
@@ -541,4 +555,91 @@ async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
         assert_eq!(attribute(copy, name), Some(value), "{name}");
     }
     assert_eq!(told, format!("00-{}-{}-01", hex(&copy.trace_id), hex(&copy.span_id)));
+}
+
+/// Resident memory of this process, KiB.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Every kind of harm in turn, connections cut and readiness lost in between.
+#[tokio::test]
+#[ignore = "long: PARHELION_CHAOS=1000000 cargo test --release --test it chaos -- --ignored --nocapture"]
+async fn chaos_leaves_the_books_exact() {
+    let calls: u64 = std::env::var("PARHELION_CHAOS").map_or(100_000, |text| text.parse().unwrap());
+    let kinds = [
+        "fine",
+        "refuses",
+        "fine",
+        "hangs",
+        "resets",
+        "fine",
+        "floods",
+        "never reads",
+        "fine",
+        "garbage",
+        "http",
+    ];
+    let begun = Instant::now();
+    let scene = Scene::new(", deadline: 100ms, bytes: 4MiB, calls: 50", move |incoming| {
+        // Each kind for a while, so that the breaker opens and closes.
+        let kind = kinds[begun.elapsed().as_millis() as usize / 400 % kinds.len()];
+        async move { if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await } }
+    })
+    .await;
+    let scene = Arc::new(scene);
+    let left = Arc::new(std::sync::atomic::AtomicU64::new(calls));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let (scene, left) = (Arc::clone(&scene), Arc::clone(&left));
+        callers.spawn(async move {
+            let take = |left: u64| left.checked_sub(1);
+            use std::sync::atomic::Ordering::Relaxed;
+            while let Ok(number) = left.fetch_update(Relaxed, Relaxed, take) {
+                if number % 5_000 == 0 {
+                    scene.shadow.cut();
+                    println!("{number} left, {} KiB, {:?}", resident(), scene.ledger());
+                }
+                scene.shadow.set_ready(number % 20_000 > 1_000);
+                scene.infer().await;
+            }
+        });
+    }
+    while let Some(done) = callers.join_next().await {
+        done.unwrap();
+    }
+    let ledger = scene.settled().await;
+    println!("{} KiB, {ledger:?}", resident());
+    assert_eq!(ledger.eligible, calls);
+    assert_eq!(scene.sidecar.calls(Code::OK, Blame::Nobody), calls, "no call failed");
+}
+
+/// What a caller sees beside shadows of every kind: printed, for a loaded machine proves nothing by it.
+#[tokio::test]
+#[ignore = "a measurement: cargo test --release --test it callers_latency -- --ignored --nocapture"]
+async fn callers_latency_beside_shadows() {
+    for round in 0..2 {
+        for kind in ["none", "fine", "refuses", "hangs", "resets", "floods", "never reads", "garbage"] {
+            let share = if kind == "none" { ", sample: 0%" } else { "" };
+            let scene =
+                Scene::new(&format!("{share}, deadline: 100ms, bytes: 4MiB"), move |incoming| async move {
+                    if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await }
+                })
+                .await;
+            let mut times = Vec::new();
+            for _ in 0..3_000 {
+                let begun = Instant::now();
+                scene.infer().await;
+                times.push(begun.elapsed());
+            }
+            times.sort_unstable();
+            let ledger = scene.settled().await;
+            println!(
+                "{round} {kind}: p50 {:?}, p99 {:?}, copied {}",
+                times[1_500], times[2_970], ledger.copied
+            );
+        }
+    }
 }
