@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::config::Limits;
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::Attempt;
 use crate::protocol::{Adapter, Peek, timeout};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::serving::Rollout;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;

@@ -18,10 +18,11 @@ use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Shipment, rename};
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
 use crate::protocol::{self, Adapter, Peek};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
 use crate::serving::Serving;
 use crate::telemetry::counter::Counter;
