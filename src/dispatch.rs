@@ -221,7 +221,10 @@ impl Shipment<'_> {
                 // Too late to be sent; the timer that ends the call says so.
                 std::future::pending::<()>().await;
             }
-            headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
+            let mut rest = timeout::encode(rest);
+            // Hardly seen again: not for the HPACK tables.
+            rest.set_sensitive(true);
+            headers.insert(GRPC_TIMEOUT, rest);
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, (self.hop)());

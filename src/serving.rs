@@ -181,7 +181,9 @@ impl Variant {
         headers.insert(ROLLOUT, self.rollout.clone());
         let mut text = Uuid::encode_buffer();
         let text = prediction.hyphenated().encode_lower(&mut text);
-        if let Ok(id) = HeaderValue::from_str(text) {
+        if let Ok(mut id) = HeaderValue::from_str(text) {
+            // Never seen again, so it must not push what is seen again out of the HPACK tables of both ends.
+            id.set_sensitive(true);
             headers.insert(PREDICTION_ID, id);
         }
     }
