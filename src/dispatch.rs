@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::config::Limits;
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::Attempt;
 use crate::protocol::{Adapter, Peek, timeout};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::serving::Rollout;
 use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
@@ -225,7 +226,10 @@ impl Shipment<'_> {
                 // Too late to be sent; the timer that ends the call says so.
                 std::future::pending::<()>().await;
             }
-            headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
+            let mut rest = timeout::encode(rest);
+            // Hardly seen again: not for the HPACK tables.
+            rest.set_sensitive(true);
+            headers.insert(GRPC_TIMEOUT, rest);
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, (self.hop)());

@@ -8,7 +8,7 @@
 //! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
 
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,10 +18,11 @@ use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Shipment, rename};
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
 use crate::protocol::{self, Adapter, Peek};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
 use crate::serving::Serving;
 use crate::telemetry::counter::Counter;
@@ -53,11 +54,7 @@ impl Service<Admitted> for Proxy {
     }
 
     fn call(&mut self, admitted: Admitted) -> Self::Future {
-        let worker = Rc::clone(&self.0);
-        Box::pin(async move {
-            handle(&worker, admitted).await;
-            Ok(())
-        })
+        Box::pin(handle(Rc::clone(&self.0), admitted))
     }
 }
 
@@ -81,7 +78,8 @@ struct Ended {
     blame: Blame,
 }
 
-async fn handle(worker: &Rc<Worker>, admitted: Admitted) {
+async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible> {
+    let worker = &worker;
     let serving = worker.serving();
     let Admitted { inbound: Inbound { head, body, mut respond, arrived, started }, timeout } = admitted;
     let limits = &serving.config.limits;
@@ -89,14 +87,20 @@ async fn handle(worker: &Rc<Worker>, admitted: Admitted) {
     let mut upload = Upload::new(body, limits.message.bytes(), limits.retain.bytes());
     let mut journal = Journal::default();
     let mut plan = None;
-    let delivery = tokio::select! {
-        biased;
-        delivery = run(Running { worker, serving: &serving, call: &call }, &mut plan, &mut upload, &mut respond, &mut journal) => delivery,
-        () = worker.cut.notified() => {
-            journal.expire(Code::UNAVAILABLE, Blame::Nobody, arrived.elapsed());
-            Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
+    let running = Running { worker, serving: &serving, call: &call };
+    // Pinned in place, here and below: a future is some kilobytes, and each hand it passes through copies it.
+    let ran = {
+        let mut run = pin!(run(running, &mut plan, &mut upload, &mut respond, &mut journal));
+        tokio::select! {
+            biased;
+            delivery = &mut run => Some(delivery),
+            () = worker.cut.notified() => None,
         }
     };
+    let delivery = ran.unwrap_or_else(|| {
+        journal.expire(Code::UNAVAILABLE, Blame::Nobody, arrived.elapsed());
+        Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
+    });
     let cancelled = matches!(delivery, Delivery::Cancelled);
     let ended = end(&call, plan.as_ref(), delivery, &mut respond, &journal);
     for _ in 0..upload.take_foreign() {
@@ -107,6 +111,7 @@ async fn handle(worker: &Rc<Worker>, admitted: Admitted) {
         tee.end(copies::end(&outcome, cancelled));
     }
     worker.recorder.observe(outcome);
+    Ok(())
 }
 
 /// What stands still while a call runs.
@@ -126,7 +131,7 @@ async fn run<'s>(
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
     let reading = worker.recorder.enter_unrouted();
-    match within(deadline, read(worker, call, serving, upload)).await {
+    match within(deadline, pin!(read(worker, call, serving, upload))).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
@@ -231,7 +236,11 @@ async fn dispatch(
         reader: call.peek.map(|peek| (call.adapter, peek)),
         tag: &|headers| tag(call, plan, headers),
     };
-    match within(deadline, shipment.deliver(upload, respond, journal)).await {
+    let delivered = {
+        let deliver = pin!(shipment.deliver(upload, respond, journal));
+        within(deadline, deliver).await
+    };
+    match delivered {
         Some(delivery) => delivery,
         None => {
             let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);

@@ -15,9 +15,10 @@ use crate::config::{self, Config, Model};
 use crate::protocol::Adapter;
 use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
+use crate::upstream::Upstream;
 use crate::upstream::endpoint::{Endpoint, Surroundings};
 use crate::upstream::readiness::{Board, Target};
-use crate::upstream::{Upstream, Windows};
+use crate::wire::windows::Windows;
 
 /// Response metadata: the variant that answered.
 pub const VARIANT: HeaderName = HeaderName::from_static("parhelion-variant");
@@ -235,7 +236,9 @@ impl Variant {
         headers.insert(ROLLOUT, self.rollout.clone());
         let mut text = Uuid::encode_buffer();
         let text = prediction.hyphenated().encode_lower(&mut text);
-        if let Ok(id) = HeaderValue::from_str(text) {
+        if let Ok(mut id) = HeaderValue::from_str(text) {
+            // Never seen again, so it must not push what is seen again out of the HPACK tables of both ends.
+            id.set_sensitive(true);
             headers.insert(PREDICTION_ID, id);
         }
     }

@@ -6,8 +6,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config;
-
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
@@ -70,32 +68,5 @@ impl Upstream {
     /// All endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints
-    }
-}
-
-/// What a connection to an upstream may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
-    /// Flow-control window of a stream, bytes.
-    pub stream: u32,
-    /// Flow-control window of a connection, bytes. Calls that have nothing to do with each other share it: messages
-    /// that nobody takes must not use up what the others need, so it holds as many full streams as one caller may
-    /// open. What is held is bounded by the streams' windows.
-    pub connection: u32,
-    /// One header list, bytes.
-    pub headers: u32,
-}
-
-impl Windows {
-    /// From the configured limits.
-    pub fn new(limits: &config::Limits) -> Self {
-        let clamp = |size: config::units::Size, max: u64| u32::try_from(size.0.min(max)).unwrap_or(u32::MAX);
-        const LARGEST_WINDOW: u64 = (1 << 31) - 1;
-        let unread = config::units::Size(limits.stream_window.0.saturating_mul(u64::from(limits.streams)));
-        Windows {
-            stream: clamp(limits.stream_window, LARGEST_WINDOW),
-            connection: clamp(limits.connection_window.max(unread), LARGEST_WINDOW),
-            headers: clamp(limits.headers, u64::from(u32::MAX)),
-        }
     }
 }

@@ -13,7 +13,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod socket;
 pub mod watch;
+pub mod windows;
 
 use watch::FrameWatch;
 

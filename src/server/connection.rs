@@ -25,8 +25,9 @@ use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::tasks::Local;
 use crate::telemetry::counter::Counter;
-use crate::upstream::dial::Socket;
+use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
+use crate::wire::windows::Windows;
 use crate::wire::{Cork, Corked, Scratch, cork};
 use crate::worker::Worker;
 
@@ -169,7 +170,7 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
 }
 
 fn builder(limits: &Limits) -> server::Builder {
-    let windows = crate::upstream::Windows::new(limits);
+    let windows = Windows::new(limits);
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)

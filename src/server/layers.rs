@@ -10,9 +10,9 @@ use http::{HeaderMap, Method, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder};
 
-use super::respond::Failure;
 use super::{Admitted, Inbound};
 use crate::fault::Code;
+use crate::fault::Failure;
 use crate::protocol::timeout;
 use crate::telemetry::counter::{Counter, Counters};
 

@@ -96,7 +96,10 @@ fn headers(job: &Job, hop: bool) -> HeaderMap {
         headers.remove(name);
     }
     headers.insert(SHADOW, HeaderValue::from_static("true"));
-    headers.insert("grpc-timeout", timeout::encode(job.until.saturating_duration_since(Instant::now())));
+    let mut rest = timeout::encode(job.until.saturating_duration_since(Instant::now()));
+    // Never seen again, so it has no place in the connection's table of headers.
+    rest.set_sensitive(true);
+    headers.insert("grpc-timeout", rest);
     if hop {
         let value = job.worker.keys.sign(job.call.prediction, job.shadow.name());
         headers.insert(crate::hop::HEADER, value);

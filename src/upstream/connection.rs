@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 
-use super::Windows;
-use super::dial::Socket;
+use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
+use crate::wire::windows::Windows;
 use crate::wire::{Cork, Scratch, cork};
 
 /// How long the other side may take to speak HTTP/2.

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::Notify;
 
-use super::Windows;
 use super::connection::{Connection, handshake};
 use super::dial::dial;
 use super::readiness::{Readiness, Target};
 use crate::tasks;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::wire::Scratch;
+use crate::wire::windows::Windows;
 
 /// Connections to one endpoint at most; another is made when the peer allows no more streams on those there are.
 const CONNECTIONS: usize = 4;

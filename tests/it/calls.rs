@@ -243,7 +243,8 @@ async fn many_calls_at_once_on_one_connection() {
     }
     for (number, mut call) in calls.into_iter().enumerate().rev() {
         call.end();
-        assert_eq!(call.answer().await.texts(), vec![format!("re: {number}").as_bytes()]);
+        let answer = call.answer().await;
+        assert_eq!(answer.texts(), vec![format!("re: {number}").as_bytes()], "{answer:?}");
     }
 }
 

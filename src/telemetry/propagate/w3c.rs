@@ -57,5 +57,8 @@ pub(super) fn write(trace: &Trace, span: u64) -> HeaderValue {
     if trace.sampled {
         text[54] = b'1';
     }
-    value(&text)
+    let mut value = value(&text);
+    // Never seen again: not for the HPACK tables.
+    value.set_sensitive(true);
+    value
 }

@@ -105,9 +105,9 @@ impl Call {
         assert!(self.send_raw(frame(0, message), true).await, "the stream is closed");
     }
 
-    /// Closes this half.
+    /// Closes this half. A call that has ended already says so by its answer.
     pub(crate) fn end(&mut self) {
-        self.up.send_data(Bytes::new(), true).unwrap();
+        let _ = self.up.send_data(Bytes::new(), true);
     }
 
     pub(crate) fn reset(&mut self, reason: Reason) {

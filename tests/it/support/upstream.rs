@@ -72,7 +72,11 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        Self::with(Builder::new(), script).await
+        // As hyper's servers have it. With the 64 KB of the specification h2 takes some 150 small frames that are not
+        // read yet for an attack, and ends the connection.
+        let mut builder = Builder::new();
+        builder.initial_connection_window_size(1 << 20);
+        Self::with(builder, script).await
     }
 
     /// With settings of its own.
