@@ -481,6 +481,54 @@ async fn the_metrics_tell_it_and_live_calls_are_apart() {
     assert!(!text.contains(r#"parhelion_calls_total{model="m",variant="v2""#), "{text}");
 }
 
+#[tokio::test]
+async fn a_shadow_comes_dies_comes_back_and_goes_while_calls_run() {
+    use crate::support::process::{self, Model, PORTS, infer};
+    let live = Model::start("1.0.0");
+    let shadow = Model::start("2.0.0");
+    let variants = |more: &str| {
+        format!(
+            "{PORTS}models:\n  m:\n    variants:\n      v1: {{endpoint: 'http://{}'}}\n{more}",
+            live.address
+        )
+    };
+    let with = variants(&format!(
+        "      v2: {{endpoint: 'http://{}'}}\n    shadows: [{{variant: v2}}]\n",
+        shadow.address
+    ));
+    let sidecar = process::Sidecar::ready(variants("").strip_prefix(PORTS).unwrap()).await;
+    let client = sidecar.client();
+    let copied = r#"parhelion_shadow_copied_total{model="m",variant="v2"}"#;
+    // Calls go on until the metric has grown; none of them may fail.
+    let grows = async |metric: &str| {
+        let before = sidecar.metric(metric).await;
+        process::until(metric, || async {
+            infer(&client, "").await.unwrap();
+            sidecar.metric(metric).await > before
+        })
+        .await;
+    };
+    infer(&client, "").await.unwrap();
+    std::fs::write(sidecar.file(), &with).unwrap();
+    grows(copied).await;
+    let address = shadow.address;
+    drop(shadow);
+    grows(r#"parhelion_shadow_skipped_total{model="m",variant="v2",reason="not_ready"}"#).await;
+    let shadow = Model::start_at("2.0.0", address);
+    grows(copied).await;
+    assert!(shadow.calls() > 0);
+    std::fs::write(sidecar.file(), variants("")).unwrap();
+    sidecar.counts("parhelion_config_reloads_total{result=\"applied\"}", 2).await;
+    let eligible = r#"parhelion_shadow_eligible_total{model="m",variant="v2"}"#;
+    process::until("the change to be in force", || async {
+        let before = sidecar.metric(eligible).await;
+        infer(&client, "").await.unwrap();
+        sidecar.metric(eligible).await == before
+    })
+    .await;
+    assert!(sidecar.metric(copied).await > 0, "counts outlive what they counted");
+}
+
 /// A collector that remembers the spans it was sent.
 #[derive(Debug, Clone, Default)]
 struct Collector(Arc<std::sync::Mutex<Vec<Span>>>);
