@@ -23,14 +23,14 @@ use crate::telemetry::environment::Environment;
 use crate::telemetry::metrics::{self, EndpointState};
 use crate::telemetry::settings::BadEndpoint;
 use crate::telemetry::{self, Recorder, Telemetry};
-use crate::upstream::probe;
 use crate::upstream::readiness::{Board, Target};
+use crate::upstream::{introduce, probe};
 use crate::worker;
 
 /// How long the last spans may take to leave.
-const FLUSH: Duration = Duration::from_secs(3);
-/// How long tasks of the control runtime may take to end.
-const TASKS: Duration = Duration::from_secs(2);
+const FLUSH: Duration = Duration::from_secs(2);
+/// How long answers of the health and the admin port that are under way may still take.
+const PAGES: Duration = Duration::from_millis(500);
 
 /// Why a sidecar did not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +80,9 @@ pub struct Running {
     ended: mpsc::Receiver<io::Result<()>>,
     workers: usize,
     close: watch::Sender<bool>,
+    /// The health and the admin port.
+    pages: Tasks,
+    /// What has nothing to finish: dropped, they end.
     tasks: Tasks,
 }
 
@@ -102,6 +105,9 @@ pub async fn start(
     let (health_at, admin_at) = (health.local_addr()?, control.local_addr()?);
 
     let tasks = Tasks::new(Arc::clone(&counters));
+    let pages = Tasks::new(Arc::clone(&counters));
+    // A configuration that was accepted is made known to those who look at endpoints before it is in force.
+    let (accept, accepted) = watch::channel(Arc::clone(&config));
     let (publish, configs) = watch::channel(Arc::clone(&config));
     let (draining, drains) = watch::channel(false);
     let (phase, phases) = watch::channel(Phase::Serving);
@@ -115,27 +121,29 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
-    tasks.spawn("exporter", until(closed.clone(), started.exporter.run()));
-    tasks.spawn("prober", probe::run(configs.clone(), Arc::clone(&board), Arc::clone(&counters)));
-    tasks.spawn("names", crate::upstream::names::run(configs.clone(), Arc::clone(&board)));
+    let exporter = started.exporter;
+    tasks.spawn("exporter", exporter.run());
+    tasks.spawn("prober", probe::run(accepted.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
+    tasks.spawn("introduction", introduce::run(accepted, publish, Arc::clone(&board)));
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
-    tasks.spawn("health port", logged("health port", serve));
+    pages.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
     let control_page = control_page(view, &state, workers);
-    tasks.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed.clone()))));
+    pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
-            let follow = config::watch::watch(path, environment, config, publish, state);
-            tasks.spawn("configuration", until(closed, follow));
+            let follow = config::watch::watch(path, environment, config, accept, state);
+            tasks.spawn("configuration", follow);
         }
-        // Nothing changes, but who follows the configuration ends when its sender is gone.
+        // Without a source nothing changes, but every receiver must see that the sender is still there.
         None => {
-            tasks.spawn("configuration", until(closed, async move { publish.closed().await }));
+            tasks.spawn("configuration", async move { accept.closed().await });
         }
     }
     Ok(Running {
@@ -150,6 +158,7 @@ pub async fn start(
         ended,
         workers,
         close,
+        pages,
         tasks,
     })
 }
@@ -224,11 +233,10 @@ impl Running {
         }
         self.telemetry.flush(FLUSH).await;
         self.close.send_replace(true);
-        let left = self.workers;
-        drop(self.config);
-        self.tasks.drain(TASKS).await;
+        self.pages.drain(PAGES).await;
+        drop(self.tasks);
         tracing::info!("ended");
-        left
+        self.workers
     }
 
     /// Waits for the workers; false if it takes too long or somebody is in a hurry.
@@ -245,14 +253,6 @@ impl Running {
         while self.workers > 0 && self.ended.recv().await.is_some() {
             self.workers -= 1;
         }
-    }
-}
-
-/// Runs `work` until `flag` is true.
-async fn until(flag: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    tokio::select! {
-        () = work => {}
-        () = when_true(flag) => {}
     }
 }
 

@@ -166,6 +166,8 @@ async fn run(path: PathBuf) -> io::Result<ExitCode> {
     let warnings = loaded.warnings.clone();
     let source = Source { path, environment: surroundings };
     let log = environment.clone();
+    // Before any port opens: whoever is let in is not lost to a signal that comes early.
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut running = match app::start(loaded, Some(source), environment).await {
         Ok(running) => running,
         Err(error) => return Ok(fail(&error, REFUSED)),
@@ -177,7 +179,6 @@ async fn run(path: PathBuf) -> io::Result<ExitCode> {
         tracing::warn!("configuration: {warning}");
     }
     tracing::info!(listen = %spell(&running.listen), health = %running.health, admin = %running.admin, "serving");
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let lag = tokio::select! {
         _ = terminate.recv() => true,
         // A person at a terminal does not wait for endpoints to be told.

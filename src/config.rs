@@ -313,6 +313,14 @@ impl Model {
 }
 
 impl Strategy {
+    /// Its segments, where it has any.
+    pub fn segments(&self) -> &[Segment] {
+        match self {
+            Strategy::Pinned { .. } => &[],
+            Strategy::Ab { segments, .. } => segments,
+        }
+    }
+
     /// As written in the file, and in spans and metrics.
     pub fn kind(&self) -> &'static str {
         match self {

@@ -6,15 +6,17 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use crate::config::Limits;
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::Attempt;
 use crate::protocol::{Adapter, Peek, timeout};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::serving::Rollout;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;
@@ -23,14 +25,16 @@ use crate::worker::Worker;
 
 pub mod exchange;
 pub mod rename;
+pub mod stall;
 pub mod upload;
 
-use exchange::{End, Exchange, Learnt, Terms};
+use exchange::{Debtor, End, Exchange, Received, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 
 /// Attempts at one call at most, transparent retries included.
 const ATTEMPTS: usize = 4;
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 /// Every name that only the sidecar may set begins so.
 const RESERVED: &str = "parhelion-";
 
@@ -44,10 +48,10 @@ pub struct Shipment<'a> {
     pub variant: usize,
     /// Bounds.
     pub limits: &'a Limits,
-    /// The caller's request line; headers are in `headers`.
+    /// The caller's request line.
     pub uri: &'a http::Uri,
-    /// Request metadata as it goes upstream, without deadline and trace.
-    pub headers: HeaderMap,
+    /// Request metadata as it came.
+    pub headers: &'a HeaderMap,
     /// When the call arrived.
     pub arrived: Instant,
     /// The instant its deadline falls.
@@ -80,6 +84,8 @@ pub enum Delivery {
     },
     /// The caller must be told this.
     Failed(Failure),
+    /// The caller takes nothing any more, so it cannot be told this either: its stream is broken off.
+    Stuck(Failure),
     /// Nobody is left to tell.
     Cancelled,
 }
@@ -89,10 +95,8 @@ pub enum Delivery {
 pub struct Journal {
     /// Attempts so far; the last one may still run.
     pub attempts: Vec<Attempt>,
-    /// From the response's messages.
-    pub learnt: Learnt,
-    /// Response bytes and messages.
-    pub response: (u64, u64),
+    /// What came back.
+    pub received: Received,
     /// When enough of the request was read, since the call arrived.
     pub read: Duration,
     /// Where the last attempt was sent.
@@ -138,7 +142,7 @@ impl Shipment<'_> {
         loop {
             let upstream = &self.rollout.variants[self.variant].upstream;
             let Some(endpoint) = upstream.choose(&tried, Instant::now(), self.even_unready).cloned() else {
-                return Delivery::Failed(self.unavailable(&upstream.names(), "not ready"));
+                return Delivery::Failed(self.unavailable(&upstream.names(), &upstream.why()));
             };
             if self.hopped && endpoint.target().endpoint.hop {
                 self.worker.counters.add(Counter::HopRefused);
@@ -178,7 +182,13 @@ impl Shipment<'_> {
         journal: &mut Journal,
     ) -> Result<Delivery, Miss> {
         let endpoint = load.endpoint();
+        // One copy for each attempt, for `h2` keeps what it is given.
         let mut headers = self.headers.clone();
+        strip_reserved(&mut headers);
+        if self.renaming.is_some() {
+            // A renamed message has another length.
+            headers.remove(http::header::CONTENT_LENGTH);
+        }
         journal.attempts.push(Attempt {
             span: (self.trace)(&mut headers),
             variant: self.variant,
@@ -189,16 +199,29 @@ impl Shipment<'_> {
             blame: Blame::Nobody,
         });
         journal.endpoint = Some(Rc::clone(endpoint));
-        let connection = match endpoint.connection().await {
+        let connecting = tokio::select! {
+            biased;
+            connecting = endpoint.connection() => connecting,
+            () = std::future::poll_fn(|cx| respond.poll_gone(cx)) => return Err(Miss::Over(Delivery::Cancelled)),
+        };
+        let connection = match connecting {
             Ok(connection) => connection,
             Err(why) => {
                 endpoint.report(true, Instant::now());
                 return Err(self.unprocessed(journal, why));
             }
         };
+        if is_gone(respond).await {
+            journal.close(Code::CANCELLED, Blame::Nobody, self.arrived.elapsed());
+            return Ok(Delivery::Cancelled);
+        }
         if let Some(deadline) = self.deadline {
             let rest = deadline.saturating_duration_since(Instant::now());
-            headers.insert("grpc-timeout", timeout::encode(rest));
+            if rest.is_zero() {
+                // Too late to be sent; the timer that ends the call says so.
+                std::future::pending::<()>().await;
+            }
+            headers.insert(GRPC_TIMEOUT, timeout::encode(rest));
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, (self.hop)());
@@ -221,16 +244,16 @@ impl Shipment<'_> {
             reader: self.reader,
             renaming: down,
             message: self.limits.message.bytes(),
-            stall: self.limits.stall,
+            clock: &self.worker.stalls,
             tag: self.tag,
+            received: &mut journal.received,
         };
         let mut exchange = Exchange::new(upload, respond, (response, stream), renamer, terms);
         let end = exchange.run().await;
         if !matches!(end, End::Answered { .. }) {
             exchange.cancel();
         }
-        let (learnt, bytes, messages) = exchange.finish();
-        (journal.learnt, journal.response) = (learnt, (bytes, messages));
+        drop(exchange);
         self.conclude(end, id, &place, endpoint, respond, journal)
     }
 
@@ -247,8 +270,8 @@ impl Shipment<'_> {
         let (status, blame, result) = match end {
             End::Answered { status, message } => {
                 place.complete();
-                let mut blame = status.blame(self.had_time());
-                if status == Code::OK && journal.learnt.in_band_error.is_some() {
+                let mut blame = status.blame(self.had_time(journal));
+                if status == Code::OK && journal.received.learnt.in_band_error.is_some() {
                     blame = Blame::Upstream;
                 }
                 (status, blame, Ok(Delivery::Answered { status, message }))
@@ -280,10 +303,11 @@ impl Shipment<'_> {
         result
     }
 
-    fn had_time(&self) -> bool {
-        self.deadline.is_none_or(|deadline| {
-            deadline.saturating_duration_since(self.arrived) >= self.limits.min_deadline
-        })
+    /// Whether the deadline gave the last attempt at least `limits.min_deadline`.
+    fn had_time(&self, journal: &Journal) -> bool {
+        let began = journal.attempts.last().map_or(self.arrived, |attempt| self.arrived + attempt.offset);
+        self.deadline
+            .is_none_or(|deadline| deadline.saturating_duration_since(began) >= self.limits.min_deadline)
     }
 
     fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
@@ -300,19 +324,24 @@ impl Shipment<'_> {
         self.worker.counters.add(Counter::ShedMessage);
         let failure = Failure {
             code: Code::RESOURCE_EXHAUSTED,
-            message: format!("{what} has {error} (limits.message)"),
+            message: format!("{what}: {error} (limits.message)"),
             blame,
         };
         (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
     }
 
-    fn stalled(&self, who: &'static str) -> (Code, Blame, Result<Delivery, Miss>) {
+    fn stalled(&self, who: Debtor) -> (Code, Blame, Result<Delivery, Miss>) {
         self.worker.counters.add(Counter::Stalls);
-        let blame = if who == "the caller" { Blame::Client } else { Blame::Upstream };
+        let (name, blame) = match who {
+            Debtor::Caller | Debtor::Reader => ("the caller", Blame::Client),
+            Debtor::Server => ("the model server", Blame::Upstream),
+        };
         let stall = self.limits.stall;
-        let message = format!("{who} left the stream standing for {stall:?} (limits.stall)");
+        let message = format!("{name} left the stream standing for {stall:?} (limits.stall)");
         let failure = Failure { code: Code::UNAVAILABLE, message, blame };
-        (failure.code, blame, Err(Miss::Over(Delivery::Failed(failure))))
+        let delivery =
+            if who == Debtor::Reader { Delivery::Stuck(failure) } else { Delivery::Failed(failure) };
+        (Code::UNAVAILABLE, blame, Err(Miss::Over(delivery)))
     }
 
     fn place(&self, endpoint: &str) -> String {
@@ -343,6 +372,12 @@ impl Shipment<'_> {
         let blame = if code == Code::CANCELLED { Blame::Nobody } else { Blame::Upstream };
         Failure { code, message: format!("{}: {error}", self.place(endpoint.name())), blame }
     }
+}
+
+/// Whether the caller has left already. A stream that is opened only to be reset looks like a flood to the upstream, and
+/// it may end the connection that all calls share.
+async fn is_gone(respond: &mut Responder) -> bool {
+    std::future::poll_fn(|cx| Poll::Ready(respond.poll_gone(cx).is_ready())).await
 }
 
 /// Takes out metadata that only the sidecar may set.

@@ -153,6 +153,34 @@ impl Blame {
     }
 }
 
+/// What the sidecar answers by itself instead of a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The gRPC status.
+    pub code: Code,
+    /// For people: what happened, where, and what would help.
+    pub message: String,
+    /// Whose fault it is.
+    pub blame: Blame,
+}
+
+impl Failure {
+    /// A failure by the caller.
+    pub fn client(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Client }
+    }
+
+    /// A failure by a variant or the way to it.
+    pub fn upstream(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Upstream }
+    }
+
+    /// A limit or an error of the sidecar.
+    pub fn sidecar(code: Code, message: impl Into<String>) -> Self {
+        Failure { code, message: message.into(), blame: Blame::Sidecar }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,14 +8,21 @@
 //! |---|---|
 //! | [`config`] | the file, its checks, its reload |
 //! | [`server`] | sockets, connections, deadlines, admission |
+//! | [`worker`] | one data-plane thread, and what its calls share |
+//! | [`serving`] | one generation of the configuration as a worker serves it |
 //! | [`protocol`] | what the bytes of a call say, without decoding them |
 //! | [`strategy`] | which variant a call is given to; pure |
 //! | [`stats`] | hashes and numbers; pure |
+//! | [`dispatch`] | a planned call to its variant, and the answer back |
+//! | [`hop`] | how one sidecar tells the next that a call is assigned |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
 //! | [`demo`] | real models and callers to try it all on |
+//! | [`pb`] | generated protobuf code |
+//! | [`tasks`] | the only place that starts tasks |
+//! | [`command`] | the command line |
 //! | [`app`] | the only place where the rooms are wired together |
 
 pub mod admin;

@@ -61,6 +61,8 @@ pub struct Route {
     pub served: Option<usize>,
     /// Keyed hash of the unit, never the unit itself.
     pub unit: Option<u64>,
+    /// Index of the segment that matched, among those of the model's strategy.
+    pub segment: Option<usize>,
 }
 
 /// One try at an endpoint.

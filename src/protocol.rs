@@ -15,11 +15,11 @@ pub mod opaque;
 pub mod request;
 pub mod response;
 pub mod timeout;
-pub mod wire;
+pub mod token;
 
 pub use request::{Head, RequestScan};
 pub use response::ResponseScan;
-pub use wire::ScanError;
+pub use token::ScanError;
 
 /// How a method is read, where its first message may be waited for.
 ///

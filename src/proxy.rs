@@ -18,10 +18,11 @@ use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Shipment, rename};
+use crate::fault::Failure;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
 use crate::protocol::{self, Adapter, Peek};
-use crate::server::respond::{Failure, Responder};
+use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
 use crate::serving::Serving;
 use crate::telemetry::counter::Counter;
@@ -119,11 +120,13 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    match within(deadline, read(call, serving, upload)).await {
+    let reading = worker.recorder.enter_unrouted();
+    match within(deadline, read(worker, call, serving, upload)).await {
         Some(Ok(())) => {}
         Some(Err(delivery)) => return delivery,
         None => return Delivery::Failed(expired(call)),
     }
+    drop(reading);
     journal.read = call.arrived.elapsed();
     match plan::plan(worker, serving, call, upload) {
         Ok(made) => dispatch(worker, call, plan.insert(made), upload, respond, journal).await,
@@ -151,21 +154,39 @@ fn recognise(worker: &Worker, call: Recognising) -> Recognised {
 }
 
 /// Step 2: the first message of a method that is peeked into, as far as it is needed.
-async fn read(call: &Recognised, serving: &Serving, upload: &mut Upload) -> Result<(), Delivery> {
+async fn read(
+    worker: &Worker,
+    call: &Recognised,
+    serving: &Serving,
+    upload: &mut Upload,
+) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
-    let patience = call.arrived.checked_add(limits.stall);
-    match within(patience, upload.peek(call.adapter, peek, serving.wants_parameters())).await {
+    upload.read_as(call.adapter, peek, serving.wants_parameters());
+    let begun = match peek {
+        // A stream may stand idle before its first message as between any two.
+        Peek::Stream => upload.begin().await,
+        Peek::Unary => Ok(()),
+    };
+    let patience = Instant::now().checked_add(limits.stall);
+    let read = match begun {
+        Ok(()) => within(patience, upload.peek()).await,
+        Err(chunk) => Some(Err(chunk)),
+    };
+    match read {
         Some(Ok(())) => Ok(()),
-        Some(Err(Chunk::TooLarge(error))) => Err(Delivery::Failed(Failure::client(
-            Code::RESOURCE_EXHAUSTED,
-            format!("the request has {error} (limits.message)"),
-        ))),
+        Some(Err(Chunk::TooLarge(error))) => {
+            worker.counters.add(Counter::ShedMessage);
+            let message = format!("the request: {error} (limits.message)");
+            Err(Delivery::Failed(Failure::client(Code::RESOURCE_EXHAUSTED, message)))
+        }
         Some(Err(_)) => Err(Delivery::Cancelled),
-        None => Err(Delivery::Failed(Failure::client(
-            Code::UNAVAILABLE,
-            format!("the request's first message did not come within {:?} (limits.stall)", limits.stall),
-        ))),
+        None => {
+            worker.counters.add(Counter::Stalls);
+            let stall = limits.stall;
+            let message = format!("the request's first message did not come within {stall:?} (limits.stall)");
+            Err(Delivery::Failed(Failure::client(Code::UNAVAILABLE, message)))
+        }
     }
 }
 
@@ -182,16 +203,13 @@ async fn dispatch(
     let _in_flight = worker.recorder.enter(&plan.rollout.model, plan.variant());
     let timeout = call.timeout.or(plan.rollout.model.default_deadline);
     let deadline = timeout.and_then(|timeout| call.arrived.checked_add(timeout));
-    let mut headers = call.head.headers.clone();
-    crate::dispatch::strip_reserved(&mut headers);
-    headers.remove("grpc-timeout");
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
         variant: plan.variant(),
         limits,
         uri: &call.head.uri,
-        headers,
+        headers: &call.head.headers,
         arrived: call.arrived,
         deadline,
         even_unready: plan.even_unready,
@@ -222,7 +240,8 @@ fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
 
 /// How messages must be renamed so that the variant's server and the caller each see the name they use.
 fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
-    let (peek, asked) = (call.peek?, plan.asked.as_ref()?);
+    // A name that no model here has is for the server to refuse as it would directly.
+    let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
     let (adapter, variant) = (call.adapter, plan.variant());
     let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
     if suffix.is_empty() {
@@ -249,7 +268,7 @@ fn end(
 ) -> Ended {
     match delivery {
         Delivery::Answered { status, message } => {
-            let in_band = journal.learnt.in_band_error.clone();
+            let in_band = journal.received.learnt.in_band_error.clone();
             let blame = match journal.attempts.last() {
                 Some(attempt) => attempt.blame,
                 None => Blame::Nobody,
@@ -262,6 +281,10 @@ fn end(
                 tag(call, plan, &mut tags);
             }
             respond.fail(&failure, tags);
+            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
+        }
+        Delivery::Stuck(failure) => {
+            respond.reset(h2::Reason::CANCEL);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
         }
         Delivery::Cancelled => {
@@ -283,8 +306,7 @@ fn outcome(
     let last = journal.attempts.last();
     let own =
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served =
-        last.filter(|_| journal.response.0 > 0 || ended.status == Code::OK).map(|attempt| attempt.variant);
+    let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -308,6 +330,7 @@ fn outcome(
             assigned: plan.assignment,
             served,
             unit: plan.unit,
+            segment: plan.segment,
         }),
         status: ended.status,
         message: ended.message,
@@ -315,11 +338,11 @@ fn outcome(
         latency,
         traffic: Traffic {
             request_bytes: upload.bytes(),
-            response_bytes: journal.response.0,
+            response_bytes: journal.received.bytes,
             request_messages: upload.messages(),
-            response_messages: journal.response.1,
+            response_messages: journal.received.messages,
         },
-        reported_version: journal.learnt.reported_version,
+        reported_version: journal.received.learnt.reported_version,
         request_id: upload.request_id().map(Into::into),
         attempts: journal.attempts,
     }
@@ -346,10 +369,11 @@ fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journ
     Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
 }
 
-/// Runs `future` until `at`; `None` when that came first.
+/// Runs `future` until `at`; `None` when that came first. What is late already is not begun.
 async fn within<T>(at: Option<Instant>, future: impl Future<Output = T>) -> Option<T> {
     match at {
         None => Some(future.await),
+        Some(at) if at <= Instant::now() => None,
         Some(at) => tokio::time::timeout_at(at.into(), future).await.ok(),
     }
 }

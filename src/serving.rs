@@ -14,9 +14,10 @@ use uuid::Uuid;
 use crate::config::{Config, Model};
 use crate::protocol::Adapter;
 use crate::strategy::Strategy;
+use crate::upstream::Upstream;
 use crate::upstream::endpoint::{Endpoint, Surroundings};
 use crate::upstream::readiness::{Board, Target};
-use crate::upstream::{Upstream, Windows};
+use crate::wire::windows::Windows;
 
 /// Response metadata: the variant that answered.
 pub const VARIANT: HeaderName = HeaderName::from_static("parhelion-variant");

@@ -39,6 +39,8 @@ pub struct Decision {
     pub assignment: Assignment,
     /// Keyed hash of the call's unit, never the unit itself; `None` where it brought none.
     pub unit: Option<u64>,
+    /// Index of the segment that matched, among the strategy's; `None`: the strategy's own weights.
+    pub segment: Option<usize>,
 }
 
 /// Why a variant that a caller asked for is not given to it.
@@ -74,11 +76,14 @@ impl Strategy {
     /// by its index, whether it may get calls; it is not asked about the baseline, which has no stand-in.
     pub fn assign(&self, call: &Call<'_>, draw: u32, ready: &dyn Fn(usize) -> bool) -> Decision {
         let unit = self.unit_of(call);
-        let assignment = match &self.kind {
-            Kind::Pinned(pinned) => pinned.assign(),
-            Kind::Ab(ab) => ab.assign(call, unit, draw, ready),
+        let (assignment, segment) = match &self.kind {
+            Kind::Pinned(pinned) => (pinned.assign(), None),
+            Kind::Ab(ab) => {
+                let segment = ab.segment(call);
+                (ab.assign(segment, unit, draw, ready), segment)
+            }
         };
-        Decision { assignment, unit: unit.map(|unit| self.keyed(unit)) }
+        Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
     }
 
     /// Gives `call` to the variant that its `parhelion-variant` names, where its caller may ask for that.
@@ -100,6 +105,7 @@ impl Strategy {
         Ok(Decision {
             assignment: Assignment { variant, reason: Reason::Forced, propensity: 1.0 },
             unit: self.unit_hash(call),
+            segment: None,
         })
     }
 

@@ -162,7 +162,7 @@ fn text(payload: &(dyn Any + Send)) -> &str {
     literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }
 
-/// Tasks of one worker's thread. Clones share their count; they end with the `LocalSet` they run in.
+/// Tasks of one worker's thread. Clones share their count; they end with the runtime they run on.
 #[derive(Debug, Clone)]
 pub struct Local(Rc<LocalShared>);
 
@@ -179,10 +179,10 @@ impl Local {
         Local(Rc::new(LocalShared { live: Cell::new(0), waiting: RefCell::default(), counters }))
     }
 
-    /// Starts `future` in the current `LocalSet`. The handle may be dropped: the task runs on.
+    /// Starts `future` on the current `LocalRuntime` or `LocalSet`. The handle may be dropped: the task runs on.
     ///
     /// # Panics
-    /// Outside a `LocalSet`.
+    /// Outside of both.
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + 'static) -> JoinHandle<()> {
         let ticket = Ticket::new(self, name);
         #[expect(clippy::disallowed_methods, reason = "this is the place")]

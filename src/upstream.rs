@@ -1,16 +1,15 @@
 //! Endpoints of variants: which of them gets a call, their connections, and their readiness.
 //!
-//! Everything but [`readiness`] and [`probe`] belongs to one worker and is used by its thread only.
+//! Everything but [`readiness`], [`probe`], [`names`] and [`introduce`] belongs to one worker and is used by its thread only.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config;
-
 pub mod connection;
 pub mod dial;
 pub mod endpoint;
+pub mod introduce;
 pub mod names;
 pub mod probe;
 pub mod readiness;
@@ -60,32 +59,14 @@ impl Upstream {
         names.join(", ")
     }
 
+    /// Why none of them may get calls, for a message to people.
+    pub fn why(&self) -> String {
+        let why = self.endpoints.iter().find_map(|endpoint| endpoint.readiness().why());
+        why.map_or_else(|| "not ready: it was not asked yet".to_owned(), |why| format!("not ready: {why}"))
+    }
+
     /// All endpoints.
     pub fn endpoints(&self) -> &[Rc<Endpoint>] {
         &self.endpoints
-    }
-}
-
-/// What a connection to an upstream may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Windows {
-    /// Flow-control window of a stream, bytes.
-    pub stream: u32,
-    /// Flow-control window of a connection, bytes.
-    pub connection: u32,
-    /// One header list, bytes.
-    pub headers: u32,
-}
-
-impl Windows {
-    /// From the configured limits.
-    pub fn new(limits: &config::Limits) -> Self {
-        let clamp = |size: config::units::Size, max: u64| u32::try_from(size.0.min(max)).unwrap_or(u32::MAX);
-        const LARGEST_WINDOW: u64 = (1 << 31) - 1;
-        Windows {
-            stream: clamp(limits.stream_window, LARGEST_WINDOW),
-            connection: clamp(limits.connection_window, LARGEST_WINDOW),
-            headers: clamp(limits.headers, u64::from(u32::MAX)),
-        }
     }
 }

@@ -13,7 +13,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+pub mod socket;
 pub mod watch;
+pub mod windows;
 
 use watch::FrameWatch;
 
@@ -126,7 +128,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     /// Writes the backlog, then the gathered bytes; what the socket does not take becomes the backlog.
+    ///
+    /// A peer that may yet turn out to speak something else gets none of our frames: they wait for its preface.
     fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.watch.awaits_preface() {
+            self.backlog.bytes.append(&mut self.scratch.write.borrow_mut());
+            return Ok(());
+        }
         if self.drain_backlog(cx)?.is_pending() {
             return Ok(());
         }

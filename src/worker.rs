@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::dispatch::stall::Clock;
 use crate::hop::{Hop, Keys};
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
@@ -56,6 +57,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Ticks for streams that stand still.
+    pub stalls: Clock,
     /// Says to every call under way that it must end now.
     pub cut: Notify,
     chance: RefCell<SmallRng>,
@@ -104,9 +107,10 @@ impl Worker {
 /// # Errors
 /// When its runtime or its listener cannot be set up.
 pub fn run(parts: Parts) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = tokio::task::LocalSet::new();
-    local.block_on(&runtime, serve(parts))
+    // Not a `LocalSet` on a runtime: each wake of its tasks from outside a poll of it costs a write to an eventfd.
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build_local(Default::default())?;
+    runtime.block_on(serve(parts))
 }
 
 async fn serve(parts: Parts) -> io::Result<()> {
@@ -127,6 +131,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         recorder,
         counters: Arc::clone(&counters),
         keys,
+        stalls: Clock::default(),
         cut: Notify::new(),
         chance: RefCell::new(SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?),
     });
@@ -138,6 +143,10 @@ async fn serve(parts: Parts) -> io::Result<()> {
         calls: Local::new(Arc::clone(&counters)),
         connections: Local::new(counters),
         phase: phase.clone(),
+    });
+    let ticking = Rc::clone(&worker);
+    surroundings.tasks.spawn("stalls", async move {
+        ticking.stalls.run(|| ticking.serving().config.limits.stall).await;
     });
     let mut acceptor = Acceptor::new(listener)?;
     loop {

@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::{Config, Problem};
+use crate::hop::Keys;
 
 /// Names the variant whose container runs beside this sidecar: `v2`, or `MODEL/v2`.
 pub const LOCAL: &str = "PARHELION_LOCAL";
@@ -54,7 +55,7 @@ pub fn check_environment(config: &Config) -> Vec<Problem> {
     state.into_iter().chain(check_keys(config)).collect()
 }
 
-/// Whether the keys can be read.
+/// Whether the keys can be read, and are keys.
 pub(super) fn check_keys(config: &Config) -> Option<Problem> {
     let path = config.keys.as_deref()?;
     let refuse = |reason: String| Problem::new("keys", reason).with_value(path.display().to_string());
@@ -62,7 +63,8 @@ pub(super) fn check_keys(config: &Config) -> Option<Problem> {
         Ok(found) if found.is_dir() => {
             Some(refuse("is a directory".to_owned()).with_hint("name the file in it"))
         }
-        Ok(_) => None,
+        // What is wrong in it is said with its line and what would be right.
+        Ok(_) => Keys::from_file(path).err().map(|error| Problem::new("keys", error.to_string())),
         Err(error) => Some(
             refuse(format!("cannot be read: {error}"))
                 .with_hint("mount the secret there, and let this user read it"),

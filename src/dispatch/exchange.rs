@@ -4,20 +4,30 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
-use tokio::time::{Instant, Sleep};
 
 use super::rename::{Renamer, Renaming};
+use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Peek, ResponseScan};
-use crate::server::respond::Responder;
+use crate::server::respond::{Responder, percent_decode};
+
+/// Who may owe something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Debtor {
+    /// The caller, the rest of a message.
+    Caller,
+    /// The caller, who takes nothing of the answer.
+    Reader,
+    /// The model server: to take what is sent, or the rest of a message.
+    Server,
+}
 
 /// How an exchange ended.
 #[derive(Debug)]
@@ -26,7 +36,7 @@ pub enum End {
     Answered {
         /// As the upstream said it.
         status: Code,
-        /// Its message, still percent-encoded.
+        /// Its message, for people.
         message: Option<Box<str>>,
     },
     /// The upstream broke off.
@@ -38,7 +48,7 @@ pub enum End {
     /// A message of the upstream is over the limit.
     ResponseTooLarge(FrameError),
     /// Somebody took nothing, or left a message unfinished, for too long.
-    Stalled(&'static str),
+    Stalled(Debtor),
 }
 
 /// What was learnt from the response's messages.
@@ -58,10 +68,25 @@ pub struct Terms<'a> {
     pub renaming: Option<Renaming>,
     /// Largest response message.
     pub message: usize,
-    /// See [`crate::config::Limits::stall`].
-    pub stall: Duration,
+    /// The worker's slow clock.
+    pub clock: &'a Clock,
     /// Tags for the response's headers.
     pub tag: &'a dyn Fn(&mut HeaderMap),
+    /// Where is written down what came back, as it comes: a deadline may end the exchange at any point.
+    pub received: &'a mut Received,
+}
+
+/// What came back from an upstream.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// Whether response headers went to the caller.
+    pub answered: bool,
+    /// From the messages.
+    pub learnt: Learnt,
+    /// Bytes, as they came.
+    pub bytes: u64,
+    /// Whole messages.
+    pub messages: u64,
 }
 
 /// One attempt on the wire.
@@ -71,10 +96,8 @@ pub struct Exchange<'a> {
     terms: Terms<'a>,
     up: Up,
     down: Down,
-    stall: Option<Pin<Box<Sleep>>>,
+    stall: Stall,
     progressed: bool,
-    response_bytes: u64,
-    learnt: Learnt,
 }
 
 struct Up {
@@ -99,6 +122,8 @@ enum Down {
 
 struct Download {
     body: RecvStream,
+    /// The response's HTTP status, which counts where there is no gRPC one.
+    http: u16,
     messages: Messages,
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
@@ -112,8 +137,8 @@ struct Download {
 enum Idle {
     /// Waiting for bytes that nobody owes.
     Calm,
-    /// Somebody owes something: the name of the one who does.
-    Owed(&'static str),
+    /// Somebody owes something.
+    Owed(Debtor),
 }
 
 impl<'a> Exchange<'a> {
@@ -131,10 +156,8 @@ impl<'a> Exchange<'a> {
             terms,
             up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More },
             down: Down::Waiting(response),
-            stall: None,
+            stall: Stall::default(),
             progressed: false,
-            response_bytes: 0,
-            learnt: Learnt::default(),
         }
     }
 
@@ -146,15 +169,6 @@ impl<'a> Exchange<'a> {
     /// Breaks the upstream's half off.
     pub fn cancel(&mut self) {
         self.up.stream.send_reset(Reason::CANCEL);
-    }
-
-    /// What was learnt, and how many bytes and messages went down.
-    pub fn finish(self) -> (Learnt, u64, u64) {
-        let messages = match &self.down {
-            Down::Waiting(_) => 0,
-            Down::Streaming(download) => download.messages.count(),
-        };
-        (self.learnt, self.response_bytes, messages)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -177,23 +191,13 @@ impl<'a> Exchange<'a> {
     }
 
     /// Ends an exchange in which somebody owed something for as long as is allowed, and nothing moved.
-    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<&'static str>) -> Poll<End> {
+    fn poll_stall(&mut self, cx: &mut Context<'_>, owed: Option<Debtor>) -> Poll<End> {
         let Some(who) = owed else {
-            self.stall = None;
+            self.stall.clear();
             return Poll::Pending;
         };
-        let patience = self.terms.stall;
-        let stall = self.stall.get_or_insert_with(|| {
-            self.progressed = false;
-            Box::pin(tokio::time::sleep(patience))
-        });
-        while stall.as_mut().poll(cx).is_ready() {
-            if !std::mem::take(&mut self.progressed) {
-                return Poll::Ready(End::Stalled(who));
-            }
-            stall.as_mut().reset(Instant::now() + patience);
-        }
-        Poll::Pending
+        let moved = std::mem::take(&mut self.progressed);
+        self.stall.poll(cx, self.terms.clock, moved).map(|()| End::Stalled(who))
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Result<Idle, End> {
@@ -206,12 +210,12 @@ impl<'a> Exchange<'a> {
                     // The upstream's answer says why it takes no more, and that may come yet.
                     Sent::Closed => self.up.tail = Tail::Sent,
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the model server")),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Server)),
                 }
                 continue;
             }
             match self.upload.poll_chunk(cx) {
-                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed("the caller")),
+                Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(Debtor::Caller)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
                     self.progressed = true;
@@ -246,21 +250,25 @@ impl<'a> Exchange<'a> {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
                 match send(stream, &mut download.queue, &mut download.tail, cx) {
                     Sent::All => self.progressed = true,
-                    Sent::Blocked => return Ok(Idle::Owed("the caller")),
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Reader)),
                     Sent::Closed => return Err(End::Cancelled),
                 }
                 continue;
             }
-            match download.poll_read(cx, &self.terms, &mut self.learnt) {
-                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed("the model server")),
+            match download.poll_read(cx, &mut self.terms) {
+                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(Debtor::Server)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Read::Bytes(n)) => {
-                    self.response_bytes += n as u64;
+                    self.terms.received.bytes += n as u64;
+                    self.terms.received.messages = download.messages.count();
                     self.progressed = true;
                 }
                 Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
                 Poll::Ready(Read::Broken(error)) => return Err(End::Broken(error)),
-                Poll::Ready(Read::End(trailers)) => return Err(self.close(trailers)),
+                Poll::Ready(Read::End(trailers)) => {
+                    let http = download.http;
+                    return Err(self.close(trailers, http));
+                }
             }
         }
     }
@@ -270,18 +278,25 @@ impl<'a> Exchange<'a> {
         let (mut head, body) = response.into_parts();
         self.upload.commit();
         let only = body.is_end_stream();
-        let end = only.then(|| answered(&head.headers, head.status.as_u16()));
+        let http = head.status.as_u16();
+        let end = only.then(|| answered(&head.headers, http));
         let encoding = head.headers.get("grpc-encoding").cloned();
         (self.terms.tag)(&mut head.headers);
+        if self.terms.renaming.is_some() {
+            // A renamed message has another length.
+            head.headers.remove(http::header::CONTENT_LENGTH);
+        }
         if self.respond.headers(head.status, head.headers, only).is_err() {
             return Err(End::Cancelled);
         }
+        self.terms.received.answered = true;
         if let Some(end) = end {
             return Err(end);
         }
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
         self.down = Down::Streaming(Box::new(Download {
             body,
+            http,
             messages: Messages::new(self.terms.message),
             renamer,
             queue: VecDeque::new(),
@@ -292,20 +307,18 @@ impl<'a> Exchange<'a> {
         Ok(())
     }
 
-    fn close(&mut self, trailers: Option<HeaderMap>) -> End {
+    fn close(&mut self, trailers: Option<HeaderMap>, http: u16) -> End {
         let Some(mut trailers) = trailers else {
-            // No status at all: the caller sees just that, and calls it UNKNOWN.
+            // No gRPC status at all: the caller sees just that, and goes by the HTTP status.
             if let Some(stream) = self.respond.stream() {
                 // Fails only where the caller has left.
                 let _ = stream.send_data(Bytes::new(), true);
             }
             self.respond.end();
-            return End::Answered {
-                status: Code::UNKNOWN,
-                message: Some("the response has no status".into()),
-            };
+            let message = format!("the response, HTTP {http}, has no gRPC status");
+            return End::Answered { status: Code::from_http(http), message: Some(message.into()) };
         };
-        let end = answered(&trailers, 200);
+        let end = answered(&trailers, http);
         super::strip_reserved(&mut trailers);
         if self.respond.trailers(trailers).is_err() {
             return End::Cancelled;
@@ -323,13 +336,13 @@ enum Read {
 
 impl Download {
     /// The next bytes of the upstream, looked at and queued for the caller.
-    fn poll_read(&mut self, cx: &mut Context<'_>, terms: &Terms<'_>, learnt: &mut Learnt) -> Poll<Read> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, terms: &mut Terms<'_>) -> Poll<Read> {
         match self.body.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
                 // Fails only for a stream that is closed, which then shows at the next read.
                 let _ = self.body.flow_control().release_capacity(data.len());
-                let looked = self.look(&data, terms, learnt);
+                let looked = self.look(&data, terms);
                 let renamed = looked.and_then(|()| match &mut self.renamer {
                     Some(renamer) => renamer.push(&data, &mut self.queue),
                     None => {
@@ -350,11 +363,12 @@ impl Download {
         }
     }
 
-    fn look(&mut self, data: &[u8], terms: &Terms<'_>, learnt: &mut Learnt) -> Result<(), FrameError> {
+    fn look(&mut self, data: &[u8], terms: &mut Terms<'_>) -> Result<(), FrameError> {
         let Some((adapter, peek)) = terms.reader.filter(|_| self.curious) else {
             return self.messages.skip(data);
         };
         let (scan, curious) = (&mut self.scan, &mut self.curious);
+        let learnt = &mut terms.received.learnt;
         self.messages.walk(data, |event| match event {
             // A compressed answer is not inflated only to be looked at.
             Event::Start { compressed: 0, length } => {
@@ -449,7 +463,7 @@ fn send(
 
 /// Reads the status that headers or trailers carry.
 fn answered(headers: &HeaderMap, http: u16) -> End {
-    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned().into_boxed_str();
+    let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
     let status = match headers.get("grpc-status") {
         Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code),
         None => Code::from_http(http),

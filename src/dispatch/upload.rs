@@ -38,8 +38,6 @@ pub struct Upload {
     overflowed: bool,
     /// Index into `kept` of the next chunk to give.
     next: usize,
-    /// Chunks of `kept` whose flow-control window the caller has back.
-    released: usize,
     ended: bool,
     reading: Option<Reading>,
     foreign: u64,
@@ -81,20 +79,14 @@ impl Upload {
             limit: retain,
             overflowed: false,
             next: 0,
-            released: 0,
             ended: false,
             reading: None,
             foreign: 0,
         }
     }
 
-    /// Reads the first message until a call can be dispatched by it, keeping what it takes from the caller.
-    pub async fn peek(
-        &mut self,
-        adapter: &'static dyn Adapter,
-        peek: Peek,
-        parameters: bool,
-    ) -> Result<(), Chunk> {
+    /// Says how the messages are read; to be called before anything else.
+    pub fn read_as(&mut self, adapter: &'static dyn Adapter, peek: Peek, parameters: bool) {
         self.reading = Some(Reading {
             adapter,
             peek,
@@ -103,25 +95,49 @@ impl Upload {
             judged: false,
             first: None,
         });
-        let mut whole = false;
-        while !self.is_enough(whole) {
-            match std::future::poll_fn(|cx| self.poll_fresh(cx)).await {
-                Chunk::Data(chunk, end) => {
-                    whole = end;
-                    self.kept_bytes += chunk.len();
-                    self.kept.push(chunk);
-                }
-                // Its end, empty or cut off, is for the server to judge.
-                Chunk::End(None) => whole = true,
-                other => return Err(other),
-            }
+    }
+
+    /// Waits for the first bytes, or for their end.
+    ///
+    /// # Errors
+    /// As [`Upload::peek`].
+    pub async fn begin(&mut self) -> Result<(), Chunk> {
+        if self.bytes == 0 && !self.ended { self.take_in().await } else { Ok(()) }
+    }
+
+    /// Reads the first message until a call can be dispatched by it, keeping what it takes from the caller.
+    ///
+    /// # Errors
+    /// What came instead: the caller is gone, or the message too large.
+    pub async fn peek(&mut self) -> Result<(), Chunk> {
+        while !self.is_enough() {
+            self.take_in().await?;
         }
         Ok(())
     }
 
-    fn is_enough(&self, whole: bool) -> bool {
+    /// Takes the next chunk from the caller, to be given to an attempt later.
+    async fn take_in(&mut self) -> Result<(), Chunk> {
+        match std::future::poll_fn(|cx| self.poll_fresh(cx)).await {
+            Chunk::Data(chunk, _) => {
+                // The caller gets its window back at once: what is kept has a bound of its own, and a message that
+                // needs more than a window would else never come.
+                self.release(chunk.len());
+                if !chunk.is_empty() {
+                    self.kept_bytes += chunk.len();
+                    self.kept.push(chunk);
+                }
+                Ok(())
+            }
+            // Its end, empty or cut off, is for the server to judge.
+            Chunk::End(None) => Ok(()),
+            other => Err(other),
+        }
+    }
+
+    fn is_enough(&self) -> bool {
         let Some(reading) = &self.reading else { return true };
-        let message = whole || self.messages.count() > 0 || self.kept_bytes > self.limit;
+        let message = self.ended || self.messages.count() > 0 || self.kept_bytes > self.limit;
         message || (!reading.compressed && reading.scan.enough()) || reading.judged
     }
 
@@ -182,40 +198,39 @@ impl Upload {
     /// Keeps nothing any more: the answer has begun.
     pub fn commit(&mut self) {
         self.limit = 0;
+        self.forget();
+    }
+
+    /// Lets go of what was kept, once all of it was given and nothing may be sent again.
+    fn forget(&mut self) {
+        if self.limit == 0 && self.next == self.kept.len() {
+            self.kept = Vec::new();
+            self.next = 0;
+        }
     }
 
     /// Keeps nothing of a call that can end in one attempt only, for it was sent as it came.
     fn keep(&mut self, chunk: &Bytes) {
-        if self.limit == 0 || self.overflowed {
+        if self.limit == 0 || self.overflowed || chunk.is_empty() {
             return;
         }
         if self.kept_bytes + chunk.len() > self.limit {
             self.overflowed = true;
             self.kept = Vec::new();
             self.next = 0;
-            self.released = 0;
             return;
         }
         self.kept_bytes += chunk.len();
         self.kept.push(chunk.clone());
         self.next = self.kept.len();
-        self.released = self.kept.len();
     }
 
     /// The next chunk for the current attempt.
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Chunk> {
         if let Some(chunk) = self.kept.get(self.next).cloned() {
             self.next += 1;
-            if self.next > self.released {
-                self.released = self.next;
-                self.release(chunk.len());
-            }
             let last = self.next == self.kept.len() && self.ended;
-            if self.limit == 0 && self.next == self.kept.len() {
-                self.kept = Vec::new();
-                self.next = 0;
-                self.released = 0;
-            }
+            self.forget();
             return Poll::Ready(Chunk::Data(chunk, last));
         }
         let chunk = ready!(self.poll_fresh(cx));

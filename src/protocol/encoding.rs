@@ -2,7 +2,7 @@
 //!
 //! A few bytes can unfold to gigabytes, so the output is bounded and nothing is allocated ahead of it.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
 
@@ -34,9 +34,55 @@ pub fn inflate(encoding: &[u8], message: &[u8], limit: usize) -> Result<Vec<u8>,
     match encoding {
         b"gzip" => read(MultiGzDecoder::new(message), limit),
         b"deflate" => read(ZlibDecoder::new(message), limit),
-        _ => {
-            let name = &encoding[..encoding.len().min(32)];
-            Err(InflateError::Unknown(name.escape_ascii().to_string().into()))
+        _ => Err(unknown(encoding)),
+    }
+}
+
+/// Inflates the front of a message, at most `limit` bytes of it, for as long as `take` says that it wants more. The
+/// message may be cut off anywhere. Returns whether all of it was taken.
+///
+/// # Errors
+/// See [`InflateError`].
+pub fn inflate_front(
+    encoding: &[u8],
+    message: &[u8],
+    limit: usize,
+    take: impl FnMut(&[u8]) -> bool,
+) -> Result<bool, InflateError> {
+    match encoding {
+        b"gzip" => read_front(MultiGzDecoder::new(message), limit, take),
+        b"deflate" => read_front(ZlibDecoder::new(message), limit, take),
+        _ => Err(unknown(encoding)),
+    }
+}
+
+fn unknown(encoding: &[u8]) -> InflateError {
+    let name = &encoding[..encoding.len().min(32)];
+    InflateError::Unknown(name.escape_ascii().to_string().into())
+}
+
+fn read_front(
+    mut decoder: impl Read,
+    limit: usize,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<bool, InflateError> {
+    let mut buffer = [0; 8 * 1024];
+    let mut total = 0;
+    loop {
+        match decoder.read(&mut buffer) {
+            Ok(0) => return Ok(true),
+            Ok(n) => {
+                total += n;
+                if total > limit {
+                    return Err(InflateError::TooLarge { limit });
+                }
+                if !take(&buffer[..n]) {
+                    return Ok(false);
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(InflateError::Corrupt(error.to_string().into())),
         }
     }
 }
@@ -72,6 +118,30 @@ mod tests {
             encoder.write_all(message).unwrap();
             encoder.finish().unwrap()
         }
+    }
+
+    #[test]
+    fn the_front_of_a_message_that_is_cut_off_comes_back() {
+        let message: Vec<u8> =
+            (0..60_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()).collect();
+        for encoding in ["gzip", "deflate"] {
+            let packed = deflated(encoding, &message);
+            for (part, wanted) in
+                [(packed.len(), usize::MAX), (packed.len() / 2, usize::MAX), (packed.len(), 10)]
+            {
+                let mut front = Vec::new();
+                let all = inflate_front(encoding.as_bytes(), &packed[..part], message.len(), |plain| {
+                    front.extend_from_slice(plain);
+                    front.len() < wanted
+                });
+                assert_eq!(all, Ok(part == packed.len() && wanted == usize::MAX));
+                assert!(message.starts_with(&front) && front.len() >= 10, "{encoding} {part} {wanted}");
+            }
+            let too_large = inflate_front(encoding.as_bytes(), &packed, 20_000, |_| true);
+            assert_eq!(too_large, Err(InflateError::TooLarge { limit: 20_000 }));
+        }
+        assert!(inflate_front(b"gzip", b"no gzip at all", 100, |_| true).is_err());
+        assert!(inflate_front(b"br", b"", 100, |_| true).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@
 use bytes::Bytes;
 
 use super::response::Shape;
-use super::{Adapter, Peek, RequestScan, ResponseScan, wire};
+use super::{Adapter, Peek, RequestScan, ResponseScan, token};
 
 /// What all paths of the service begin with.
 pub const SERVICE: &str = "/inference.GRPCInferenceService/";
@@ -74,7 +74,7 @@ impl Adapter for Oip {
             Shape::Wrapped | Shape::Failed if name.is_some() || version.is_some() => {
                 let inner = names(name, version);
                 let mut outer = Vec::with_capacity(inner.len() + 6);
-                wire::put(&mut outer, INFER_RESPONSE, &inner);
+                token::put(&mut outer, INFER_RESPONSE, &inner);
                 outer.into()
             }
             Shape::Wrapped | Shape::Failed | Shape::Empty => Bytes::new(),
@@ -88,7 +88,7 @@ fn names(name: Option<&str>, version: Option<&str>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(room);
     for (field, text) in [(NAME, name), (VERSION, version)] {
         if let Some(text) = text {
-            wire::put(&mut bytes, field, text.as_bytes());
+            token::put(&mut bytes, field, text.as_bytes());
         }
     }
     bytes

@@ -5,7 +5,7 @@
 //! name is known; the scan may still be fed the rest, so that an id behind the tensors is learnt too.
 
 use super::oip;
-use super::wire::{ScanError, Token, Walker};
+use super::token::{ScanError, Token, Walker};
 
 /// The most bytes kept of one name, version or id.
 pub const CAP: usize = 4096;

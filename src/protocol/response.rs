@@ -12,7 +12,7 @@
 //!
 //! Mostly the first bytes decide, which is what lets a renamed stream flow on without being held back.
 
-use super::wire::{ScanError, Token, Walker};
+use super::token::{ScanError, Token, Walker};
 use super::{Peek, oip};
 
 /// The most bytes kept of a name, a version or an error.

@@ -4,11 +4,11 @@ use super::Recognised;
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
+use crate::fault::Failure;
 use crate::plan::{Assignment, Reason};
-use crate::protocol::encoding::inflate;
+use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
-use crate::server::respond::Failure;
 use crate::serving::{Rollout, Serving, VARIANT};
 use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
@@ -25,9 +25,13 @@ pub struct Plan<'a> {
     pub assignment: Assignment,
     /// Keyed hash of the unit.
     pub unit: Option<u64>,
+    /// Index of the segment that matched, among the strategy's.
+    pub segment: Option<usize>,
     /// What the first message asks for, where it was read.
     pub asked: Option<Head>,
-    /// Whether an endpoint that is not ready may be asked.
+    /// Whether it asks for this model, and not for one that is not known.
+    pub named: bool,
+    /// Whether an endpoint that is not ready may be asked: the call is about the server itself.
     pub even_unready: bool,
 }
 
@@ -51,7 +55,7 @@ pub(super) fn plan<'a>(
     let asked = asked(call, upload, serving);
     let path = call.head.uri.path();
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
-    let declared = serving.by_service(path).filter(|_| !asks_for_readiness(path));
+    let declared = serving.by_service(path).filter(|_| !asks_about_server(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
     let view = Call {
         metadata: &call.head.headers,
@@ -60,8 +64,9 @@ pub(super) fn plan<'a>(
     let certain = |variant, reason| Decision {
         assignment: Assignment { variant, reason, propensity: 1.0 },
         unit: None,
+        segment: None,
     };
-    let Decision { assignment, unit } = if let Some(hop) = &call.hop {
+    let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
@@ -72,8 +77,9 @@ pub(super) fn plan<'a>(
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
-    let even_unready = call.peek.is_none() && asks_for_readiness(path);
-    Ok(Plan { serving, rollout, assignment, unit, asked, even_unready })
+    let even_unready = call.peek.is_none() && asks_about_server(path);
+    let named = named.is_some();
+    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready })
 }
 
 /// The variant that the caller forces, where it may.
@@ -106,22 +112,30 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
     match upload.first() {
         First::Head(head) => Some(head.clone()),
         First::Unreadable => None,
-        First::Compressed => {
-            let encoding = call.head.headers.get("grpc-encoding")?;
-            let limit = serving.config.limits.message.bytes();
-            let bytes = upload.kept().concat();
-            let message = bytes.get(PREFIX..)?;
-            let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
-            let plain = inflate(encoding.as_bytes(), message.get(..length)?, limit).ok()?;
-            let mut scan = call.adapter.request_scan(serving.wants_parameters());
-            scan.feed(&plain).ok()?;
-            scan.finish().ok()?;
-            Some(scan.into_head())
-        }
+        First::Compressed => inflated(call, upload, serving),
     }
 }
 
-/// Questions about readiness are for the server to answer, ready or not.
-fn asks_for_readiness(path: &str) -> bool {
+/// What a compressed first message asks for, inflated as far as that takes: it may be longer than what is kept of it.
+fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
+    let encoding = call.head.headers.get("grpc-encoding")?;
+    let limit = serving.config.limits.message.bytes();
+    let bytes = upload.kept().concat();
+    let message = bytes.get(PREFIX..)?;
+    let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
+    let message = &message[..message.len().min(length)];
+    let mut scan = call.adapter.request_scan(serving.wants_parameters());
+    let whole = inflate_front(encoding.as_bytes(), message, limit, |plain| {
+        // A scan that met an error keeps it, and is never enough.
+        scan.feed(plain).is_ok() && !scan.enough()
+    });
+    if whole.ok()? {
+        scan.finish().ok()?;
+    }
+    scan.enough().then(|| scan.into_head())
+}
+
+/// Questions about the server itself (is it ready, what does it hold) are for it to answer, ready or not.
+fn asks_about_server(path: &str) -> bool {
     path.starts_with(oip::SERVICE) || path.starts_with("/grpc.")
 }

@@ -1,12 +1,14 @@
 //! One caller's connection: greets it, takes its streams, and sees to it that it ends when it should.
 //!
 //! What a peer owes is due: the preface and the acknowledgement of our SETTINGS after `limits.handshake`, and so is
-//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too.
+//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too. Peers
+//! that are silent then are not waited for.
 
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
@@ -23,8 +25,9 @@ use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::tasks::Local;
 use crate::telemetry::counter::Counter;
-use crate::upstream::dial::Socket;
+use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
+use crate::wire::windows::Windows;
 use crate::wire::{Cork, Corked, Scratch, cork};
 use crate::worker::Worker;
 
@@ -40,7 +43,7 @@ const PROVOKED_RESETS: usize = 256;
 const SEND_BUFFER: usize = 256 * 1024;
 /// What somebody who speaks HTTP/1 is told.
 const NOT_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-type: text/plain\r\n\
-    connection: close\r\ncontent-length: 37\r\n\r\nThis port speaks gRPC over HTTP/2 only";
+    connection: close\r\ncontent-length: 38\r\n\r\nThis port speaks gRPC over HTTP/2 only";
 
 /// What all connections of a worker share.
 #[derive(Debug)]
@@ -72,14 +75,15 @@ enum Close {
 impl Context {
     /// Takes a socket that was accepted; refuses it where there are as many as allowed.
     pub fn open(self: &Rc<Self>, socket: Socket) {
-        let serving = self.worker.serving();
-        if self.connections.live() >= serving.config.limits.connections {
+        // The configuration only: a connection must not keep a whole generation, upstreams and all.
+        let config = Arc::clone(&self.worker.serving().config);
+        if self.connections.live() >= config.limits.connections {
             self.worker.counters.add(Counter::ConnectionsRefused);
             return;
         }
         let context = Rc::clone(self);
         self.connections.spawn("connection", async move {
-            let close = serve(&context, socket, &serving.config.limits).await;
+            let close = serve(&context, socket, &config.limits).await;
             context.worker.counters.add(match close {
                 Close::Peer | Close::Drained => Counter::ConnectionsClosed,
                 Close::TimedOut => Counter::ConnectionsTimedOut,
@@ -111,7 +115,11 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
     let mut handshake = builder(limits).handshake::<_, Bytes>(corked);
     let due = Instant::now() + limits.handshake;
     let shaking = poll_fn(|cx| drive(&cork, cx, |cx| Pin::new(&mut handshake).poll(cx)));
-    let mut connection = match tokio::time::timeout_at(due, shaking).await {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout_at(due, shaking) => shaken,
+        () = last_chance(context.phase.clone()) => return Close::Drained,
+    };
+    let mut connection = match shaken {
         Err(_) => return Close::TimedOut,
         Ok(Ok(connection)) => connection,
         Ok(Err(_)) => {
@@ -162,12 +170,15 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
 }
 
 fn builder(limits: &Limits) -> server::Builder {
-    let windows = crate::upstream::Windows::new(limits);
+    let windows = Windows::new(limits);
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
+        // What small frames cost beyond their bytes, which the windows do not see. Left to itself h2 would grow this
+        // with the connection's window.
+        .data_frame_budget(limits.connection_window.bytes() / 2)
         .max_header_list_size(windows.headers)
         .max_send_buffer_size(SEND_BUFFER)
         .max_pending_accept_reset_streams(PENDING_RESETS)
@@ -266,6 +277,15 @@ impl Age {
     }
 }
 
+/// Ready when a peer that has not even said its preface is waited for no longer, because the process ends.
+async fn last_chance(mut phase: watch::Receiver<Phase>) {
+    // A sender that is gone means the same as a cut.
+    let draining = phase.wait_for(|phase| *phase != Phase::Serving).await.is_ok();
+    if draining {
+        let _ = tokio::time::timeout(FAREWELL, phase.wait_for(|phase| *phase == Phase::Cut)).await;
+    }
+}
+
 async fn farewell(leaving: Option<Instant>) {
     match leaving {
         None => std::future::pending().await,
@@ -279,11 +299,20 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>, leaving: bool) -> Phase 
     next.map_or(Phase::Cut, |phase| *phase)
 }
 
-/// Sends what the calls that were cut had to say, and GOAWAY behind it.
+/// Sends what the calls that were cut have to say, and GOAWAY behind it.
 async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Bytes>) {
-    // Let the calls see the cut first; they were woken by the same change.
-    tokio::task::yield_now().await;
+    // The calls were woken by the same change as this connection, and may come after it.
+    let spoken = poll_fn(|cx| {
+        let polled = drive(cork, cx, |cx| {
+            while let Some(stream) = std::task::ready!(connection.poll_accept(cx)) {
+                stream?.1.send_reset(h2::Reason::REFUSED_STREAM);
+            }
+            Poll::Ready(Ok(()))
+        });
+        if polled.is_ready() || !connection.has_streams() { Poll::Ready(()) } else { Poll::Pending }
+    });
+    let _ = tokio::time::timeout(LAST_WORDS / 2, spoken).await;
     connection.abrupt_shutdown(h2::Reason::NO_ERROR);
     let closing = poll_fn(|cx| drive(cork, cx, |cx| connection.poll_closed(cx)));
-    let _ = tokio::time::timeout(LAST_WORDS, closing).await;
+    let _ = tokio::time::timeout(LAST_WORDS / 2, closing).await;
 }

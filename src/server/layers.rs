@@ -10,9 +10,9 @@ use http::{HeaderMap, Method, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder};
 
-use super::respond::Failure;
 use super::{Admitted, Inbound};
 use crate::fault::Code;
+use crate::fault::Failure;
 use crate::protocol::timeout;
 use crate::telemetry::counter::{Counter, Counters};
 
@@ -25,7 +25,7 @@ pub fn stack<S>(limit: Rc<Cell<usize>>, counters: Arc<Counters>, proxy: S) -> Ad
             counters: Arc::clone(&counters),
             open: Rc::default(),
         })
-        .layer(DeadlineLayer)
+        .layer(DeadlineLayer(Arc::clone(&counters)))
         .service(proxy)
 }
 
@@ -96,16 +96,17 @@ impl Drop for Place {
 #[derive(Debug, Clone)]
 pub struct Deadline<S> {
     inner: S,
+    counters: Arc<Counters>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct DeadlineLayer;
+#[derive(Debug, Clone)]
+struct DeadlineLayer(Arc<Counters>);
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = Deadline<S>;
 
     fn layer(&self, inner: S) -> Deadline<S> {
-        Deadline { inner }
+        Deadline { inner, counters: Arc::clone(&self.0) }
     }
 }
 
@@ -120,6 +121,7 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
 
     fn call(&mut self, mut inbound: Inbound) -> Self::Future {
         if let Some(status) = not_grpc(&inbound) {
+            self.counters.add(Counter::NotGrpc);
             inbound.respond.refuse(status);
             return Held { call: None, place: None };
         }
@@ -128,6 +130,7 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
                 None => None,
                 Some(Ok(timeout)) => Some(timeout),
                 Some(Err(bad)) => {
+                    self.counters.add(Counter::NotGrpc);
                     inbound.respond.fail(&Failure::client(Code::INTERNAL, bad.to_string()), HeaderMap::new());
                     return Held { call: None, place: None };
                 }
@@ -136,7 +139,8 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
     }
 }
 
-/// The HTTP status for a request that is not gRPC: anything but POST, or another content type.
+/// The HTTP status for a request that is not gRPC: anything but POST, another content type, or a caller that takes no
+/// trailers. Model servers reset such streams, which must not look like a fault of theirs.
 fn not_grpc(inbound: &Inbound) -> Option<StatusCode> {
     if inbound.head.method != Method::POST {
         return Some(StatusCode::METHOD_NOT_ALLOWED);
@@ -147,5 +151,9 @@ fn not_grpc(inbound: &Inbound) -> Option<StatusCode> {
             .strip_prefix(b"application/grpc")
             .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
     });
-    (!is_grpc).then_some(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+    if !is_grpc {
+        return Some(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
+    let takes_trailers = inbound.head.headers.get(header::TE).is_some_and(|te| te.as_bytes() == b"trailers");
+    (!takes_trailers).then_some(StatusCode::BAD_REQUEST)
 }

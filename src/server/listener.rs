@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::Listen;
 use crate::telemetry::counter::{Counter, Counters};
-use crate::upstream::dial::{Socket, tune};
+use crate::wire::socket::{Socket, tune};
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 4096;

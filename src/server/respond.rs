@@ -9,35 +9,7 @@ use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
-use crate::fault::{Blame, Code};
-
-/// What the sidecar answers by itself instead of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The gRPC status.
-    pub code: Code,
-    /// For people: what happened, where, and what would help.
-    pub message: String,
-    /// Whose fault it is.
-    pub blame: Blame,
-}
-
-impl Failure {
-    /// A failure by the caller.
-    pub fn client(code: Code, message: impl Into<String>) -> Self {
-        Failure { code, message: message.into(), blame: Blame::Client }
-    }
-
-    /// A failure by a variant or the way to it.
-    pub fn upstream(code: Code, message: impl Into<String>) -> Self {
-        Failure { code, message: message.into(), blame: Blame::Upstream }
-    }
-
-    /// A limit or an error of the sidecar.
-    pub fn sidecar(code: Code, message: impl Into<String>) -> Self {
-        Failure { code, message: message.into(), blame: Blame::Sidecar }
-    }
-}
+use crate::fault::Failure;
 
 /// The way back to one caller.
 #[derive(Debug)]
@@ -180,6 +152,29 @@ fn percent_encode(text: &str) -> String {
     encoded
 }
 
+/// Reads `grpc-message` for people: what is no valid escape stays as it is.
+pub fn percent_decode(bytes: &[u8]) -> String {
+    let mut decoded = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let [first, tail @ ..] = rest {
+        let escape = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let byte = escape
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        match byte {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &tail[2..];
+            }
+            None => {
+                decoded.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,5 +183,7 @@ mod tests {
     fn messages_are_percent_encoded() {
         assert_eq!(percent_encode("plain: 5 of 7"), "plain: 5 of 7");
         assert_eq!(percent_encode("100%\r\nü"), "100%25%0D%0A%C3%BC");
+        assert_eq!(percent_decode(b"100%25%0D%0A%C3%BC"), "100%\r\nü");
+        assert_eq!(percent_decode(b"50% of %zz%4"), "50% of %zz%4");
     }
 }

@@ -47,16 +47,21 @@ impl Ab {
         self.segments.iter().map(|(rule, _)| rule)
     }
 
+    /// The first segment that matches.
+    pub(super) fn segment(&self, call: &Call<'_>) -> Option<usize> {
+        self.segments.iter().position(|(rule, _)| matches(rule, call))
+    }
+
     pub(super) fn assign(
         &self,
-        call: &Call<'_>,
+        segment: Option<usize>,
         unit: Option<&str>,
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
     ) -> Assignment {
         let place =
             unit.map_or(draw, |unit| hash::murmur3_x86_32(0, &[self.salt.as_bytes(), unit.as_bytes()]));
-        let (ranges, reason) = match self.segments.iter().find(|(rule, _)| matches(rule, call)) {
+        let (ranges, reason) = match segment.and_then(|segment| self.segments.get(segment)) {
             Some((_, ranges)) => (ranges, Reason::Segment),
             None if unit.is_some() => (&self.split, Reason::Split),
             None => (&self.split, Reason::Draw),

@@ -31,6 +31,8 @@ pub enum Counter {
     RetriesTooLarge,
     /// An endpoint was taken out for failing calls.
     Ejections,
+    /// A request was refused that is not gRPC: its method, content type, `te` or `grpc-timeout`.
+    NotGrpc,
     /// A call was refused: too many in flight.
     ShedInFlight,
     /// A call ended: a message over `limits.message`.
@@ -53,7 +55,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the enum.
-    pub const ALL: [Counter; 22] = [
+    pub const ALL: [Counter; 23] = [
         Counter::ConnectionsAccepted,
         Counter::ConnectionsClosed,
         Counter::ConnectionsTimedOut,
@@ -67,6 +69,7 @@ impl Counter {
         Counter::RetriesTransparent,
         Counter::RetriesTooLarge,
         Counter::Ejections,
+        Counter::NotGrpc,
         Counter::ShedInFlight,
         Counter::ShedMessage,
         Counter::Stalls,

@@ -72,6 +72,7 @@ pub(super) fn outcome() -> Outcome {
             assigned: Assignment { variant: 1, reason: Reason::Split, propensity: 0.5 },
             served: Some(1),
             unit: Some(0xbeef),
+            segment: None,
         }),
         attempts: vec![attempt()],
         status: Code::OK,

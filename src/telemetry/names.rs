@@ -56,6 +56,8 @@ pub mod attribute {
     pub const STRATEGY: &str = "parhelion.strategy";
     /// Why the variant was assigned.
     pub const REASON: &str = "parhelion.reason";
+    /// The segment that matched.
+    pub const SEGMENT: &str = "parhelion.segment";
     /// How likely that was.
     pub const PROPENSITY: &str = "parhelion.propensity";
     /// Keyed hash of the unit.
@@ -82,7 +84,7 @@ pub mod attribute {
     pub const ATTEMPT: &str = "parhelion.attempt";
 
     /// All of them.
-    pub const ALL: [&str; 38] = [
+    pub const ALL: [&str; 39] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -109,6 +111,7 @@ pub mod attribute {
         DIGEST,
         STRATEGY,
         REASON,
+        SEGMENT,
         PROPENSITY,
         UNIT_HASH,
         PROTOCOL,
@@ -233,6 +236,7 @@ pub fn counter(counter: Counter) -> (&'static str, Option<(&'static str, &'stati
         Counter::RetriesTransparent => (metric::RETRIES, Some(("result", "sent"))),
         Counter::RetriesTooLarge => (metric::RETRIES, Some(("result", "too_large"))),
         Counter::Ejections => (metric::EJECTIONS, None),
+        Counter::NotGrpc => (metric::SHED, Some(("cause", "not_grpc"))),
         Counter::ShedInFlight => (metric::SHED, Some(("cause", "in_flight"))),
         Counter::ShedMessage => (metric::SHED, Some(("cause", "message"))),
         Counter::Stalls => (metric::STALLS, None),

@@ -291,6 +291,9 @@ impl Attributes {
         }
         self.text(name::STRATEGY, model.strategy.kind());
         self.text(name::REASON, assigned.reason.name());
+        if let Some(segment) = route.segment.and_then(|index| model.strategy.segments().get(index)) {
+            self.text(name::SEGMENT, Arc::clone(&segment.name));
+        }
         self.put(name::PROPENSITY, Value::F64(assigned.propensity));
         self.text(name::FLAG_KEY, Arc::clone(&model.name));
         if let Some(variant) = model.variants.get(assigned.variant) {

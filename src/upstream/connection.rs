@@ -11,9 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
 
-use super::Windows;
-use super::dial::Socket;
+use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
+use crate::wire::windows::Windows;
 use crate::wire::{Cork, Scratch, cork};
 
 /// How long the other side may take to speak HTTP/2.
@@ -24,41 +24,40 @@ const RESETS_ALLOWED: u64 = 5_000;
 const RESETS_ENFORCED: usize = 20_000;
 /// Streams are numbered by odd 31-bit numbers; one this high is the last of its connection.
 const LAST_STREAM: u32 = (1 << 31) - 1_000_000;
+/// What small DATA frames that wait for slow callers may cost beyond their bytes. Over it `h2` ends the connection with
+/// every call on it, so it must fit many streams of tokens at once: 256 bytes a frame are counted.
+const SMALL_FRAMES: usize = 64 * 1024 * 1024;
 /// What a stream may hold unsent.
 const SEND_BUFFER: usize = 256 * 1024;
 
 /// One connection; cheap to hold.
 #[derive(Debug)]
 pub struct Connection {
+    /// The connection ends once all of these are dropped and no stream is left.
     send: SendRequest<Bytes>,
     peer: Option<SocketAddr>,
     in_flight: Cell<usize>,
     resets: Cell<u64>,
-    goaway: Cell<Option<u32>>,
-    state: Cell<State>,
+    retired: Cell<bool>,
+    seen: Rc<Seen>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Takes no new streams; those it has go on.
-    Retiring,
-    Closed,
+/// What the driver sees of the peer; apart from [`Connection`], which the driver must not keep alive.
+#[derive(Debug, Default)]
+struct Seen {
+    goaway: Cell<Option<u32>>,
+    closed: Cell<bool>,
 }
 
 impl Connection {
     /// Whether new streams may be opened.
     pub fn is_open(&self) -> bool {
-        self.state.get() == State::Open && self.goaway.get().is_none()
+        !self.retired.get() && !self.seen.closed.get() && self.seen.goaway.get().is_none()
     }
 
     /// Takes no new streams from now on; returns whether that is news.
     pub fn retire(&self) -> bool {
-        let news = self.state.get() == State::Open;
-        if news {
-            self.state.set(State::Retiring);
-        }
-        news
+        !self.retired.replace(true)
     }
 
     /// Whether its numbers of streams or resets run out.
@@ -88,7 +87,7 @@ impl Connection {
 
     /// Whether the peer said, by GOAWAY, that it never processed `stream`.
     pub fn never_processed(&self, stream: u32) -> bool {
-        self.goaway.get().is_some_and(|last| stream > last)
+        self.seen.goaway.get().is_some_and(|last| stream > last)
     }
 
     /// Holds a place among the streams in flight.
@@ -133,7 +132,7 @@ impl Drop for InFlight {
 /// Speaks HTTP/2 over `socket`. The second part is the connection's driver: a future to be run until it ends.
 ///
 /// # Errors
-/// When the other side does not speak HTTP/2 within two seconds.
+/// When the other side does not speak HTTP/2 within two seconds; `ConnectionAborted` when it sent GOAWAY at once.
 pub async fn handshake(
     socket: Socket,
     peer: Option<SocketAddr>,
@@ -146,6 +145,7 @@ pub async fn handshake(
         .enable_push(false)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
+        .data_frame_budget(SMALL_FRAMES)
         .max_header_list_size(windows.headers)
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(1_000)
@@ -168,38 +168,41 @@ pub async fn handshake(
         Ok(greeted) => greeted?,
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 SETTINGS within 2 s")),
     }
+    let seen = Rc::new(Seen::default());
     let connection = Rc::new(Connection {
         send,
         peer,
         in_flight: Cell::new(0),
         resets: Cell::new(0),
-        goaway: Cell::new(None),
-        state: Cell::new(State::Open),
+        retired: Cell::new(false),
+        seen: Rc::clone(&seen),
     });
-    let driven = Rc::clone(&connection);
-    Ok((connection, async move { drive(driver, cork, driven).await }))
+    Ok((connection, async move { drive(driver, cork, seen).await }))
 }
 
-async fn drive<T>(mut driver: T, cork: Cork<Socket>, connection: Rc<Connection>)
+async fn drive<T>(mut driver: T, cork: Cork<Socket>, seen: Rc<Seen>)
 where
     T: Future<Output = Result<(), h2::Error>> + Unpin,
 {
     let end = poll_fn(|cx| {
         let polled = cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx));
-        connection.goaway.set(cork.watch().goaway());
+        seen.goaway.set(cork.watch().goaway());
         match polled {
             Ok(poll) => poll.map_err(io::Error::other),
             Err(error) => Poll::Ready(Err(error)),
         }
     })
     .await;
-    connection.state.set(State::Closed);
+    seen.closed.set(true);
     if let Err(error) = end {
         tracing::debug!(%error, "a connection to an upstream ended");
     }
 }
 
 fn ended(end: Result<(), h2::Error>, cork: &Cork<Socket>) -> io::Error {
+    if cork.watch().goaway().is_some() {
+        return io::Error::new(io::ErrorKind::ConnectionAborted, "it sent GOAWAY before the first call");
+    }
     match end {
         Err(error) if cork.watch().has_started() && !cork.watch().settings_acked() => io::Error::new(
             io::ErrorKind::InvalidData,

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use tokio::sync::Notify;
 
-use super::Windows;
 use super::connection::{Connection, handshake};
 use super::dial::dial;
 use super::readiness::{Readiness, Target};
 use crate::tasks;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::wire::Scratch;
+use crate::wire::windows::Windows;
 
 /// Connections to one endpoint at most; another is made when the peer allows no more streams on those there are.
 const CONNECTIONS: usize = 4;
@@ -191,7 +191,11 @@ impl Endpoint {
         }
         let endpoint = Rc::clone(self);
         self.surroundings.tasks.spawn("connect", async move {
-            let result = endpoint.dial().await;
+            let mut result = endpoint.dial().await;
+            if result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionAborted) {
+                // It sends all connections away, this one by accident too: that is no failure yet.
+                result = endpoint.dial().await;
+            }
             match result {
                 Ok(connection) => {
                     endpoint.surroundings.counters.add(Counter::UpstreamConnects);

@@ -67,6 +67,11 @@ impl FrameWatch {
         self.is_http2
     }
 
+    /// Whether a client has not yet said, to the last byte, that it speaks HTTP/2.
+    pub fn awaits_preface(&self) -> bool {
+        self.preface > 0 || !self.is_http2
+    }
+
     /// Whether our SETTINGS were acknowledged.
     pub fn settings_acked(&self) -> bool {
         self.settings_acked
@@ -192,6 +197,8 @@ mod tests {
     fn http1_is_not_http2() {
         assert!(!seen(b"GET / HTTP/1.1\r\n\r\n", 4).is_http2());
         assert!(seen(b"PRI * HT", 4).is_http2());
+        assert!(seen(b"PRI * HT", 4).awaits_preface() && !seen(PREFACE, 4).awaits_preface());
+        assert!(seen(b"GET / HTTP/1.1\r\nhost: example\r\n\r\n", 4).awaits_preface());
         assert!(seen(b"PRI * HT", 4).unfinished().is_none());
     }
 }

@@ -107,7 +107,8 @@ fn the_revision_is_of_the_text() {
 
 #[test]
 fn what_the_surroundings_refuse_is_said() {
-    let place = directory(&[("file", "")]);
+    let key = format!("2026a {}\n", "5a".repeat(32));
+    let place = directory(&[("file", &key), ("garbled", "# ours\nnothing\n")]);
     let at = |name: &str| place.path().join(name).display().to_string();
     let problems = |state: &str, keys: &str| {
         let loaded = accept_text(&format!("state: {state}\nkeys: {keys}\n{ONE}")).unwrap();
@@ -120,10 +121,13 @@ fn what_the_surroundings_refuse_is_said() {
     assert_eq!(said.len(), 2, "{said:?}");
     assert!(said[0].1.starts_with("cannot be a directory"), "{said:?}");
     assert!(said[1].1.starts_with("cannot be read"), "{said:?}");
+    let said = problems(&at("new"), &at("garbled"));
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].1.contains("/garbled:2: "), "{said:?}");
     let said = problems("/proc/self", &at(""));
     assert!(said[0].1.starts_with("cannot be written"), "{said:?}");
     assert_eq!(said[1].1, "is a directory");
-    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "a probe was left behind");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 2, "a probe was left behind");
 }
 
 /// A configuration that is followed, and what became of it.

@@ -107,7 +107,7 @@ fn a_name_behind_the_tensors_is_waited_for_and_an_id_learnt_later() {
 #[test]
 fn what_would_be_kept_is_bounded() {
     let mut long = Vec::new();
-    crate::protocol::wire::put(&mut long, 3, &[b'x'; CAP + 1]);
+    crate::protocol::token::put(&mut long, 3, &[b'x'; CAP + 1]);
     let error = ScanError::TooLong { field: 3, length: CAP as u64 + 1, cap: CAP };
     assert_eq!(scan(false, &[&long]), Err(error));
     // A length that lies allocates nothing.

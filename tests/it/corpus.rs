@@ -1,0 +1,36 @@
+//! The examples that people copy: each loads, without a warning, and does what its comments say.
+
+use std::path::{Path, PathBuf};
+
+use parhelion::config::{self, Environment, Strategy};
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let folders = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        folders.map(|folder| folder.join("config.yaml")).filter(|file| file.exists()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_example_loads() {
+    let examples = examples();
+    for file in &examples {
+        match config::load(file, &Environment::default()) {
+            Ok(loaded) => assert_eq!(loaded.warnings, [], "{}", file.display()),
+            Err(errors) => panic!("{}:\n{errors}", file.display()),
+        }
+    }
+    assert_eq!(examples.len(), 2, "an example more or less: {examples:?}");
+}
+
+#[test]
+fn each_shows_the_strategy_it_is_named_after() {
+    for file in examples() {
+        let loaded = config::load(&file, &Environment::default()).unwrap();
+        let kinds: Vec<&str> =
+            loaded.config.models.iter().map(|model| Strategy::kind(&model.strategy)).collect();
+        assert_eq!(kinds, [file.parent().unwrap().file_name().unwrap().to_str().unwrap()]);
+    }
+}

@@ -1,0 +1,24 @@
+//! The one integration test binary: a whole sidecar in this process, real sockets on loopback, and peers that do
+//! what is asked of them down to the frame. Tests wait for events with generous bounds and never for time to pass.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod calls;
+mod cancel;
+mod collector;
+mod corpus;
+mod deadline;
+mod endpoints;
+mod hop;
+mod hostile;
+mod house;
+mod life;
+mod metadata;
+mod reload;
+mod rename;
+mod retry;
+mod routing;
+mod shed;
+mod startup;
+mod streams;
+mod support;
+mod tags;

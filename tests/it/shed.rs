@@ -1,0 +1,90 @@
+//! More than is allowed is refused at once, and what is within goes on.
+
+use h2::Reason;
+use parhelion::telemetry::counter::Counter;
+
+use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned};
+
+const PATH: &str = "/any.Service/Method";
+
+#[tokio::test]
+async fn calls_over_the_cap_are_refused_and_those_within_go_on() {
+    let upstream = Upstream::start(|mut incoming| async move {
+        if incoming.request().headers.contains_key("x-hold") {
+            incoming.until_reset().await;
+        } else {
+            incoming.echo().await;
+        }
+    })
+    .await;
+    let sidecar = Sidecar::start(&format!("{}limits: {{in_flight: 3}}\n", pinned(&[&upstream.url]))).await;
+    let client = Client::connect(sidecar.address).await;
+    let other = Client::connect(sidecar.address).await;
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        held.push(client.open(PATH, &[("x-hold", "1")]).await);
+    }
+    upstream.wait("three calls", |requests| requests.len() == 3).await;
+    for client in [&client, &other] {
+        let answer = client.unary(PATH, &[], b"x").await;
+        assert_eq!(answer.status(), Some(8), "{answer:?}");
+        assert!(answer.message().contains("limits.in_flight"), "{}", answer.message());
+    }
+    assert_eq!((sidecar.count(Counter::ShedInFlight), upstream.requests().len()), (2, 3));
+    held[0].reset(Reason::CANCEL);
+    upstream.wait("the reset", |requests| requests.iter().any(|one| one.reset.is_some())).await;
+    // The place is free once the sidecar's own task of the call has ended.
+    let answer = eventually_ok(&client).await;
+    assert_eq!(answer.texts(), vec![b"x"]);
+    drop(held);
+    eventually("no call left", || {
+        let shards = sidecar.telemetry.shards().iter();
+        let open: u64 = shards.flat_map(|shard| shard.each()).map(|(_, series)| series.in_flight()).sum();
+        (open == 0).then_some(())
+    })
+    .await;
+}
+
+async fn eventually_ok(client: &Client) -> crate::support::Answer {
+    for _ in 0..200 {
+        let answer = client.unary(PATH, &[], b"x").await;
+        if answer.status() == Some(0) {
+            return answer;
+        }
+    }
+    panic!("the place is never given back");
+}
+
+#[tokio::test]
+async fn what_is_not_grpc_is_refused_and_never_sent() {
+    let upstream = Upstream::start(Incoming::echo).await;
+    let sidecar = Sidecar::start(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    let request = |method: &str, content_type: Option<&str>| {
+        let mut request = http::Request::builder().method(method).uri(format!("http://a{PATH}"));
+        request = request.header("te", "trailers");
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        request.body(()).unwrap()
+    };
+    for (method, content_type, status) in [
+        ("GET", Some("application/grpc"), 405),
+        ("PUT", Some("application/grpc"), 405),
+        ("POST", None, 415),
+        ("POST", Some("application/json"), 415),
+        ("POST", Some("application/grpc-web"), 415),
+        ("POST", Some("application/grpcx"), 415),
+    ] {
+        let mut call = client.request(request(method, content_type)).await;
+        call.send_raw(&b"{}"[..], true).await;
+        let answer = call.answer().await;
+        assert_eq!(answer.http, status, "{method} {content_type:?}: {answer:?}");
+    }
+    assert_eq!(upstream.requests().len(), 0);
+    for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+        let mut call = client.request(request("POST", Some(content_type))).await;
+        call.end();
+        assert_eq!(call.answer().await.status(), Some(0), "{content_type}");
+    }
+}
