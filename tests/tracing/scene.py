@@ -71,7 +71,8 @@ def check_predictions(scene: Scene) -> str:
         assert span.attributes["feature_flag.key"] == span.attributes["parhelion.model"] == "digits"
         assert span.attributes["parhelion.variant"] == told["parhelion-variant"]
         assert span.attributes["parhelion.version"] == told["parhelion-model-version"]
-        assert span.attributes["parhelion.reported_version"] == reported_version(answer) == told["parhelion-model-version"]
+        assert span.attributes["parhelion.reported_version"] == reported_version(answer)
+        assert reported_version(answer) == told["parhelion-model-version"]
         (attempt,) = scene.children(span)
         assert attempt.attributes["parhelion.attempt"] == 1
         assert attempt.attributes["parhelion.version"] == told["parhelion-model-version"]
