@@ -5,12 +5,15 @@ import threading
 
 
 class Relay:
-    """Passes every connection on to `port`. `there` and `back` count bytes."""
+    """Passes every connection on to `port`. `there` and `back` count bytes.
 
-    def __init__(self, port: int):
+    It listens on a port of its own, unless it is given a socket that listens.
+    """
+
+    def __init__(self, port: int, listener: socket.socket | None = None):
         self.there = self.back = 0
         self._to = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listener or socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self):
@@ -18,9 +21,14 @@ class Relay:
         return self
 
     def __exit__(self, *_):
-        # A blocked accept wakes up by a shutdown, not by a close.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        self.refuse()
+
+    def refuse(self):
+        """From now on nobody can connect; connections that there are stay."""
+        if self._listener.fileno() != -1:
+            # A blocked accept wakes up by a shutdown, not by a close.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
 
     def _accept(self):
         while True:

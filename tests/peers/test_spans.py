@@ -6,6 +6,8 @@ import pytest
 
 from inference import VARIANTS, ask, infer, own, reported_version, request
 from models import NEW, OLD
+from relay import Relay
+from sidecar import Sidecar
 
 INFER = "inference.GRPCInferenceService/ModelInfer"
 
@@ -65,6 +67,38 @@ def test_the_routed_version_is_the_one_that_the_server_reports(sidecar, collecto
         assert attributes["parhelion.reported_version"] == reported
         assert attributes["parhelion.variant"] == own(answer)["parhelion-variant"] == VARIANTS[reported]
         assert attributes["parhelion.model"] == model
+
+
+def test_both_attempts_of_a_failed_call_are_there(folder, servers, collector, classifier):
+    """Two endpoints whose servers answer probes on connections that they have, and take no new ones."""
+    port = servers[OLD].port
+    message = request(classifier.rows[:1], raw=True).SerializeToString()
+    with Relay(port) as first, Relay(port) as second:
+        endpoints = [f"http://{relay.address}" for relay in (first, second)]
+        config = {
+            "models": {"digits": {"variants": {"away": {"endpoints": endpoints, "version": OLD}}}},
+            "telemetry": {"otlp": f"http://127.0.0.1:{collector.port}", "sample": "100%"},
+        }
+        with Sidecar(folder, config, "in-vain") as sidecar:
+            first.refuse()
+            second.refuse()
+            answer = ask(sidecar.address, "ModelInfer", [message])
+    assert answer.code == "UNAVAILABLE"
+    server = prediction(collector, own(answer)["parhelion-prediction-id"])
+    assert server.attributes["parhelion.blame"] == "upstream"
+    attempts = collector.wait_for("both attempts", lambda span: span.parent == server.id, count=2)
+    attempts.sort(key=lambda span: span.attributes["parhelion.attempt"])
+    assert [span.attributes["parhelion.attempt"] for span in attempts] == [1, 2]
+    assert {span.attributes["server.port"] for span in attempts} == {int(at.rpartition(":")[2]) for at in endpoints}
+    for span in (server, *attempts):
+        assert span.trace == server.trace
+        assert span.attributes["rpc.status_code"] == "UNAVAILABLE"
+    assert server.attributes["parhelion.assigned"] == "away"
+    # Nobody answered, but it was tried.
+    assert "parhelion.variant" not in server.attributes
+    assert {(span.attributes["parhelion.variant"], span.attributes["parhelion.version"]) for span in attempts} == {
+        ("away", OLD)
+    }
 
 
 def test_a_caller_that_does_not_sample_is_heard(sidecar, collector, classifier):

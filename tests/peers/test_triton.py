@@ -98,6 +98,11 @@ def parsed(messages: list, name: str) -> list[pb.ModelStreamInferResponse]:
     return sorted(answers, key=lambda answer: answer.infer_response.id)
 
 
+def names(messages: list) -> set[str]:
+    """What the answers of a stream call their model."""
+    return {pb.ModelStreamInferResponse.FromString(message).infer_response.model_name for message in messages}
+
+
 # One request at a time.
 
 
@@ -154,8 +159,14 @@ def test_versions_of_one_server_are_routed(sidecar, collector):
                 ids[own(again)["parhelion-prediction-id"]] = version
     # Five standard deviations of 100 fair draws.
     assert variants.keys() == set(VERSIONS) and variants["1"] in range(25, 76)
-    for prediction_id, version in ids.items():
-        attributes = prediction(collector, prediction_id).attributes
+    spans = collector.wait_for(
+        "the predictions",
+        lambda span: span.attributes.get("parhelion.prediction_id") in ids and span.kind == "SPAN_KIND_SERVER",
+        count=len(ids),
+    )
+    assert len(spans) == len(ids)
+    for attributes in (span.attributes for span in spans):
+        version = ids[attributes["parhelion.prediction_id"]]
         assert attributes["parhelion.version"] == attributes["parhelion.reported_version"] == version
         assert attributes["parhelion.variant"] == VARIANTS[version]
 
@@ -211,7 +222,7 @@ def test_a_stream_of_a_routed_version(sidecar, server, collector, model, version
     alone = ask_stream(server.address, requests(REAL_NAMES[model], *lists, version=version))
     assert through.code == alone.code == "OK"
     assert len(alone.messages) == (3 if REAL_NAMES[model] == "sums" else 6)
-    assert {pb.ModelStreamInferResponse.FromString(one).infer_response.model_name for one in through.messages} == {model}
+    assert names(through.messages) == {model}
     # In their order, and in each of their fields but the name.
     assert parsed(through.messages, model) == parsed(alone.messages, model)
     assert without_own(through.initial) == alone.initial and without_own(through.trailing) == alone.trailing
@@ -253,8 +264,7 @@ def test_an_error_in_a_stream_is_the_servers_fault(sidecar, server, collector, m
     errors = [pb.ModelStreamInferResponse.FromString(message).error_message for message in through.messages]
     assert [error for error in errors if error] == ["numbers below zero"]
     # The server's own name of the model does not get out, not with an error either.
-    names = {pb.ModelStreamInferResponse.FromString(one).infer_response.model_name for one in through.messages}
-    assert names == {model}
+    assert names(through.messages) == {model}
 
     span = prediction(collector, own(through)["parhelion-prediction-id"])
     assert span.attributes["rpc.status_code"] == "OK"
