@@ -137,6 +137,38 @@ pub struct Model {
     pub force: Force,
     /// Deadline of calls that bring none.
     pub default_deadline: Option<Duration>,
+    /// Who gets copies of its calls; each variant at most once, none of them one that is given calls.
+    pub shadows: Vec<Shadow>,
+}
+
+/// A variant that gets copies of live calls and answers nobody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shadow {
+    /// Index into [`Model::variants`].
+    pub variant: usize,
+    /// Share of the calls that are copied.
+    pub sample: Percent,
+    /// From the start of a copy to its end.
+    pub deadline: Duration,
+    /// Copies under way at once, per worker; at least 1.
+    pub calls: usize,
+    /// Bytes that all its copies may hold at once, requests and both answers, per worker; at least 4 KiB.
+    pub bytes: Size,
+    /// What becomes of a copy whose caller gives up.
+    pub on_cancel: OnCancel,
+    /// Metadata that is taken out of its copies.
+    pub strip: Vec<http::HeaderName>,
+    /// Share of its copies whose spans are exported; none: those whose call's trace is sampled.
+    pub trace_sample: Option<Percent>,
+}
+
+/// What becomes of a copy whose caller gives up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnCancel {
+    /// It ends too.
+    End,
+    /// It goes on, if its request is whole.
+    Keep,
 }
 
 /// One version of a model.
@@ -309,6 +341,16 @@ impl Model {
     /// The index of the variant of that name.
     pub fn variant(&self, name: &str) -> Option<usize> {
         self.variants.iter().position(|variant| &*variant.name == name)
+    }
+}
+
+impl OnCancel {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnCancel::End => "end",
+            OnCancel::Keep => "keep",
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::outcome::Attempt;
 use crate::protocol::{Adapter, Peek, timeout};
 use crate::server::respond::Responder;
 use crate::serving::Rollout;
+use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;
 use crate::upstream::endpoint::{Endpoint, Load};
@@ -185,6 +186,10 @@ impl Shipment<'_> {
         // One copy for each attempt, for `h2` keeps what it is given.
         let mut headers = self.headers.clone();
         strip_reserved(&mut headers);
+        if let Some(shadow) = self.headers.get(SHADOW).filter(|_| self.hopped) {
+            // Another sidecar of ours says so: the server behind this one must know too.
+            headers.insert(SHADOW, shadow.clone());
+        }
         if self.renaming.is_some() {
             // A renamed message has another length.
             headers.remove(http::header::CONTENT_LENGTH);
@@ -250,6 +255,7 @@ impl Shipment<'_> {
             clock: &self.worker.stalls,
             tag: self.tag,
             received: &mut journal.received,
+            tee: upload.tee().cloned(),
         };
         let mut exchange = Exchange::new(upload, respond, (response, stream), renamer, terms);
         let end = exchange.run().await;
@@ -282,9 +288,7 @@ impl Shipment<'_> {
             End::Broken(error) => {
                 place.complete();
                 let connection = place.connection();
-                let refused = error.is_reset()
-                    && error.is_remote()
-                    && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                let refused = is_refused(&error);
                 if respond.is_silent() && (refused || connection.never_processed(stream)) {
                     return Err(self.unprocessed(journal, error.to_string()));
                 }
@@ -367,13 +371,23 @@ impl Shipment<'_> {
 
     /// The upstream reset the stream, or its connection broke.
     fn broken(&self, endpoint: &Endpoint, error: &h2::Error) -> Failure {
-        let code = match error.reason() {
-            Some(reason) if error.is_reset() && error.is_remote() => Code::from_reset(reason.into()),
-            Some(_) if error.is_library() => Code::INTERNAL,
-            _ => Code::UNAVAILABLE,
-        };
+        let code = broken_by(error);
         let blame = if code == Code::CANCELLED { Blame::Nobody } else { Blame::Upstream };
         Failure { code, message: format!("{}: {error}", self.place(endpoint.name())), blame }
+    }
+}
+
+/// Whether the upstream says that it never processed the stream.
+pub(crate) fn is_refused(error: &h2::Error) -> bool {
+    error.is_reset() && error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM)
+}
+
+/// What it means that an upstream reset the stream, or that its connection broke.
+pub(crate) fn broken_by(error: &h2::Error) -> Code {
+    match error.reason() {
+        Some(reason) if error.is_reset() && error.is_remote() => Code::from_reset(reason.into()),
+        Some(_) if error.is_library() => Code::INTERNAL,
+        _ => Code::UNAVAILABLE,
     }
 }
 

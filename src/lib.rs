@@ -12,6 +12,7 @@
 //! | [`serving`] | one generation of the configuration as a worker serves it |
 //! | [`protocol`] | what the bytes of a call say, without decoding them |
 //! | [`strategy`] | which variant a call is given to; pure |
+//! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
@@ -41,6 +42,7 @@ pub mod protocol;
 pub mod proxy;
 pub mod server;
 pub mod serving;
+pub mod shadow;
 pub mod stats;
 pub mod strategy;
 pub mod tasks;

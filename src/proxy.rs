@@ -3,7 +3,7 @@
 //! 1. *recognise* the protocol by the path,
 //! 2. *read* as much of the first message as the protocol needs, kept as the bytes it came in,
 //! 3. *assign* a variant: pure, on the generation of the configuration that the call began with,
-//! 4. *dispatch* to the variant's upstream; the answer streams to the caller as it comes,
+//! 4. *dispatch* to the variant's upstream, and to shadows beside it; the answer streams to the caller as it comes,
 //! 5. *tag* the response's headers with who answered,
 //! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
 
@@ -28,6 +28,7 @@ use crate::serving::Serving;
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
+mod copies;
 pub mod plan;
 
 use plan::Plan;
@@ -78,7 +79,7 @@ struct Ended {
 }
 
 async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible> {
-    let worker = &*worker;
+    let worker = &worker;
     let serving = worker.serving();
     let Admitted { inbound: Inbound { head, body, mut respond, arrived, started }, timeout } = admitted;
     let limits = &serving.config.limits;
@@ -100,17 +101,22 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         journal.expire(Code::UNAVAILABLE, Blame::Nobody, arrived.elapsed());
         Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
     });
+    let cancelled = matches!(delivery, Delivery::Cancelled);
     let ended = end(&call, plan.as_ref(), delivery, &mut respond, &journal);
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
-    worker.recorder.observe(outcome(call, plan, ended, journal, &upload));
+    let outcome = outcome(call, plan, ended, journal, &upload);
+    if let Some(tee) = upload.tee() {
+        tee.end(copies::end(&outcome, cancelled));
+    }
+    worker.recorder.observe(outcome);
     Ok(())
 }
 
 /// What stands still while a call runs.
 struct Running<'c, 's> {
-    worker: &'c Worker,
+    worker: &'c Rc<Worker>,
     serving: &'s Serving,
     call: &'c Recognised,
 }
@@ -133,7 +139,13 @@ async fn run<'s>(
     drop(reading);
     journal.read = call.arrived.elapsed();
     match plan::plan(worker, serving, call, upload) {
-        Ok(made) => dispatch(worker, call, plan.insert(made), upload, respond, journal).await,
+        Ok(made) => {
+            let plan = plan.insert(made);
+            if let Some(tee) = copies::begin(worker, call, plan) {
+                upload.attach(tee);
+            }
+            dispatch(worker, call, plan, upload, respond, journal).await
+        }
         Err(failure) => Delivery::Failed(failure),
     }
 }

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::config::{Config, Model};
+use crate::config::{self, Config, Model};
 use crate::protocol::Adapter;
+use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::{Endpoint, Surroundings};
@@ -49,6 +50,21 @@ pub struct Rollout {
     pub strategy: Strategy,
     /// By the index of [`Model::variants`].
     pub variants: Vec<Variant>,
+    /// Who gets copies, in the order of [`Model::shadows`].
+    pub shadows: Vec<Rc<Shadow>>,
+}
+
+/// What a worker's generations are built on.
+#[derive(Debug)]
+pub struct Base {
+    /// The secret that units are hashed with.
+    pub unit_key: [u8; 32],
+    /// Readiness of all endpoints.
+    pub board: Arc<Board>,
+    /// For connections of live calls.
+    pub surroundings: Surroundings,
+    /// For copies.
+    pub shadows: shadow::Ground,
 }
 
 /// One variant, ready to be sent to.
@@ -63,29 +79,28 @@ pub struct Variant {
 
 impl Serving {
     /// Builds a generation, taking over endpoints of `before`.
-    pub fn new(
-        config: &Arc<Config>,
-        unit_key: &[u8; 32],
-        board: &Board,
-        surroundings: &Surroundings,
-        before: Option<&Serving>,
-    ) -> Self {
-        let mut known: HashMap<&Target, &Rc<Endpoint>> = HashMap::new();
-        for endpoint in before.iter().flat_map(|before| before.endpoints()) {
-            known.insert(endpoint.target(), endpoint);
-        }
+    pub fn new(config: &Arc<Config>, base: &Base, before: Option<&Serving>) -> Self {
         let windows = Windows::new(&config.limits);
-        let endpoint = |target: Target| match known.get(&target) {
-            Some(endpoint) if endpoint.windows() == windows => Rc::clone(endpoint),
-            _ => {
-                let readiness = board.get(&target);
-                Endpoint::new(target, readiness, windows, surroundings.clone())
-            }
+        let live =
+            Known::new(before.iter().flat_map(|before| before.endpoints()), windows, &base.surroundings);
+        let copies = before.iter().flat_map(|before| before.shadows());
+        let copies = copies.flat_map(|shadow| shadow.upstream.endpoints());
+        let copies = Known::new(copies, windows, &base.shadows.surroundings);
+        let shadow = |model: &Arc<Model>, config: &config::Shadow| {
+            let variant = &model.variants[config.variant];
+            let same = |known: &&Rc<Shadow>| known.model.name == model.name && *known.name() == variant.name;
+            let before = before.and_then(|before| before.shadows().find(same));
+            let upstream = copies.upstream(model, variant, &base.board);
+            Rc::new(Shadow::new(model, config, upstream, &base.shadows, before.map(|before| &**before)))
         };
         let rollouts: Vec<Rollout> = config
             .models
             .iter()
-            .map(|model| Rollout::new(model, &config.revision, unit_key, &endpoint))
+            .map(|model| {
+                let upstream = |variant: &config::Variant| live.upstream(model, variant, &base.board);
+                let shadows = model.shadows.iter().map(|config| shadow(model, config)).collect();
+                Rollout::new(model, &config.revision, &base.unit_key, upstream, shadows)
+            })
             .collect();
         let by_name: HashMap<Arc<str>, usize> = rollouts
             .iter()
@@ -131,10 +146,47 @@ impl Serving {
         self.wants_parameters
     }
 
-    /// Every endpoint of every variant.
+    /// Every shadow of every model.
+    pub fn shadows(&self) -> impl Iterator<Item = &Rc<Shadow>> {
+        self.rollouts.iter().flat_map(|rollout| &rollout.shadows)
+    }
+
+    /// Every endpoint of every variant; those of copies are apart.
     pub fn endpoints(&self) -> impl Iterator<Item = &Rc<Endpoint>> {
         let variants = self.rollouts.iter().flat_map(|rollout| &rollout.variants);
         variants.flat_map(|variant| variant.upstream.endpoints())
+    }
+}
+
+/// Endpoints that are taken over where they stay as they are.
+struct Known<'a> {
+    endpoints: HashMap<&'a Target, &'a Rc<Endpoint>>,
+    windows: Windows,
+    surroundings: &'a Surroundings,
+}
+
+impl<'a> Known<'a> {
+    fn new(
+        before: impl Iterator<Item = &'a Rc<Endpoint>>,
+        windows: Windows,
+        surroundings: &'a Surroundings,
+    ) -> Self {
+        let endpoints = before.map(|endpoint| (endpoint.target(), endpoint)).collect();
+        Known { endpoints, windows, surroundings }
+    }
+
+    fn upstream(&self, model: &Model, variant: &config::Variant, board: &Board) -> Upstream {
+        let endpoints = variant.endpoints.iter().map(|configured| {
+            let target = Target::new(model, variant, configured);
+            match self.endpoints.get(&target) {
+                Some(endpoint) if endpoint.windows() == self.windows => Rc::clone(endpoint),
+                _ => {
+                    let readiness = board.get(&target);
+                    Endpoint::new(target, readiness, self.windows, self.surroundings.clone())
+                }
+            }
+        });
+        Upstream::new(endpoints.collect())
     }
 }
 
@@ -143,32 +195,35 @@ impl Rollout {
         model: &Arc<Model>,
         revision: &str,
         unit_key: &[u8; 32],
-        endpoint: &impl Fn(Target) -> Rc<Endpoint>,
+        upstream: impl Fn(&config::Variant) -> Upstream,
+        shadows: Vec<Rc<Shadow>>,
     ) -> Self {
         let rollout = header(&format!("{}@{revision}", model.name));
-        let variants = model.variants.iter().map(|variant| {
-            let target = |configured| endpoint(Target::new(model, variant, configured));
-            Variant {
-                upstream: Upstream::new(variant.endpoints.iter().map(target).collect()),
-                name: header(&variant.name),
-                version: variant.version.as_deref().map(header),
-                rollout: rollout.clone(),
-            }
+        let variants = model.variants.iter().map(|variant| Variant {
+            upstream: upstream(variant),
+            name: header(&variant.name),
+            version: variant.version.as_deref().map(header),
+            rollout: rollout.clone(),
         });
         Rollout {
             variants: variants.collect(),
             strategy: Strategy::new(model, unit_key),
             model: Arc::clone(model),
+            shadows,
         }
     }
 
-    /// What to append to a request for `asked` so that the variant's server knows the model; empty: nothing.
+    /// [`suffix`] for the variant of that index.
     pub fn request_suffix(&self, variant: usize, asked: &str, adapter: &dyn Adapter) -> Bytes {
-        let variant = &self.model.variants[variant];
-        let name = variant.model_name.as_deref().filter(|name| *name != asked);
-        let version = variant.model_version.as_deref();
-        if name.is_none() && version.is_none() { Bytes::new() } else { adapter.rename_request(name, version) }
+        suffix(&self.model.variants[variant], asked, adapter)
     }
+}
+
+/// What to append to a request for `asked` so that the variant's server knows the model; empty: nothing.
+pub fn suffix(variant: &config::Variant, asked: &str, adapter: &dyn Adapter) -> Bytes {
+    let name = variant.model_name.as_deref().filter(|name| *name != asked);
+    let version = variant.model_version.as_deref();
+    if name.is_none() && version.is_none() { Bytes::new() } else { adapter.rename_request(name, version) }
 }
 
 impl Variant {

@@ -32,6 +32,7 @@ pub mod propagate;
 pub mod recorder;
 pub mod settings;
 pub mod setup;
+pub mod shadow;
 pub mod shard;
 pub mod span;
 pub mod tally;
@@ -83,15 +84,22 @@ pub fn start(
     let rules = Arc::new(ArcSwap::from_pointee(settings.rules.clone()));
     let shards: Arc<[_]> = (0..workers.get()).map(|_| Arc::new(Shard::default())).collect();
     let queues: Vec<_> = shards.iter().map(|_| Arc::new(ArrayQueue::new(recorder::QUEUE))).collect();
+    let copies: Vec<_> = shards.iter().map(|_| Arc::new(ArrayQueue::new(recorder::COPIES))).collect();
     let recorders = shards
         .iter()
-        .zip(&queues)
-        .map(|(shard, queue)| {
-            Recorder::new(Arc::clone(shard), Arc::clone(queue), &rules, Arc::clone(&counters))
+        .zip(queues.iter().zip(&copies))
+        .map(|(shard, (queue, copies))| {
+            Recorder::new(
+                Arc::clone(shard),
+                (Arc::clone(queue), Arc::clone(copies)),
+                &rules,
+                Arc::clone(&counters),
+            )
         })
         .collect();
     let shared = Shared {
         queues,
+        copies,
         own: Arc::new(ArrayQueue::new(OWN_SPANS)),
         tally: Arc::new(Tally::default()),
         exemplars: Arc::new(Exemplars::default()),
@@ -161,6 +169,11 @@ impl Telemetry {
     /// What the workers have counted, one shard each.
     pub fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
+    }
+
+    /// What became of the calls that shadows could get copies of, by model and shadow, all workers together.
+    pub fn shadows(&self) -> Vec<shadow::Ledger> {
+        shadow::ledgers(&self.shards)
     }
 
     /// The process's counters.

@@ -13,13 +13,15 @@ use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 use crate::config::Config;
+use crate::config::units::Percent;
 use crate::dispatch::stall::Clock;
 use crate::hop::{Hop, Keys};
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
 use crate::server::listener::{Acceptor, Listener};
 use crate::server::{Phase, connection, layers};
-use crate::serving::Serving;
+use crate::serving::{Base, Serving};
+use crate::shadow;
 use crate::tasks::Local;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::telemetry::propagate::span_id;
@@ -92,6 +94,11 @@ impl Worker {
         span
     }
 
+    /// A trace of its own for a copy of a call; `share` of them are sampled, where it is given, else those whose call is.
+    pub fn trace_copy(&self, call: &Trace, share: Option<Percent>) -> Trace {
+        self.recorder.beside(call, share, &mut *self.chance.borrow_mut())
+    }
+
     /// What `parhelion-hop` says, where a key of ours signed it.
     pub fn verify_hop(&self, value: &HeaderValue) -> Option<Hop> {
         let hop = self.keys.verify(value);
@@ -121,11 +128,16 @@ async fn serve(parts: Parts) -> io::Result<()> {
         counters: Arc::clone(&counters),
         tasks: Local::new(Arc::clone(&counters)),
     };
-    let unit_key = keys.unit_key();
-    let first = Arc::clone(&config.borrow_and_update());
-    let build = |config: &Arc<Config>, before: Option<&Serving>| {
-        Rc::new(Serving::new(config, &unit_key, &board, &surroundings, before))
+    let shard = Arc::clone(recorder.shard());
+    let shadows = shadow::Ground {
+        // Their connections are counted apart, so that what a shadow does never looks like a live variant's doing.
+        surroundings: Surroundings { counters: Arc::clone(shard.shadow_counters()), ..surroundings.clone() },
+        shard,
+        copies: Local::new(Arc::clone(&counters)),
     };
+    let base = Base { unit_key: keys.unit_key(), board, surroundings: surroundings.clone(), shadows };
+    let first = Arc::clone(&config.borrow_and_update());
+    let build = |config: &Arc<Config>, before: Option<&Serving>| Rc::new(Serving::new(config, &base, before));
     let worker = Rc::new(Worker {
         serving: RefCell::new(build(&first, None)),
         recorder,

@@ -21,6 +21,7 @@ mod local;
 mod model;
 mod ports;
 mod quantity;
+mod shadow;
 mod strategy;
 
 /// Longest path of a unix socket, less the final zero.

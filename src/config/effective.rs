@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
-use super::{Config, Endpoint, Force, Key, Listen, Match, Model, Segment, Strategy, Variant};
+use super::{Config, Endpoint, Force, Key, Listen, Match, Model, Segment, Shadow, Strategy, Variant};
 
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
@@ -63,6 +63,7 @@ fn model(model: &Model) -> Value {
         Force::Matching(pairs) => put(&mut map, "force", Some(json!({"match": matches(pairs, true)}))),
     }
     put(&mut map, "default_deadline", model.default_deadline.map(write_duration));
+    map.insert("shadows".into(), model.shadows.iter().map(|found| shadow(model, found)).collect());
     Value::Object(map)
 }
 
@@ -112,6 +113,19 @@ fn segment(model: &Model, segment: &Segment) -> Value {
         "match": matches(&segment.matches, false),
         "weights": shares(model, &segment.weights),
     })
+}
+
+fn shadow(model: &Model, shadow: &Shadow) -> Value {
+    let mut map = Map::new();
+    put(&mut map, "variant", model.variants.get(shadow.variant).map(|variant| &*variant.name));
+    map.insert("sample".into(), shadow.sample.to_string().into());
+    map.insert("deadline".into(), write_duration(shadow.deadline).into());
+    map.insert("calls".into(), shadow.calls.into());
+    map.insert("bytes".into(), shadow.bytes.to_string().into());
+    map.insert("on_cancel".into(), shadow.on_cancel.name().into());
+    map.insert("strip".into(), shadow.strip.iter().map(|name| Value::from(name.as_str())).collect());
+    put(&mut map, "trace_sample", shadow.trace_sample.map(|share| share.to_string()));
+    Value::Object(map)
 }
 
 fn shares(model: &Model, shares: &[(usize, Percent)]) -> Value {

@@ -72,6 +72,33 @@ pub(super) struct Model {
     pub(super) force: Option<Force>,
     /// Deadline of calls that bring none.
     pub(super) default_deadline: Option<Span>,
+    /// Variants that get copies of its calls and answer nobody.
+    pub(super) shadows: Option<Vec<Option<Shadow>>>,
+}
+
+/// A variant that gets copies of live calls and answers nobody.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Shadow {
+    /// The variant that gets the copies; one that the strategy gives no calls.
+    pub(super) variant: Option<String>,
+    /// Share of the calls that are copied. Default 100%.
+    pub(super) sample: Option<Share>,
+    /// From the start of a copy to its end. Default 2s.
+    pub(super) deadline: Option<Span>,
+    /// Copies under way at once, per worker. Default 100.
+    pub(super) calls: Option<Count>,
+    /// Bytes that all its copies may hold at once, per worker. Default 64MiB.
+    pub(super) bytes: Option<Bytes>,
+    /// What becomes of a copy whose caller gives up. `end`: it ends too. `keep`: it goes on, if its request is
+    /// whole. Default end.
+    #[schemars(extend("enum" = ["end", "keep"]))]
+    pub(super) on_cancel: Option<String>,
+    /// Metadata that is taken out of its copies, credentials for instance. Default none.
+    #[schemars(example = ["authorization", "cookie"])]
+    pub(super) strip: Option<Vec<Option<String>>>,
+    /// Share of its copies whose spans are exported. Left out: those whose call's trace is sampled.
+    pub(super) trace_sample: Option<Share>,
 }
 
 /// One version of a model.

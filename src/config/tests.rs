@@ -33,7 +33,8 @@ fn good() -> Vec<(PathBuf, String)> {
     assert_eq!(all.len(), 6);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
-    assert_eq!(all.len(), 8);
+    all.extend(corpus("examples/shadow"));
+    assert_eq!(all.len(), 9);
     all
 }
 
@@ -88,7 +89,7 @@ fn every_key_means_what_it_says() {
     assert_eq!(&*config.default, "fraud");
     assert_eq!(&*config.services["tensorflow.serving.PredictionService"], "ranker");
     let fraud = config.model("fraud").unwrap();
-    let [v1, v2, v3] = &fraud.variants[..] else { panic!("{fraud:?}") };
+    let [v1, v2, v3, _] = &fraud.variants[..] else { panic!("{fraud:?}") };
     assert_eq!(v1.version.as_deref(), Some("1.4.0"));
     let tcp = |host: &str, port| Address::Tcp { host: host.into(), port };
     let here = Endpoint { address: tcp("127.0.0.1", 8001), hop: false };
@@ -110,6 +111,17 @@ fn every_key_means_what_it_says() {
     assert_eq!(segments[0].matches.0.len(), 2);
     assert!(matches!(&fraud.force, Force::Matching(Match(pairs)) if pairs.len() == 2));
     assert_eq!(fraud.default_deadline, Some(Duration::from_millis(2500)));
+    let shadow = Shadow {
+        variant: 3,
+        sample: share(10_000),
+        deadline: Duration::from_millis(500),
+        calls: 20,
+        bytes: Size(8 << 20),
+        on_cancel: OnCancel::Keep,
+        strip: vec![http::header::AUTHORIZATION, http::header::COOKIE],
+        trace_sample: Some(share(1_000)),
+    };
+    assert_eq!(fraud.shadows, [shadow]);
     assert_eq!(config.model("ranker").unwrap().force, Force::Anyone);
     assert_eq!(config.limits.retain, Size(512 << 10));
     assert_eq!(config.limits.connection_age, Some(Duration::from_secs(3600)));
@@ -136,7 +148,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 64);
+    assert_eq!(files.len(), 65);
 }
 
 #[test]
@@ -191,7 +203,19 @@ fn the_salt_names_the_model_and_what_is_new() {
     let digest = format!("sha256:{}", "0".repeat(64));
     assert_eq!(salt(""), "m/b");
     assert_eq!(salt(", version: 2.0.0"), "m/2.0.0");
+    let shadowed = text_with_a_shadow();
+    let Strategy::Ab { salt: with_shadow, .. } = &accept_text(&shadowed).unwrap().config.models[0].strategy
+    else {
+        panic!("{shadowed}")
+    };
+    assert_eq!(**with_shadow, *"m/b", "a shadow moves nobody");
     assert_eq!(salt(&format!(", version: 2.0.0, digest: \"{digest}\"")), format!("m/{digest}"));
+}
+
+fn text_with_a_shadow() -> String {
+    "models: {m: {variants: {a: {endpoint: \"http://a:1\"}, b: {endpoint: \"http://b:1\"}, c: {endpoint: \"http://c:1\"}},
+       unit: [metadata:u], strategy: {kind: ab, weights: {a: 50%, b: 50%}}, shadows: [{variant: c}]}}"
+        .to_owned()
 }
 
 const AT_HOME: &str = "default: m

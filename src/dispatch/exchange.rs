@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::fault::Code;
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Peek, ResponseScan};
 use crate::server::respond::{Responder, percent_decode};
+use crate::shadow::Tee;
 
 /// Who may owe something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub struct Terms<'a> {
     pub tag: &'a dyn Fn(&mut HeaderMap),
     /// Where is written down what came back, as it comes: a deadline may end the exchange at any point.
     pub received: &'a mut Received,
+    /// Who holds the answer beside those of the call's copies.
+    pub tee: Option<Rc<Tee>>,
 }
 
 /// What came back from an upstream.
@@ -108,10 +112,14 @@ struct Up {
     tail: Tail,
 }
 
+/// What follows the bytes that are queued for a stream.
 #[derive(Debug)]
-enum Tail {
+pub(crate) enum Tail {
+    /// More bytes.
     More,
+    /// Its end, with trailers where there are any.
     End(Option<HeaderMap>),
+    /// Nothing: its end is out.
     Sent,
 }
 
@@ -342,6 +350,9 @@ impl Download {
             Poll::Ready(Some(Ok(data))) => {
                 // Fails only for a stream that is closed, which then shows at the next read.
                 let _ = self.body.flow_control().release_capacity(data.len());
+                if let Some(tee) = &terms.tee {
+                    tee.answer(&data);
+                }
                 let looked = self.look(&data, terms);
                 let renamed = looked.and_then(|()| match &mut self.renamer {
                     Some(renamer) => renamer.push(&data, &mut self.queue),
@@ -401,14 +412,18 @@ impl Learnt {
     }
 }
 
-enum Sent {
+/// How far sending came.
+pub(crate) enum Sent {
+    /// Everything is out.
     All,
+    /// The peer's window is full.
     Blocked,
+    /// The stream takes no more.
     Closed,
 }
 
 /// Sends what is queued as far as the peer's window goes, and the end behind it.
-fn send(
+pub(crate) fn send(
     stream: &mut SendStream<Bytes>,
     queue: &mut VecDeque<Bytes>,
     tail: &mut Tail,
@@ -464,9 +479,13 @@ fn send(
 /// Reads the status that headers or trailers carry.
 fn answered(headers: &HeaderMap, http: u16) -> End {
     let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
-    let status = match headers.get("grpc-status") {
+    End::Answered { status: answered_by(headers, http), message: headers.get("grpc-message").map(text) }
+}
+
+/// The status that headers or trailers carry.
+pub(crate) fn answered_by(headers: &HeaderMap, http: u16) -> Code {
+    match headers.get("grpc-status") {
         Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code),
         None => Code::from_http(http),
-    };
-    End::Answered { status, message: headers.get("grpc-message").map(text) }
+    }
 }

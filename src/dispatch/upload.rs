@@ -1,5 +1,6 @@
 //! The caller's messages on their way upstream, kept for as long as another attempt may need them again.
 
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -8,9 +9,10 @@ use http::HeaderMap;
 
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Head, Peek, RequestScan};
+use crate::shadow::Tee;
 
 /// Chunks below this are copied when they are kept: a slice of 300 bytes would pin a whole read buffer.
-const SMALL: usize = 4 * 1024;
+pub const SMALL: usize = 4 * 1024;
 
 /// What comes next from the caller.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub struct Upload {
     ended: bool,
     reading: Option<Reading>,
     foreign: u64,
+    /// Who gets copies of what comes.
+    tee: Option<Rc<Tee>>,
 }
 
 /// Looks at the messages of a method that is peeked into.
@@ -82,7 +86,27 @@ impl Upload {
             ended: false,
             reading: None,
             foreign: 0,
+            tee: None,
         }
+    }
+
+    /// Hands everything that came, and that will come, to the call's copies too.
+    pub fn attach(&mut self, tee: Rc<Tee>) {
+        for chunk in &mut self.kept {
+            if chunk.len() < SMALL && self.limit == 0 {
+                *chunk = Bytes::copy_from_slice(chunk);
+            }
+            tee.request(chunk);
+        }
+        if self.ended {
+            tee.whole(None);
+        }
+        self.tee = Some(tee);
+    }
+
+    /// The call's copies, where it has any.
+    pub fn tee(&self) -> Option<&Rc<Tee>> {
+        self.tee.as_ref()
     }
 
     /// Says how the messages are read; to be called before anything else.
@@ -253,7 +277,15 @@ impl Upload {
                 self.bytes += data.len() as u64;
                 self.ended = self.body.is_end_stream();
                 match self.look(&data) {
-                    Ok(()) => Poll::Ready(Chunk::Data(data, self.ended)),
+                    Ok(()) => {
+                        if let Some(tee) = &self.tee {
+                            tee.request(&data);
+                            if self.ended {
+                                tee.whole(None);
+                            }
+                        }
+                        Poll::Ready(Chunk::Data(data, self.ended))
+                    }
                     Err(error) => Poll::Ready(Chunk::TooLarge(error)),
                 }
             }
@@ -264,6 +296,9 @@ impl Upload {
                     Err(_) => return Poll::Ready(Chunk::Gone),
                 };
                 self.ended = true;
+                if let Some(tee) = &self.tee {
+                    tee.whole(trailers.as_ref());
+                }
                 Poll::Ready(Chunk::End(trailers))
             }
         }
@@ -271,7 +306,8 @@ impl Upload {
 
     /// A copy where the chunk will be kept; as it came where it leaves at once.
     fn copied(&self, data: &Bytes) -> Bytes {
-        if self.limit > 0 && !self.overflowed { Bytes::copy_from_slice(data) } else { data.clone() }
+        let kept = self.tee.is_some() || self.limit > 0 && !self.overflowed;
+        if kept { Bytes::copy_from_slice(data) } else { data.clone() }
     }
 
     fn release(&mut self, n: usize) {

@@ -33,6 +33,9 @@ pub struct Plan<'a> {
     pub named: bool,
     /// Whether an endpoint that is not ready may be asked: the call is about the server itself.
     pub even_unready: bool,
+    /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
+    /// is not meant for its other variants.
+    pub addressed: bool,
 }
 
 impl Plan<'_> {
@@ -61,6 +64,7 @@ pub(super) fn plan<'a>(
         metadata: &call.head.headers,
         parameters: asked.as_ref().map_or(&[], |head| &head.parameters),
     };
+    let addressed = named.is_some() || declared.is_some();
     let certain = |variant, reason| Decision {
         assignment: Assignment { variant, reason, propensity: 1.0 },
         unit: None,
@@ -71,7 +75,7 @@ pub(super) fn plan<'a>(
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
-    } else if named.is_some() || declared.is_some() {
+    } else if addressed {
         let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
         rollout.strategy.assign(&view, worker.draw(), &ready)
     } else {
@@ -79,7 +83,7 @@ pub(super) fn plan<'a>(
     };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
-    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready })
+    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed })
 }
 
 /// The variant that the caller forces, where it may.

@@ -31,6 +31,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         strategy,
         force: Force::Matching(Match(vec![(metadata("x-role"), "tester".into())])),
         default_deadline: None,
+        shadows: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use crate::config::{Address, Endpoint, Force, Model, Strategy, Telemetry, Varian
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
 use crate::plan::{Assignment, Reason};
+use crate::shadow::record::{Comparison, CopyOutcome, PrimaryEnd};
 
 pub(super) fn variant(name: &str, version: &str) -> Variant {
     let address = Address::Tcp { host: Arc::from("10.0.0.7"), port: 8001 };
@@ -38,6 +39,7 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         },
         force: Force::Nobody,
         default_deadline: None,
+        shadows: Vec::new(),
     })
 }
 
@@ -91,6 +93,39 @@ pub(super) fn outcome() -> Outcome {
         },
         reported_version: Some(Box::from("2")),
         request_id: Some(Box::from("r-1")),
+    }
+}
+
+/// A copy of the call for v2, which did not answer it in time.
+pub(super) fn copy() -> CopyOutcome {
+    CopyOutcome {
+        prediction: Uuid::from_u128(7),
+        primary: (0xabc, 0x11),
+        primary_end: Some(PrimaryEnd {
+            variant: Some(0),
+            status: Code::OK,
+            cancelled: false,
+            latency: Duration::from_millis(10),
+            response_bytes: 40,
+            response_messages: 1,
+        }),
+        trace: Trace { trace_id: 0xdef, span_id: 0x33, parent: None, sampled: true, state: None },
+        started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
+        path: "/inference.GRPCInferenceService/ModelInfer".parse().unwrap(),
+        protocol: "oip",
+        model: model("fraud"),
+        variant: 1,
+        endpoint: Some(Arc::from("10.0.0.7:8001")),
+        skipped: None,
+        status: Code::DEADLINE_EXCEEDED,
+        cause: Some("deadline"),
+        blame: Blame::Upstream,
+        latency: Duration::from_secs(2),
+        request_bytes: 300,
+        response_bytes: 0,
+        response_messages: 0,
+        reported_version: None,
+        comparison: Comparison::Status,
     }
 }
 

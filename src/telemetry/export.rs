@@ -22,7 +22,7 @@ use tonic::metadata::MetadataMap;
 
 use super::environment::Batch;
 use super::exemplar::{Exemplar, Exemplars};
-use super::recorder::Queue;
+use super::recorder::{Copies, Queue};
 use super::settings::{Collector, Settings};
 use super::span::Writer;
 use super::tally::{Cause, Tally};
@@ -37,6 +37,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) queues: Vec<Arc<Queue>>,
+    pub(super) copies: Vec<Arc<Copies>>,
     /// Spans of the sidecar's own doings.
     pub(super) own: Arc<ArrayQueue<SpanData>>,
     pub(super) tally: Arc<Tally>,
@@ -174,6 +175,14 @@ impl Work {
                 for span in self.writer.spans(&outcome) {
                     self.hold(Pending { span, exemplar: exemplar.take(), since: now });
                 }
+            }
+        }
+        for index in 0..self.shared.copies.len() {
+            let queue = Arc::clone(&self.shared.copies[index]);
+            for _ in 0..queue.len() {
+                let Some(copy) = queue.pop() else { break };
+                let span = self.writer.copy(&copy);
+                self.hold(Pending { span, exemplar: None, since: now });
             }
         }
         while let Some(span) = self.shared.own.pop() {

@@ -17,6 +17,7 @@ use super::tally::{Cause, Tally};
 use crate::fault::{Blame, Code};
 use crate::plan::Reason;
 
+mod shadows;
 mod text;
 
 pub use text::Format;
@@ -72,6 +73,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     calls(&mut text, &merged);
     latencies(&mut text, &merged, sources.exemplars);
     traffic(&mut text, &merged);
+    shadows::write(&mut text, sources.shards);
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
     process(&mut text, state);

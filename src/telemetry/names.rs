@@ -82,9 +82,29 @@ pub mod attribute {
     pub const RESPONSE_MESSAGES: &str = "parhelion.response.messages";
     /// Which try this is, from 1.
     pub const ATTEMPT: &str = "parhelion.attempt";
+    /// `shadow` on spans of copies.
+    pub const ROLE: &str = "parhelion.role";
+    /// Trace of the call that was copied.
+    pub const PRIMARY_TRACE_ID: &str = "parhelion.primary.trace_id";
+    /// Server span of the call that was copied.
+    pub const PRIMARY_SPAN_ID: &str = "parhelion.primary.span_id";
+    /// The variant that answered the call.
+    pub const PRIMARY_VARIANT: &str = "parhelion.primary.variant";
+    /// What the call's caller was told.
+    pub const PRIMARY_STATUS: &str = "parhelion.primary.status_code";
+    /// Seconds the call's last attempt took.
+    pub const PRIMARY_LATENCY: &str = "parhelion.primary.latency";
+    /// Message bytes of the call's answer.
+    pub const PRIMARY_RESPONSE_BYTES: &str = "parhelion.primary.response.bytes";
+    /// The first difference between both answers.
+    pub const COMPARISON: &str = "parhelion.comparison";
+    /// Why the call does not count as copied.
+    pub const SKIPPED: &str = "parhelion.skipped";
+    /// Why the sidecar ended the copy.
+    pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 39] = [
+    pub const ALL: [&str; 49] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -124,6 +144,16 @@ pub mod attribute {
         REQUEST_MESSAGES,
         RESPONSE_MESSAGES,
         ATTEMPT,
+        ROLE,
+        PRIMARY_TRACE_ID,
+        PRIMARY_SPAN_ID,
+        PRIMARY_VARIANT,
+        PRIMARY_STATUS,
+        PRIMARY_LATENCY,
+        PRIMARY_RESPONSE_BYTES,
+        COMPARISON,
+        SKIPPED,
+        CAUSE,
     ];
 }
 
@@ -176,6 +206,30 @@ pub mod metric {
     pub const FOREIGN_MODEL: &str = "parhelion_foreign_model_total";
     /// Panics of worker tasks.
     pub const PANICS: &str = "parhelion_panics_total";
+    /// Calls that a shadow could get a copy of.
+    pub const SHADOW_ELIGIBLE: &str = "parhelion_shadow_eligible_total";
+    /// Those that were copied.
+    pub const SHADOW_COPIED: &str = "parhelion_shadow_copied_total";
+    /// Those that were not, by reason.
+    pub const SHADOW_SKIPPED: &str = "parhelion_shadow_skipped_total";
+    /// Copied ÷ eligible.
+    pub const SHADOW_COVERAGE: &str = "parhelion_shadow_coverage_ratio";
+    /// Copies that have ended, by status code and whose fault.
+    pub const SHADOW_CALLS: &str = "parhelion_shadow_calls_total";
+    /// Copies under way.
+    pub const SHADOW_IN_FLIGHT: &str = "parhelion_shadow_calls_in_flight";
+    /// Bytes that copies hold.
+    pub const SHADOW_PINNED: &str = "parhelion_shadow_pinned_bytes";
+    /// Copies.
+    pub const SHADOW_DURATION: &str = "parhelion_shadow_duration_seconds";
+    /// The calls beside them.
+    pub const SHADOW_PRIMARY: &str = "parhelion_shadow_primary_duration_seconds";
+    /// Answers beside the calls' answers, by the first difference.
+    pub const SHADOW_COMPARISONS: &str = "parhelion_shadow_comparisons_total";
+    /// What happened to connections that carry copies.
+    pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
+    /// Copies that found the queue to the exporter full.
+    pub const SHADOW_DROPPED: &str = "parhelion_shadow_outcomes_dropped_total";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -188,7 +242,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 28] = [
+    pub const ALL: [&str; 40] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -212,6 +266,18 @@ pub mod metric {
         HOPS,
         FOREIGN_MODEL,
         PANICS,
+        SHADOW_ELIGIBLE,
+        SHADOW_COPIED,
+        SHADOW_SKIPPED,
+        SHADOW_COVERAGE,
+        SHADOW_CALLS,
+        SHADOW_IN_FLIGHT,
+        SHADOW_PINNED,
+        SHADOW_DURATION,
+        SHADOW_PRIMARY,
+        SHADOW_COMPARISONS,
+        SHADOW_CONNECTIONS,
+        SHADOW_DROPPED,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,

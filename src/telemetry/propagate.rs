@@ -169,6 +169,16 @@ impl Propagator {
         }
     }
 
+    /// A new trace beside `call`'s, for what is not part of it.
+    ///
+    /// Whether it is sampled is told from the call's id, so that with equal shares both or neither are; without a
+    /// share it is what the call is.
+    pub fn beside(&self, call: &Trace, share: Option<Percent>, chance: &mut impl Rng) -> Trace {
+        let sampled =
+            share.map_or(call.sampled, |share| Root::ratio(share.probability()).samples(call.trace_id));
+        Trace { trace_id: trace_id(chance), span_id: span_id(chance), parent: None, sampled, state: None }
+    }
+
     fn parent(&self, headers: &HeaderMap) -> (Found, bool) {
         if self.formats.w3c
             && let Some(parent) = w3c::read(headers)
@@ -192,6 +202,13 @@ impl Propagator {
             Some(sampled) if self.sampler.parent_based => sampled,
             _ => self.sampler.root.samples(trace_id),
         }
+    }
+}
+
+/// Takes every trace header out, whether it is read or not; `baggage` stays.
+pub fn strip(headers: &mut HeaderMap) {
+    for name in [&TRACEPARENT, &TRACESTATE].into_iter().chain(b3::NAMES) {
+        headers.remove(name);
     }
 }
 

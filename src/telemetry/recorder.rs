@@ -18,11 +18,19 @@ use super::counter::{Counter, Counters};
 use super::propagate::Propagator;
 use super::shard::{InFlight, Series, Shard};
 use crate::config::Model;
+use crate::config::units::Percent;
 use crate::fault::Blame;
 use crate::outcome::{Outcome, Trace};
+use crate::shadow::record::CopyOutcome;
 
 /// Outcomes of one worker that wait for the exporter.
 pub(super) type Queue = ArrayQueue<Outcome>;
+
+/// Copies of one worker that wait for the exporter; apart, so that they can never crowd a call out.
+pub(super) type Copies = ArrayQueue<CopyOutcome>;
+
+/// Copies that may wait, per worker.
+pub(super) const COPIES: usize = 512;
 
 /// Outcomes that may wait, per worker; the exporter looks every few milliseconds.
 pub(super) const QUEUE: usize = 2048;
@@ -53,6 +61,7 @@ pub struct Recorder {
     shard: Arc<Shard>,
     unrouted: Arc<Series>,
     queue: Arc<Queue>,
+    copies: Arc<Copies>,
     rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     counters: Arc<Counters>,
     known: RefCell<Vec<Known>>,
@@ -68,7 +77,7 @@ struct Known {
 impl Recorder {
     pub(super) fn new(
         shard: Arc<Shard>,
-        queue: Arc<Queue>,
+        (queue, copies): (Arc<Queue>, Arc<Copies>),
         rules: &Arc<ArcSwap<Rules>>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -76,6 +85,7 @@ impl Recorder {
             unrouted: shard.unrouted(),
             shard,
             queue,
+            copies,
             rules: RefCell::new(Cache::new(Arc::clone(rules))),
             counters,
             known: RefCell::default(),
@@ -90,6 +100,22 @@ impl Recorder {
     /// Tells one upstream attempt its trace, see [`Propagator::inject`].
     pub fn inject(&self, headers: &mut HeaderMap, trace: &Trace, span: u64) {
         self.propagator().inject(headers, trace, span);
+    }
+
+    /// A trace of its own for a copy of a call, see [`Propagator::beside`].
+    pub fn beside(&self, call: &Trace, share: Option<Percent>, chance: &mut impl Rng) -> Trace {
+        self.propagator().beside(call, share, chance)
+    }
+
+    /// The worker's counts.
+    pub fn shard(&self) -> &Arc<Shard> {
+        &self.shard
+    }
+
+    /// Hands the end of a copy on where its span is wanted, which is where its trace is sampled: failures keep no
+    /// spans, for a dead shadow would flood the backend. False where there was no room.
+    pub fn observe_copy(&self, copy: CopyOutcome) -> bool {
+        !(self.propagator().recording && copy.trace.sampled) || self.copies.push(copy).is_ok()
     }
 
     /// Says that a call is under way at a variant, until the guard is dropped. `variant` is its index in the model.

@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 
+use super::counter::Counters;
+use super::shadow;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Outcome};
 use crate::plan::Reason;
@@ -52,8 +54,13 @@ pub const CODES: usize = 18;
 pub struct Count(AtomicU64);
 
 impl Count {
-    fn add(&self, amount: u64) {
+    pub(super) fn add(&self, amount: u64) {
         self.0.store(self.get().wrapping_add(amount), Ordering::Relaxed);
+    }
+
+    /// For what goes up and down.
+    pub(super) fn set(&self, now: u64) {
+        self.0.store(now, Ordering::Relaxed);
     }
 
     /// What was added so far.
@@ -70,7 +77,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    fn add(&self, duration: Duration) {
+    pub(super) fn add(&self, duration: Duration) {
         self.buckets[bucket(duration)].add(1);
         self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
     }
@@ -198,11 +205,19 @@ pub struct Label {
 pub struct Shard {
     series: DashMap<Label, Arc<Series>>,
     unrouted: Arc<Series>,
+    shadows: DashMap<Label, Arc<shadow::Series>>,
+    /// What happened to connections that carry copies, apart from all others.
+    shadow_counters: Arc<Counters>,
 }
 
 impl Default for Shard {
     fn default() -> Self {
-        Shard { series: DashMap::with_shard_amount(2), unrouted: Arc::default() }
+        Shard {
+            series: DashMap::with_shard_amount(2),
+            unrouted: Arc::default(),
+            shadows: DashMap::with_shard_amount(2),
+            shadow_counters: Arc::default(),
+        }
     }
 }
 
@@ -222,6 +237,25 @@ impl Shard {
     /// The series of calls that ended before they were routed.
     pub fn unrouted(&self) -> Arc<Series> {
         Arc::clone(&self.unrouted)
+    }
+
+    /// The series of a model's shadow, the same one for as long as the process lives.
+    pub fn shadow(&self, model: &Arc<str>, variant: &Arc<str>) -> Arc<shadow::Series> {
+        let mut label = Label { model: Arc::clone(model), variant: Arc::clone(variant) };
+        if !self.shadows.contains_key(&label) && self.shadows.len() >= SERIES_LIMIT {
+            label = Label { model: Arc::from(""), variant: Arc::from("") };
+        }
+        Arc::clone(&self.shadows.entry(label).or_default())
+    }
+
+    /// Counters of what happens to connections that carry copies.
+    pub fn shadow_counters(&self) -> &Arc<Counters> {
+        &self.shadow_counters
+    }
+
+    /// Every shadow's series with its names, in no order.
+    pub fn each_shadow(&self) -> Vec<(Label, Arc<shadow::Series>)> {
+        self.shadows.iter().map(|entry| (entry.key().clone(), Arc::clone(entry.value()))).collect()
     }
 
     /// Every series with its names, in no order.

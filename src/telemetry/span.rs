@@ -12,10 +12,14 @@ use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, Tr
 use opentelemetry::{InstrumentationScope, Key, KeyValue, StringValue, Value};
 use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanLinks};
 
+use http::uri::PathAndQuery;
+
 use super::names::attribute as name;
 use crate::config::Variant;
 use crate::fault::Code;
 use crate::outcome::{Attempt, Outcome, Route, Trace};
+
+mod copy;
 
 /// Which generation of the RPC conventions a span is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +78,7 @@ impl Writer {
     fn server(&self, outcome: &Outcome) -> SpanData {
         let failed = server_failed(outcome.status);
         let mut list = Attributes::new(self.limits);
-        let method = self.rpc(&mut list, outcome, outcome.status, failed);
+        let method = self.rpc(&mut list, &Method::of(outcome), outcome.status, failed);
         if let Some(authority) = &outcome.authority {
             list.server(authority);
         }
@@ -108,7 +112,7 @@ impl Writer {
     fn client(&self, outcome: &Outcome, attempt: &Attempt, number: usize) -> SpanData {
         let failed = attempt.status != Code::OK;
         let mut list = Attributes::new(self.limits);
-        let method = self.rpc(&mut list, outcome, attempt.status, failed);
+        let method = self.rpc(&mut list, &Method::of(outcome), attempt.status, failed);
         list.server(&attempt.endpoint);
         list.text(name::PREDICTION_ID, prediction(outcome));
         list.text(name::BLAME, attempt.blame.name());
@@ -133,11 +137,8 @@ impl Writer {
     }
 
     /// Adds what the RPC conventions ask for, and returns the span's name.
-    fn rpc(&self, list: &mut Attributes, outcome: &Outcome, code: Code, failed: bool) -> String {
-        let path = outcome.path.path();
-        let sent = path.strip_prefix('/').unwrap_or(path);
-        // Nobody bounds the names that callers make up, and names of spans are grouped by.
-        let unknown = outcome.protocol == "opaque" && outcome.status == Code::UNIMPLEMENTED;
+    fn rpc(&self, list: &mut Attributes, method: &Method<'_>, code: Code, failed: bool) -> String {
+        let Method { sent, unknown } = *method;
         let method = if unknown { "_OTHER" } else { sent };
         if self.conventions != Conventions::Old {
             list.text(name::RPC_SYSTEM_NAME, "grpc");
@@ -185,6 +186,28 @@ impl Writer {
             status,
             instrumentation_scope: self.scope.clone(),
         }
+    }
+}
+
+/// The method of a call.
+struct Method<'a> {
+    /// `pkg.Service/Method`, as sent.
+    sent: &'a str,
+    /// Nobody bounds the names that callers make up, and names of spans are grouped by.
+    unknown: bool,
+}
+
+impl<'a> Method<'a> {
+    fn new(path: &'a PathAndQuery, protocol: &str, status: Code) -> Self {
+        let path = path.path();
+        Method {
+            sent: path.strip_prefix('/').unwrap_or(path),
+            unknown: protocol == "opaque" && status == Code::UNIMPLEMENTED,
+        }
+    }
+
+    fn of(outcome: &'a Outcome) -> Self {
+        Method::new(&outcome.path, outcome.protocol, outcome.status)
     }
 }
 

@@ -17,6 +17,7 @@ mod reload;
 mod rename;
 mod retry;
 mod routing;
+mod shadow;
 mod shed;
 mod startup;
 mod streams;

@@ -27,6 +27,19 @@ fn unknown(name: &str) -> Variant {
     }
 }
 
+/// The one variant that is no shadow, where there are shadows and one such.
+fn only_answering(variants: &[Variant], shadows: &[Option<raw::Shadow>]) -> Option<usize> {
+    let is_shadow = |variant: &Variant| {
+        let mut names = shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref());
+        names.any(|name| *name == *variant.name)
+    };
+    let mut answering = variants.iter().enumerate().filter(|(_, variant)| !is_shadow(variant));
+    match (answering.next(), answering.next()) {
+        (Some((index, _)), None) if variants.len() > 1 => Some(index),
+        _ => None,
+    }
+}
+
 impl Check<'_> {
     /// All models that are whole enough to be referred to.
     pub(super) fn models(&mut self, models: Option<&raw::Named<raw::Model>>) -> Vec<Model> {
@@ -61,11 +74,20 @@ impl Check<'_> {
                 strategy: Strategy::Pinned { variant: 0 },
                 force: Force::Nobody,
                 default_deadline: None,
+                shadows: Vec::new(),
             };
         };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
         let unit = self.unit(&join(path, "unit"), raw.unit.as_deref().unwrap_or_default());
-        let strategy = self.strategy(path, name, &variants, raw.strategy.as_ref());
+        let shadows = raw.shadows.as_deref().unwrap_or_default();
+        let strategy = match (&raw.strategy, only_answering(&variants, shadows)) {
+            (None, Some(variant)) => Strategy::Pinned { variant },
+            _ => self.strategy(path, name, &variants, raw.strategy.as_ref()),
+        };
+        let shadows = self.shadows(&join(path, "shadows"), shadows, &variants, &strategy);
+        if raw.strategy.is_some() {
+            self.unused(path, &variants, &strategy, &shadows);
+        }
         let force = self.force(&join(path, "force"), raw.force.as_ref());
         let default_deadline = raw.default_deadline.as_ref().and_then(|span| {
             let path = join(path, "default_deadline");
@@ -80,7 +102,7 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
-        Model { name: name.into(), variants, unit, strategy, force, default_deadline }
+        Model { name: name.into(), variants, unit, strategy, force, default_deadline, shadows }
     }
 
     fn variants(&mut self, path: &str, variants: Option<&raw::Named<raw::Variant>>) -> Vec<Variant> {

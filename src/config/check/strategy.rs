@@ -6,12 +6,12 @@ use super::Check;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
-use crate::config::{Segment, Strategy, Variant, raw};
+use crate::config::{Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
 const KINDS: [&str; 2] = ["pinned", "ab"];
 /// The kinds that are planned.
-const LATER: [&str; 6] = ["rolling", "canary", "bandit", "interleave", "shadow", "staged"];
+const LATER: [&str; 5] = ["rolling", "canary", "bandit", "interleave", "staged"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -44,6 +44,12 @@ impl Check<'_> {
             Some(kind) if LATER.contains(&kind) => {
                 let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
                 self.error(problem.with_value(format!("{kind:?}")).with_hint("use pinned or ab"));
+                nothing
+            }
+            Some("shadow") => {
+                let problem = Problem::new(join(&at, "kind"), "is no strategy: it rides on any of them");
+                let hint = "use pinned or ab, and name the variant under `shadows` beside `strategy`";
+                self.error(problem.with_value("\"shadow\"").with_hint(hint));
                 nothing
             }
             Some(kind) => {
@@ -81,9 +87,6 @@ impl Check<'_> {
                 None
             }
         };
-        if let Some(variant) = variant {
-            self.unused(path, variants, &[variant], "remove it, or use kind: ab and give it a weight");
-        }
         Strategy::Pinned { variant: variant.unwrap_or(0) }
     }
 
@@ -105,12 +108,6 @@ impl Check<'_> {
         let segments =
             self.segments(&join(path, "segments"), variants, raw.segments.as_deref().unwrap_or_default());
         let baseline = baseline.flatten().unwrap_or(0);
-        if !self.broken(path) {
-            let mut used = vec![baseline];
-            let shares = segments.iter().flat_map(|segment| &segment.weights).chain(&weights);
-            used.extend(shares.map(|(variant, _)| *variant));
-            self.unused(path, variants, &used, "remove it, or give it a weight (0% keeps it ready)");
-        }
         let salt = match raw.salt.as_deref() {
             Some(salt) => {
                 if salt.is_empty() {
@@ -119,9 +116,14 @@ impl Check<'_> {
                 }
                 salt.into()
             }
-            None => default_salt(model, variants, baseline),
+            None => "".into(),
         };
-        Strategy::Ab { baseline, salt, weights, segments }
+        let mut strategy = Strategy::Ab { baseline, salt, weights, segments };
+        let default = default_salt(model, variants, &strategy);
+        if let (Strategy::Ab { salt, .. }, None) = (&mut strategy, &raw.salt) {
+            *salt = default;
+        }
+        strategy
     }
 
     fn segments(
@@ -202,7 +204,7 @@ impl Check<'_> {
     }
 
     /// The index of the variant of that name, which must exist.
-    fn variant_index(&mut self, path: &str, name: &str, variants: &[Variant]) -> Option<usize> {
+    pub(super) fn variant_index(&mut self, path: &str, name: &str, variants: &[Variant]) -> Option<usize> {
         let index = variants.iter().position(|variant| *variant.name == *name);
         if index.is_none() && !variants.is_empty() {
             let known: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
@@ -211,14 +213,42 @@ impl Check<'_> {
         index
     }
 
-    /// Variants that no call could ever reach: forgotten, or misspelled elsewhere.
-    fn unused(&mut self, strategy: &str, variants: &[Variant], used: &[usize], hint: &str) {
-        let model = strategy.strip_suffix(".strategy").unwrap_or(strategy);
+    /// Variants of the model at `path` that no call could ever reach: forgotten, or misspelled elsewhere.
+    pub(super) fn unused(
+        &mut self,
+        path: &str,
+        variants: &[Variant],
+        strategy: &Strategy,
+        shadows: &[Shadow],
+    ) {
+        let hint = match strategy {
+            Strategy::Pinned { .. } => {
+                "remove it, name it under `shadows`, or use kind: ab and give it a weight"
+            }
+            Strategy::Ab { .. } => {
+                "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)"
+            }
+        };
+        if self.broken(&join(path, "strategy")) || self.broken(&join(path, "shadows")) {
+            return;
+        }
+        let used: Vec<usize> = named(strategy).map(|(variant, _)| variant).collect();
         for (index, variant) in variants.iter().enumerate() {
-            if !used.contains(&index) {
-                let path = format!("{model}.variants.{}", variant.name);
+            if !used.contains(&index) && !shadows.iter().any(|shadow| shadow.variant == index) {
+                let path = join(&join(path, "variants"), &variant.name);
                 self.error(Problem::new(path, "is a variant that the strategy never uses").with_hint(hint));
             }
+        }
+    }
+}
+
+/// Every variant that a strategy names, with a share that it is given there.
+pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Percent)> + '_> {
+    match strategy {
+        Strategy::Pinned { variant } => Box::new(std::iter::once((*variant, Percent::ALL))),
+        Strategy::Ab { baseline, weights, segments, .. } => {
+            let shares = segments.iter().flat_map(|segment| &segment.weights).chain(weights);
+            Box::new(shares.copied().chain([(*baseline, Percent::ALL)]))
         }
     }
 }
@@ -229,9 +259,13 @@ fn thousandths(sum: u128) -> String {
     format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
-/// The rollout and what is new in it: another build is another rollout, and splits anew.
-fn default_salt(model: &str, variants: &[Variant], baseline: usize) -> Arc<str> {
-    let new = variants.iter().enumerate().filter(|(index, _)| *index != baseline).map(|(_, variant)| {
+/// The rollout and what is new in it: another build is another rollout, and splits anew. A variant that the strategy
+/// does not name has no part in it: a shadow comes and goes, and every unit stays where it is.
+fn default_salt(model: &str, variants: &[Variant], strategy: &Strategy) -> Arc<str> {
+    let Strategy::Ab { baseline, .. } = strategy else { return "".into() };
+    let used: Vec<usize> = named(strategy).map(|(variant, _)| variant).collect();
+    let new = variants.iter().enumerate().filter(|(index, _)| index != baseline && used.contains(index));
+    let new = new.map(|(_, variant)| {
         variant.digest.as_deref().or(variant.version.as_deref()).unwrap_or(&variant.name)
     });
     format!("{model}/{}", new.collect::<Vec<_>>().join(",")).into()

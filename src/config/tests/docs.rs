@@ -136,12 +136,29 @@ fn the_page_says_the_defaults_that_are_in_force() {
 }
 
 #[test]
-fn what_the_page_shows_loads() {
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md")).unwrap();
-    let blocks: Vec<&str> =
-        page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(blocks.len() >= 2, "{}", blocks.len());
-    for block in blocks {
-        accept_text(block).unwrap_or_else(|errors| panic!("{block}\n{errors}"));
+fn what_the_pages_show_loads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (page, least) in [("docs/config.md", 2), ("docs/shadow.md", 1)] {
+        let text = fs::read_to_string(root.join(page)).unwrap();
+        let blocks: Vec<&str> =
+            text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        assert!(blocks.len() >= least, "{page}: {}", blocks.len());
+        for block in blocks {
+            accept_text(block).unwrap_or_else(|errors| panic!("{page}:\n{block}\n{errors}"));
+        }
     }
+}
+
+#[test]
+fn the_page_about_shadows_names_every_reason() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/shadow.md")).unwrap();
+    let mut written: Vec<&str> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|rest| rest.split('`').next())
+        .collect();
+    written.sort_unstable();
+    let mut known: Vec<&str> = crate::shadow::record::Skip::ALL.iter().map(|skip| skip.name()).collect();
+    known.sort_unstable();
+    assert_eq!(written, known);
 }

@@ -176,6 +176,65 @@ fn the_page_has_the_same_names() {
     assert_eq!(shard::BOUNDS.first(), Some(&Duration::from_micros(50)));
 }
 
+/// An alert on a metric or a reason that does not exist would be silent for ever.
+#[test]
+fn the_alerts_are_on_metrics_that_exist() {
+    let rules = include_str!("../../../docker/prometheus/alerts.yaml");
+    let named = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut names: Vec<&str> =
+        rules.split(|c| !named(c)).filter(|word| word.starts_with("parhelion_")).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        assert!(names::metric::ALL.contains(&name), "{name}");
+    }
+    let reasons: Vec<&str> = rules
+        .split("reason")
+        .skip(1)
+        .filter_map(|rest| rest.strip_prefix("=").or(rest.strip_prefix("!~")))
+        .filter_map(|rest| rest.split('"').nth(1))
+        .flat_map(|words| words.split('|'))
+        .collect();
+    assert!(reasons.len() >= 3, "{reasons:?}");
+    for reason in reasons {
+        assert!(crate::shadow::record::Skip::ALL.iter().any(|skip| skip.name() == reason), "{reason}");
+    }
+}
+
+#[test]
+fn copies_are_counted_apart_and_their_coverage_is_said() {
+    let bench = bench();
+    let (model, variant) = (Arc::from("fraud"), Arc::from("v3"));
+    for shard in &bench.shards {
+        let series = shard.shadow(&model, &variant);
+        (0..4).for_each(|_| series.add_eligible());
+        series.add_skipped(crate::shadow::record::Skip::Breaker);
+        series.add_copied(Code::OK, Blame::Nobody, Duration::from_millis(2));
+        series.add_compared(crate::shadow::record::Comparison::Bytes, Some(Duration::from_millis(1)));
+        series.set_pinned(100);
+        shard.shadow_counters().add(Counter::UpstreamConnects);
+    }
+    let text = bench.text(Format::Prometheus);
+    for line in [
+        r#"parhelion_shadow_eligible_total{model="fraud",variant="v3"} 8"#,
+        r#"parhelion_shadow_copied_total{model="fraud",variant="v3"} 2"#,
+        r#"parhelion_shadow_skipped_total{model="fraud",variant="v3",reason="breaker"} 2"#,
+        r#"parhelion_shadow_skipped_total{model="fraud",variant="v3",reason="aborted"} 0"#,
+        r#"parhelion_shadow_coverage_ratio{model="fraud",variant="v3"} 0.25"#,
+        r#"parhelion_shadow_calls_total{model="fraud",variant="v3",code="OK",blame="nobody"} 2"#,
+        r#"parhelion_shadow_comparisons_total{model="fraud",variant="v3",result="bytes"} 2"#,
+        r#"parhelion_shadow_pinned_bytes{model="fraud",variant="v3"} 200"#,
+        r#"parhelion_shadow_connections_total{event="connected"} 2"#,
+        r#"parhelion_upstream_connections_total{event="connected"} 0"#,
+    ] {
+        has(&text, line);
+    }
+    let ledgers = crate::telemetry::shadow::ledgers(&bench.shards);
+    assert_eq!((ledgers.len(), ledgers[0].eligible, ledgers[0].open()), (1, 8, 4));
+    assert_eq!(ledgers[0].skipped.get("breaker"), Some(&2));
+}
+
 /// Every variable that is read stands in the page, and every variable of the page is read.
 #[test]
 fn the_page_has_the_same_variables() {

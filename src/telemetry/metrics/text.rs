@@ -70,6 +70,12 @@ impl Text {
         self.put(format_args!(" {value}\n"));
     }
 
+    /// A sample that is a share.
+    pub(super) fn ratio(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        self.name(name, labels, None);
+        self.put(format_args!(" {value}\n"));
+    }
+
     /// A sample of a large set, most of which stays zero and is left out.
     pub(super) fn counted(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
         if value > 0 {

@@ -15,6 +15,9 @@ static PARENT_ID: HeaderName = HeaderName::from_static("x-b3-parentspanid");
 static SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
 static FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
 
+/// All of them.
+pub(super) static NAMES: [&HeaderName; 6] = [&SINGLE, &TRACE_ID, &SPAN_ID, &PARENT_ID, &SAMPLED, &FLAGS];
+
 pub(super) fn has_single(headers: &HeaderMap) -> bool {
     headers.contains_key(&SINGLE)
 }

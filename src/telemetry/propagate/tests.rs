@@ -244,3 +244,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_trace_beside_a_call_is_its_own_and_sampled_with_it() {
+    let propagator = Propagator {
+        formats: Formats::default(),
+        sampler: Sampler { parent_based: true, root: Root::Never },
+        recording: true,
+    };
+    let mut chance = chance();
+    let half = Percent::from_thousandths(50_000).unwrap();
+    let mut sampled = 0;
+    for number in 0..2_000_u128 {
+        let trace_id = trace_id(&mut chance);
+        let call = Trace { trace_id, span_id: 1, parent: None, sampled: number % 2 == 0, state: None };
+        let beside = propagator.beside(&call, None, &mut chance);
+        assert_eq!((beside.sampled, beside.parent), (call.sampled, None));
+        assert_ne!(beside.trace_id, call.trace_id);
+        let own = propagator.beside(&call, Some(half), &mut chance);
+        assert_eq!(own.sampled, Root::ratio(0.5).samples(trace_id), "as a sidecar draws for calls");
+        sampled += u32::from(own.sampled);
+    }
+    assert!((900..1100).contains(&sampled), "{sampled}");
+}
+
+#[test]
+fn every_trace_header_is_taken_out_and_baggage_stays() {
+    let mut headers = headers(&[
+        ("traceparent", "00-1-2-01"),
+        ("tracestate", "a=b"),
+        ("b3", "0"),
+        ("x-b3-traceid", "1"),
+        ("x-b3-sampled", "1"),
+        ("baggage", "k=v"),
+    ]);
+    strip(&mut headers);
+    assert_eq!(headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["baggage"]);
+}

@@ -27,7 +27,9 @@ fn bench(queue: usize) -> Bench {
     let queue = Arc::new(Queue::new(queue));
     let rules = Arc::new(ArcSwap::from_pointee(rules()));
     let counters = Arc::new(Counters::default());
-    let recorder = Recorder::new(Arc::clone(&shard), Arc::clone(&queue), &rules, Arc::clone(&counters));
+    let copies = Arc::new(Copies::new(2));
+    let recorder =
+        Recorder::new(Arc::clone(&shard), (Arc::clone(&queue), copies), &rules, Arc::clone(&counters));
     Bench { recorder, shard, queue, rules, counters }
 }
 

@@ -220,3 +220,39 @@ fn tracestate_goes_with_the_span() {
     call.trace.state = Some("a=1,b=2".parse().unwrap());
     assert_eq!(write(Conventions::New, &call)[0].span_context.trace_state().header(), "a=1,b=2");
 }
+
+#[test]
+fn a_copy_is_a_root_of_its_own_with_a_link_to_its_call() {
+    let copy = crate::telemetry::example::copy();
+    let span = Writer::new(Conventions::New, Limits::default()).copy(&copy);
+    assert_eq!(span.span_kind, SpanKind::Client);
+    assert_eq!(span.name, "inference.GRPCInferenceService/ModelInfer");
+    assert_eq!(span.span_context.trace_id(), TraceId::from(0xdef_u128));
+    assert_eq!(span.parent_span_id, SpanId::INVALID, "no child of anything");
+    let [link] = &span.links.links[..] else { panic!("{:?}", span.links) };
+    assert_eq!(link.span_context.trace_id(), TraceId::from(0xabc_u128));
+    assert_eq!(link.span_context.span_id(), SpanId::from(0x11_u64));
+    for (name, value) in [
+        ("parhelion.role", "shadow"),
+        ("parhelion.primary.trace_id", "00000000000000000000000000000abc"),
+        ("parhelion.primary.span_id", "0000000000000011"),
+        ("parhelion.primary.variant", "v1"),
+        ("parhelion.primary.status_code", "OK"),
+        ("parhelion.primary.latency", "0.01"),
+        ("parhelion.prediction_id", "00000000-0000-0000-0000-000000000007"),
+        ("parhelion.model", "fraud"),
+        ("parhelion.variant", "v2"),
+        ("parhelion.version", "2.0.0"),
+        ("parhelion.comparison", "status"),
+        ("parhelion.cause", "deadline"),
+        ("parhelion.blame", "upstream"),
+        ("rpc.status_code", "DEADLINE_EXCEEDED"),
+        ("error.type", "DEADLINE_EXCEEDED"),
+        ("server.port", "8001"),
+        ("parhelion.request.bytes", "300"),
+    ] {
+        assert_eq!(get(&span, name).as_deref(), Some(value), "{name}");
+    }
+    assert_eq!(get(&span, "parhelion.skipped"), None);
+    assert_eq!(span.status, Status::error("deadline"));
+}

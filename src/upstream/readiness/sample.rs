@@ -34,6 +34,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 strategy: Strategy::Pinned { variant: 0 },
                 force: Force::Nobody,
                 default_deadline: None,
+                shadows: Vec::new(),
             })
         })
         .collect();

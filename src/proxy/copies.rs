@@ -1,0 +1,57 @@
+//! Beside step 4: which calls shadows get copies of, and what they are told of the call.
+//!
+//! Eligible is what the strategy assigns, or a caller forces: inference calls that name a model, and calls of services
+//! that are given to one. Hops are not, for the sidecar before has copied them, nor are questions about readiness and
+//! whatever goes to the default model without naming it.
+
+use std::rc::Rc;
+
+use super::Recognised;
+use super::plan::Plan;
+use crate::outcome::Outcome;
+use crate::plan::Reason;
+use crate::shadow::record::PrimaryEnd;
+use crate::shadow::{Original, Tee};
+use crate::telemetry::propagate;
+use crate::worker::Worker;
+
+/// Begins the copies of a planned call; `None` where it has none.
+pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> Option<Rc<Tee>> {
+    let shadows = &plan.rollout.shadows;
+    if shadows.is_empty() || !plan.addressed || plan.assignment.reason == Reason::Hop {
+        return None;
+    }
+    Tee::begin(worker, shadows, plan.variant(), || original(call, plan))
+}
+
+fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
+    let mut headers = call.head.headers.clone();
+    crate::dispatch::strip_reserved(&mut headers);
+    headers.remove("grpc-timeout");
+    // A message that is renamed for the shadow has another length.
+    headers.remove(http::header::CONTENT_LENGTH);
+    // A copy has a trace of its own: under the call's it would look like a part of the answer.
+    propagate::strip(&mut headers);
+    Original {
+        uri: call.head.uri.clone(),
+        headers,
+        adapter: call.adapter,
+        peek: call.peek,
+        asked: plan.asked.as_ref().filter(|_| plan.named).map(|asked| asked.model.clone()),
+        prediction: call.prediction,
+        trace: call.trace.clone(),
+        message: plan.serving.config.limits.message.bytes(),
+    }
+}
+
+/// What copies are told of their call's end.
+pub(super) fn end(outcome: &Outcome, cancelled: bool) -> PrimaryEnd {
+    PrimaryEnd {
+        variant: outcome.route.as_ref().and_then(|route| route.served),
+        status: outcome.status,
+        cancelled,
+        latency: outcome.latency.upstream,
+        response_bytes: outcome.traffic.response_bytes,
+        response_messages: outcome.traffic.response_messages,
+    }
+}

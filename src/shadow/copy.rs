@@ -1,0 +1,275 @@
+//! One copy as a task: sent, waited for, held beside its call's answer, and written down.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+
+use super::Shadow;
+use super::compare::{Shape, Walk};
+use super::exchange::{End, Facts, exchange, primary};
+use super::ledger::Ticket;
+use super::link::Link;
+use super::record::{Comparison, CopyOutcome, PrimaryEnd, Skip};
+use super::tee::Original;
+use crate::fault::{Blame, Code};
+use crate::outcome::Trace;
+use crate::protocol::Peek;
+use crate::protocol::frame::{Event, Messages};
+use crate::serving::suffix;
+use crate::worker::Worker;
+
+/// Bytes that are compared before others have their turn.
+const STEP: usize = 256 * 1024;
+
+/// A copy that shall be sent.
+pub(super) struct Job {
+    pub(super) worker: Rc<Worker>,
+    pub(super) shadow: Rc<Shadow>,
+    pub(super) call: Rc<Original>,
+    /// Its own, of which its span is the root.
+    pub(super) trace: Trace,
+    pub(super) ticket: Ticket,
+    /// When its deadline falls; set when it starts.
+    pub(super) until: Instant,
+}
+
+/// What the end of a copy means.
+#[derive(Debug, PartialEq, Eq)]
+struct Judged {
+    skipped: Option<Skip>,
+    status: Code,
+    blame: Blame,
+    cause: Option<&'static str>,
+    /// What the breaker is told; `None`: nothing was learnt of the shadow.
+    failed: Option<bool>,
+}
+
+/// Whose fault an end is, and whether the call counts as copied: it does once its whole request was sent, or the
+/// shadow itself ended it.
+fn judge(end: &End, facts: &Facts) -> Judged {
+    let copied =
+        |status, cause| Judged { skipped: None, status, blame: Blame::Upstream, cause, failed: Some(true) };
+    match end {
+        End::Answered(code) => Judged {
+            blame: code.blame(true),
+            failed: Some(matches!(*code, Code::UNAVAILABLE | Code::DEADLINE_EXCEEDED)),
+            ..copied(*code, None)
+        },
+        End::Broken(code) => {
+            let blame = if *code == Code::CANCELLED { Blame::Nobody } else { Blame::Upstream };
+            Judged { blame, ..copied(*code, None) }
+        }
+        End::Framing => copied(Code::INTERNAL, Some("framing")),
+        End::ResponseCap => copied(Code::RESOURCE_EXHAUSTED, Some("response_cap")),
+        End::Unreachable => Judged { skipped: Some(Skip::Unreachable), ..copied(Code::UNAVAILABLE, None) },
+        End::Expired => {
+            let late = facts.whole || facts.owed;
+            Judged {
+                skipped: (!facts.whole).then_some(Skip::Deadline),
+                blame: if late { Blame::Upstream } else { Blame::Nobody },
+                failed: late.then_some(true),
+                ..copied(Code::DEADLINE_EXCEEDED, Some("deadline"))
+            }
+        }
+        End::Left(skip) => Judged {
+            skipped: (!facts.whole).then_some(*skip),
+            blame: Blame::Nobody,
+            failed: None,
+            ..copied(Code::CANCELLED, Some(skip.name()))
+        },
+    }
+}
+
+impl Job {
+    /// What to append to requests for `asked` so that the shadow's server knows the model.
+    pub(super) fn suffix(&self, asked: &str) -> Bytes {
+        suffix(&self.shadow.model.variants[self.shadow.config.variant], asked, self.call.adapter)
+    }
+
+    /// Starts it as a task of its own.
+    pub(super) fn start(mut self, link: Rc<Link>) {
+        self.until = Instant::now() + self.shadow.config.deadline;
+        let copies = self.shadow.copies.clone();
+        copies.spawn("copy", self.run(link));
+    }
+
+    async fn run(mut self, link: Rc<Link>) {
+        let (started, begun) = (SystemTime::now(), Instant::now());
+        let mut facts = Facts::default();
+        let until = self.until.into();
+        let end = tokio::time::timeout_at(until, exchange(&self, &link, &mut facts)).await;
+        let end = end.unwrap_or(End::Expired);
+        let latency = begun.elapsed();
+        link.sent();
+        let judged = judge(&end, &facts);
+        if let Some(failed) = judged.failed {
+            self.ticket.report(failed, Instant::now());
+        }
+        match judged.skipped {
+            Some(skip) => self.ticket.skipped(skip),
+            None => self.ticket.copied(judged.status, judged.blame, latency),
+        }
+        // A call that is answered later than this was not answered for the comparison.
+        let primary_end = tokio::time::timeout_at(until, primary(&link)).await.ok().flatten();
+        let reported_version = self.reported_version(&link);
+        let comparison = compare(&judged, &facts, primary_end, &link).await;
+        if judged.skipped.is_none() {
+            self.ticket.compared(comparison, primary_end.map(|end| end.latency));
+        }
+        let request_bytes = link.request_bytes();
+        let ended = Ended {
+            judged,
+            facts,
+            primary_end,
+            comparison,
+            latency,
+            started,
+            request_bytes,
+            reported_version,
+        };
+        // What it held is given back before anybody is told that it ended.
+        drop(link);
+        self.write_down(ended);
+    }
+
+    /// The version that the shadow's answer names, where it was held and can be read.
+    fn reported_version(&self, link: &Link) -> Option<Box<str>> {
+        let peek = self.call.peek?;
+        link.with_shadow(|chunks| version(self.call.adapter, peek, chunks))
+    }
+
+    fn write_down(self, ended: Ended) {
+        let Ended { judged, facts, primary_end, comparison, latency, started, .. } = ended;
+        let call = &self.call;
+        let outcome = CopyOutcome {
+            prediction: call.prediction,
+            primary: (call.trace.trace_id, call.trace.span_id),
+            primary_end,
+            trace: self.trace.clone(),
+            started,
+            path: call.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+            protocol: call.adapter.name(),
+            model: std::sync::Arc::clone(&self.shadow.model),
+            variant: self.shadow.config.variant,
+            endpoint: facts.endpoint,
+            skipped: judged.skipped,
+            status: judged.status,
+            cause: judged.cause,
+            blame: judged.blame,
+            latency,
+            request_bytes: ended.request_bytes,
+            response_bytes: facts.bytes,
+            response_messages: facts.messages,
+            reported_version: ended.reported_version,
+            comparison,
+        };
+        if !self.worker.recorder.observe_copy(outcome) {
+            self.ticket.lost();
+        }
+    }
+}
+
+struct Ended {
+    judged: Judged,
+    facts: Facts,
+    primary_end: Option<PrimaryEnd>,
+    comparison: Comparison,
+    latency: Duration,
+    started: SystemTime,
+    request_bytes: u64,
+    reported_version: Option<Box<str>>,
+}
+
+/// The first difference between both answers, found in steps that leave others their turn.
+async fn compare(judged: &Judged, facts: &Facts, primary: Option<PrimaryEnd>, link: &Link) -> Comparison {
+    let answers = link.take_answers();
+    let Some(primary) = primary.filter(|end| !end.cancelled && judged.failed.is_some()) else {
+        return Comparison::NotCompared;
+    };
+    if judged.skipped.is_some() {
+        return Comparison::NotCompared;
+    }
+    let one =
+        Shape { status: primary.status, messages: primary.response_messages, bytes: primary.response_bytes };
+    let other = Shape { status: judged.status, messages: facts.messages, bytes: facts.bytes };
+    if let Some(difference) = one.differs(&other) {
+        return difference;
+    }
+    let Some(answers) = answers else { return Comparison::NotCompared };
+    let mut walk = Walk::new(&answers.primary, &answers.shadow);
+    loop {
+        match walk.step(STEP) {
+            Some(result) => return result,
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// The version that the first message of an answer names.
+fn version(adapter: &'static dyn crate::protocol::Adapter, peek: Peek, chunks: &[Bytes]) -> Option<Box<str>> {
+    let mut messages = Messages::new(usize::MAX);
+    let mut scan = None;
+    let mut found = None;
+    for chunk in chunks {
+        let walked = messages.walk(chunk, |event| match event {
+            Event::Start { compressed: 0, length } => {
+                scan = Some(adapter.response_scan(peek, length as usize))
+            }
+            Event::Start { .. } => scan = None,
+            Event::Payload(part) => {
+                // An answer that cannot be read names no version.
+                let _ = scan.as_mut().map(|scan| scan.feed(part));
+            }
+            Event::End => {
+                if let Some(mut scan) = scan.take() {
+                    let _ = scan.finish();
+                    found = found.take().or_else(|| scan.reported_version().map(Into::into));
+                }
+            }
+        });
+        if walked.is_err() || found.is_some() {
+            break;
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(whole: bool, owed: bool) -> Facts {
+        Facts { whole, owed, ..Facts::default() }
+    }
+
+    #[test]
+    fn an_answer_counts_whatever_it_says() {
+        let judged = judge(&End::Answered(Code::INTERNAL), &facts(false, true));
+        assert_eq!((judged.skipped, judged.blame, judged.failed), (None, Blame::Upstream, Some(false)));
+        let judged = judge(&End::Answered(Code::UNAVAILABLE), &facts(true, true));
+        assert_eq!(judged.failed, Some(true));
+        let judged = judge(&End::Answered(Code::INVALID_ARGUMENT), &facts(true, true));
+        assert_eq!((judged.blame, judged.failed), (Blame::Rejection, Some(false)));
+    }
+
+    #[test]
+    fn what_was_not_sent_whole_was_not_copied() {
+        for (end, whole, owed, skipped, blame, failed) in [
+            (End::Expired, true, true, None, Blame::Upstream, Some(true)),
+            (End::Expired, false, true, Some(Skip::Deadline), Blame::Upstream, Some(true)),
+            (End::Expired, false, false, Some(Skip::Deadline), Blame::Nobody, None),
+            (End::Left(Skip::Cancelled), true, true, None, Blame::Nobody, None),
+            (End::Left(Skip::Cancelled), false, true, Some(Skip::Cancelled), Blame::Nobody, None),
+            (End::Left(Skip::BytesCap), false, false, Some(Skip::BytesCap), Blame::Nobody, None),
+            (End::Unreachable, false, true, Some(Skip::Unreachable), Blame::Upstream, Some(true)),
+            (End::Framing, true, true, None, Blame::Upstream, Some(true)),
+            (End::ResponseCap, false, false, None, Blame::Upstream, Some(true)),
+            (End::Broken(Code::INTERNAL), false, true, None, Blame::Upstream, Some(true)),
+        ] {
+            let judged = judge(&end, &facts(whole, owed));
+            assert_eq!((judged.skipped, judged.blame, judged.failed), (skipped, blame, failed), "{end:?}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The call's side of its copies: hands over what passes, at the cost of a reference each, and never waits.
+//!
+//! A copy of a unary call starts when the request is whole: a caller that sends slowly or leaves costs the shadow
+//! nothing. Of a stream, or of a method whose arity nobody knows, it starts with the call and gets the bytes as they
+//! come, for its server may have to answer before the caller goes on.
+
+use std::cell::{OnceCell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Uri};
+use uuid::Uuid;
+
+use super::Shadow;
+use super::copy::Job;
+use super::link::{Link, Side};
+use super::record::{PrimaryEnd, Skip};
+use crate::dispatch::upload::SMALL;
+use crate::outcome::Trace;
+use crate::protocol::{Adapter, Peek};
+use crate::worker::Worker;
+
+/// What every copy of a call needs to know of it.
+#[derive(Debug)]
+pub struct Original {
+    /// The caller's request line.
+    pub uri: Uri,
+    /// Request metadata, less what only the sidecar may set, the deadline and the trace.
+    pub headers: HeaderMap,
+    /// Who reads it.
+    pub adapter: &'static dyn Adapter,
+    /// How.
+    pub peek: Option<Peek>,
+    /// The model that the first message asks for, where it was read.
+    pub asked: Option<String>,
+    /// The id that the caller is told.
+    pub prediction: Uuid,
+    /// The call's own trace.
+    pub trace: Trace,
+    /// Largest message.
+    pub message: usize,
+}
+
+/// The call's side.
+#[derive(Debug)]
+pub struct Tee {
+    copies: Vec<Half>,
+}
+
+/// The call's half of one copy.
+struct Half {
+    link: Rc<Link>,
+    /// The copy, until it starts.
+    waiting: RefCell<Option<Job>>,
+}
+
+impl std::fmt::Debug for Half {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let waiting = self.waiting.borrow().is_some();
+        f.debug_struct("Half").field("link", &self.link).field("waiting", &waiting).finish()
+    }
+}
+
+impl Tee {
+    /// Decides for each of `shadows` whether the call is copied, and begins the copies. `None` where there is none.
+    ///
+    /// A call that was given to a shadow itself, by force, is not copied to it again.
+    pub fn begin(
+        worker: &Rc<Worker>,
+        shadows: &[Rc<Shadow>],
+        given: usize,
+        original: impl Fn() -> Original,
+    ) -> Option<Rc<Tee>> {
+        let call = OnceCell::new();
+        let now = Instant::now();
+        let mut copies = Vec::new();
+        for shadow in shadows.iter().filter(|shadow| shadow.config.variant != given) {
+            let series = shadow.state.series();
+            series.add_eligible();
+            if let Err(skip) = shadow.decide(worker.draw(), now) {
+                series.add_skipped(skip);
+                continue;
+            }
+            let call = Rc::clone(call.get_or_init(|| Rc::new(original())));
+            copies.push(Half::new(worker, shadow, call, now));
+        }
+        (!copies.is_empty()).then(|| Rc::new(Tee { copies }))
+    }
+
+    /// Request bytes, each once; small ones are copies already.
+    pub fn request(&self, data: &Bytes) {
+        for copy in &self.copies {
+            if let Some(skip) = copy.link.push(data) {
+                copy.give_up(skip);
+            }
+        }
+    }
+
+    /// The request is whole.
+    pub fn whole(&self, trailers: Option<&HeaderMap>) {
+        for copy in &self.copies {
+            copy.link.whole(trailers.cloned());
+            copy.start();
+        }
+    }
+
+    /// Bytes of the answer, as the call's server sent them.
+    pub fn answer(&self, data: &Bytes) {
+        let mut kept = None;
+        for copy in self.copies.iter().filter(|copy| copy.link.is_comparing()) {
+            // A slice of a few bytes would pin a whole read buffer.
+            let kept = kept.get_or_insert_with(|| match data.len() < SMALL {
+                true => Bytes::copy_from_slice(data),
+                false => data.clone(),
+            });
+            copy.link.hold(Side::Primary, kept);
+        }
+    }
+
+    /// The call has ended so.
+    pub fn end(&self, end: PrimaryEnd) {
+        self.ended(Some(end));
+    }
+
+    fn ended(&self, end: Option<PrimaryEnd>) {
+        for copy in &self.copies {
+            copy.link.primary_ended(end);
+            if let Some(skip) = copy.link.broken() {
+                copy.give_up(skip);
+            }
+        }
+    }
+}
+
+impl Drop for Tee {
+    fn drop(&mut self) {
+        // A call that was dropped half way never said how it ended.
+        self.ended(None);
+    }
+}
+
+impl Half {
+    fn new(worker: &Rc<Worker>, shadow: &Rc<Shadow>, call: Rc<Original>, now: Instant) -> Self {
+        let link = Link::new(&shadow.state, shadow.config.bytes.0);
+        let job = Job {
+            worker: Rc::clone(worker),
+            shadow: Rc::clone(shadow),
+            trace: worker.trace_copy(&call.trace, shadow.config.trace_sample),
+            ticket: shadow.state.enter(),
+            until: now,
+            call,
+        };
+        let at_once = job.call.peek != Some(Peek::Unary);
+        let half = Half { link, waiting: RefCell::new(Some(job)) };
+        if at_once {
+            half.start();
+        }
+        half
+    }
+
+    fn start(&self) {
+        if let Some(job) = self.waiting.take() {
+            job.start(Rc::clone(&self.link));
+        }
+    }
+
+    /// Ends a copy that has not started; one that has sees it by itself.
+    fn give_up(&self, skip: Skip) {
+        if let Some(mut job) = self.waiting.take() {
+            job.ticket.skipped(skip);
+        }
+    }
+}
