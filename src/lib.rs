@@ -1,7 +1,7 @@
 //! Parhelion stands beside a model container and gives every gRPC inference call to the right model version.
 //!
 //! # The house
-//! Read [`proxy`] first: the life of one call in six steps. [`call`], [`plan`], [`outcome`] and [`fault`] are the
+//! Read [`proxy`] first: the life of one call in six steps. [`call`], [`assignment`], [`outcome`] and [`fault`] are the
 //! words everything else is said in.
 //!
 //! | room | what it holds |
@@ -28,6 +28,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod assignment;
 pub mod call;
 pub mod command;
 pub mod config;
@@ -37,7 +38,6 @@ pub mod fault;
 pub mod hop;
 pub mod outcome;
 pub mod pb;
-pub mod plan;
 pub mod protocol;
 pub mod proxy;
 pub mod server;

@@ -7,9 +7,9 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use uuid::Uuid;
 
+use crate::assignment::Assignment;
 use crate::config::Model;
 use crate::fault::{Blame, Code};
-use crate::plan::Assignment;
 
 /// The end of one call.
 #[derive(Debug, Clone)]

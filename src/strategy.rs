@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::config::{self, Force, Key, Match};
-use crate::plan::{Assignment, Reason};
 
 mod ab;
 mod pinned;

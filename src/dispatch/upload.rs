@@ -14,6 +14,9 @@ use crate::shadow::Tee;
 /// Chunks below this are copied when they are kept: a slice of 300 bytes would pin a whole read buffer.
 pub const SMALL: usize = 4 * 1024;
 
+/// What keeping a chunk costs beside its bytes, so that a caller cannot fill memory with chunks of one byte.
+const ENTRY: usize = 64;
+
 /// What comes next from the caller.
 #[derive(Debug)]
 pub enum Chunk {
@@ -148,7 +151,7 @@ impl Upload {
                 // needs more than a window would else never come.
                 self.release(chunk.len());
                 if !chunk.is_empty() {
-                    self.kept_bytes += chunk.len();
+                    self.kept_bytes += chunk.len() + ENTRY;
                     self.kept.push(chunk);
                 }
                 Ok(())
@@ -238,13 +241,13 @@ impl Upload {
         if self.limit == 0 || self.overflowed || chunk.is_empty() {
             return;
         }
-        if self.kept_bytes + chunk.len() > self.limit {
+        if self.kept_bytes + chunk.len() + ENTRY > self.limit {
             self.overflowed = true;
             self.kept = Vec::new();
             self.next = 0;
             return;
         }
-        self.kept_bytes += chunk.len();
+        self.kept_bytes += chunk.len() + ENTRY;
         self.kept.push(chunk.clone());
         self.next = self.kept.len();
     }

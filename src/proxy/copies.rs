@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::Recognised;
 use super::plan::Plan;
+use crate::assignment::Reason;
 use crate::outcome::Outcome;
-use crate::plan::Reason;
 use crate::shadow::record::PrimaryEnd;
 use crate::shadow::{Original, Tee};
 use crate::telemetry::propagate;

@@ -1,11 +1,11 @@
 //! Step 3: which variant gets a call, and why.
 
 use super::Recognised;
+use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
 use crate::fault::Failure;
-use crate::plan::{Assignment, Reason};
 use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};

@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use super::matches;
 use super::ranges::Ranges;
+use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{Match, Segment};
-use crate::plan::{Assignment, Reason};
 use crate::stats::hash;
 
 #[derive(Debug, Clone)]

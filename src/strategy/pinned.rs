@@ -2,7 +2,7 @@
 //!
 //! There is no other to stand in for it, so its readiness is not asked: a call finds out by being sent.
 
-use crate::plan::{Assignment, Reason};
+use crate::assignment::{Assignment, Reason};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pinned(usize);

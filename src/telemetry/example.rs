@@ -6,11 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::HeaderMap;
 use uuid::Uuid;
 
+use crate::assignment::{Assignment, Reason};
 use crate::config::units::Percent;
 use crate::config::{Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
-use crate::plan::{Assignment, Reason};
 use crate::shadow::record::{Comparison, CopyOutcome, PrimaryEnd};
 
 pub(super) fn variant(name: &str, version: &str) -> Variant {

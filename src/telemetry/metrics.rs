@@ -14,8 +14,8 @@ use super::exemplar::Exemplars;
 use super::names::{self, metric};
 use super::shard::{CODES, Count, Histogram, Label, Series, Shard};
 use super::tally::{Cause, Tally};
+use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
-use crate::plan::Reason;
 
 mod shadows;
 mod text;

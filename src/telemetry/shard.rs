@@ -16,9 +16,9 @@ use dashmap::DashMap;
 
 use super::counter::Counters;
 use super::shadow;
+use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Outcome};
-use crate::plan::Reason;
 
 /// Pairs of model and variant that a worker counts apart.
 pub const SERIES_LIMIT: usize = 4096;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use h2::Reason;
-use parhelion::plan::Reason as Why;
+use parhelion::assignment::Reason as Why;
 use parhelion::telemetry::counter::Counter;
 
 use crate::support::{Call, Client, Incoming, Sidecar, Upstream, pinned, soon};

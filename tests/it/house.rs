@@ -49,7 +49,7 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "protocol.rs",
         "protocol",
         "call.rs",
-        "plan.rs",
+        "assignment.rs",
         "outcome.rs",
         "fault.rs",
     ];

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use parhelion::plan::Reason;
+use parhelion::assignment::Reason;
 use parhelion::telemetry::counter::Counter;
 
 use crate::support::oip::{self, INFER, STREAM};

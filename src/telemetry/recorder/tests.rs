@@ -1,7 +1,7 @@
 use super::*;
+use crate::assignment::Reason;
 use crate::fault::Code;
 use crate::outcome::Attempt;
-use crate::plan::Reason;
 use crate::telemetry::example::{attempt, model, outcome};
 use crate::telemetry::propagate::{Formats, Root, Sampler};
 

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parhelion::app;
+use parhelion::assignment::Reason;
 use parhelion::config::{self, Config, Listen};
 use parhelion::fault::{Blame, Code};
-use parhelion::plan::Reason;
 use parhelion::telemetry::Telemetry;
 use parhelion::telemetry::counter::Counter;
 use parhelion::telemetry::environment::Environment;

@@ -1,4 +1,4 @@
-//! What was decided for a call before anything was sent: plain data.
+//! Which variant a call was given to, and why: plain data, decided before anything is sent.
 
 /// Which variant a call is given to, why, and how likely that was.
 #[derive(Debug, Clone, Copy, PartialEq)]
