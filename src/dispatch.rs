@@ -24,12 +24,15 @@ use crate::upstream::connection::InFlight;
 use crate::upstream::endpoint::{Endpoint, Load};
 use crate::worker::Worker;
 
+pub mod download;
 pub mod exchange;
 pub mod rename;
+pub(crate) mod sending;
 pub mod stall;
 pub mod upload;
 
-use exchange::{Debtor, End, Exchange, Received, Terms};
+use download::Received;
+use exchange::{Debtor, End, Exchange, Terms};
 use rename::{Renamer, Renaming};
 use upload::Upload;
 

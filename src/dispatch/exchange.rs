@@ -11,12 +11,14 @@ use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Response};
 
+use super::download::{Download, Read, Received};
 use super::rename::{Renamer, Renaming};
+use super::sending::{Sent, Tail, send};
 use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
-use crate::protocol::frame::{Event, FrameError, Messages};
-use crate::protocol::{Adapter, Peek, ResponseScan};
+use crate::protocol::frame::FrameError;
+use crate::protocol::{Adapter, Peek};
 use crate::server::respond::{Responder, percent_decode};
 use crate::shadow::Tee;
 
@@ -53,15 +55,6 @@ pub enum End {
     Stalled(Debtor),
 }
 
-/// What was learnt from the response's messages.
-#[derive(Debug, Default)]
-pub struct Learnt {
-    /// Model version that the server named.
-    pub reported_version: Option<Box<str>>,
-    /// An error that the server said inside an OK stream.
-    pub in_band_error: Option<Box<str>>,
-}
-
 /// What an exchange needs to know of its call.
 pub struct Terms<'a> {
     /// Who reads the response; `None`: nobody does.
@@ -78,19 +71,6 @@ pub struct Terms<'a> {
     pub received: &'a mut Received,
     /// Who holds the answer beside those of the call's copies.
     pub tee: Option<Rc<Tee>>,
-}
-
-/// What came back from an upstream.
-#[derive(Debug, Default)]
-pub struct Received {
-    /// Whether response headers went to the caller.
-    pub answered: bool,
-    /// From the messages.
-    pub learnt: Learnt,
-    /// Bytes, as they came.
-    pub bytes: u64,
-    /// Whole messages.
-    pub messages: u64,
 }
 
 /// One attempt on the wire.
@@ -112,33 +92,9 @@ struct Up {
     tail: Tail,
 }
 
-/// What follows the bytes that are queued for a stream.
-#[derive(Debug)]
-pub(crate) enum Tail {
-    /// More bytes.
-    More,
-    /// Its end, with trailers where there are any.
-    End(Option<HeaderMap>),
-    /// Nothing: its end is out.
-    Sent,
-}
-
 enum Down {
     Waiting(ResponseFuture),
     Streaming(Box<Download>),
-}
-
-struct Download {
-    body: RecvStream,
-    /// The response's HTTP status, which counts where there is no gRPC one.
-    http: u16,
-    messages: Messages,
-    renamer: Option<Renamer>,
-    queue: VecDeque<Bytes>,
-    scan: Option<ResponseScan>,
-    /// Whether a further message could tell more.
-    curious: bool,
-    tail: Tail,
 }
 
 /// Nothing to do until one of the wakers that were left behind calls.
@@ -302,16 +258,7 @@ impl<'a> Exchange<'a> {
             return Err(end);
         }
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
-        self.down = Down::Streaming(Box::new(Download {
-            body,
-            http,
-            messages: Messages::new(self.terms.message),
-            renamer,
-            queue: VecDeque::new(),
-            scan: None,
-            curious: self.terms.reader.is_some(),
-            tail: Tail::More,
-        }));
+        self.down = Down::Streaming(Box::new(Download::new(body, http, renamer, &self.terms)));
         Ok(())
     }
 
@@ -335,148 +282,6 @@ impl<'a> Exchange<'a> {
     }
 }
 
-enum Read {
-    Bytes(usize),
-    End(Option<HeaderMap>),
-    Broken(h2::Error),
-    TooLarge(FrameError),
-}
-
-impl Download {
-    /// The next bytes of the upstream, looked at and queued for the caller.
-    fn poll_read(&mut self, cx: &mut Context<'_>, terms: &mut Terms<'_>) -> Poll<Read> {
-        match self.body.poll_data(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(Ok(data))) => {
-                // Fails only for a stream that is closed, which then shows at the next read.
-                let _ = self.body.flow_control().release_capacity(data.len());
-                if let Some(tee) = &terms.tee {
-                    tee.answer(&data);
-                }
-                let looked = self.look(&data, terms);
-                let renamed = looked.and_then(|()| match &mut self.renamer {
-                    Some(renamer) => renamer.push(&data, &mut self.queue),
-                    None => {
-                        self.queue.push_back(data.clone());
-                        Ok(())
-                    }
-                });
-                Poll::Ready(match renamed {
-                    Ok(()) => Read::Bytes(data.len()),
-                    Err(error) => Read::TooLarge(error),
-                })
-            }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Read::Broken(error)),
-            Poll::Ready(None) => self.body.poll_trailers(cx).map(|trailers| match trailers {
-                Ok(trailers) => Read::End(trailers),
-                Err(error) => Read::Broken(error),
-            }),
-        }
-    }
-
-    fn look(&mut self, data: &[u8], terms: &mut Terms<'_>) -> Result<(), FrameError> {
-        let Some((adapter, peek)) = terms.reader.filter(|_| self.curious) else {
-            return self.messages.skip(data);
-        };
-        let (scan, curious) = (&mut self.scan, &mut self.curious);
-        let learnt = &mut terms.received.learnt;
-        self.messages.walk(data, |event| match event {
-            // A compressed answer is not inflated only to be looked at.
-            Event::Start { compressed: 0, length } => {
-                *scan = Some(adapter.response_scan(peek, length as usize))
-            }
-            Event::Start { .. } => *scan = None,
-            Event::Payload(part) => {
-                // An answer that cannot be read passes as it is; nothing is learnt from it.
-                let _ = scan.as_mut().map(|scan| scan.feed(part));
-            }
-            Event::End => {
-                if let Some(mut scan) = scan.take() {
-                    let _ = scan.finish();
-                    learnt.take(&scan);
-                }
-                *curious = peek == Peek::Stream;
-            }
-        })
-    }
-}
-
-impl Learnt {
-    fn take(&mut self, scan: &ResponseScan) {
-        if self.reported_version.is_none() {
-            self.reported_version = scan.reported_version().map(Into::into);
-        }
-        if let Some(error) = scan.in_band_error() {
-            self.in_band_error = Some(error.into());
-        }
-    }
-}
-
-/// How far sending came.
-pub(crate) enum Sent {
-    /// Everything is out.
-    All,
-    /// The peer's window is full.
-    Blocked,
-    /// The stream takes no more.
-    Closed,
-}
-
-/// Sends what is queued as far as the peer's window goes, and the end behind it.
-pub(crate) fn send(
-    stream: &mut SendStream<Bytes>,
-    queue: &mut VecDeque<Bytes>,
-    tail: &mut Tail,
-    cx: &mut Context<'_>,
-) -> Sent {
-    while let Some(front) = queue.front_mut() {
-        if front.is_empty() {
-            queue.pop_front();
-            continue;
-        }
-        stream.reserve_capacity(front.len());
-        let mut room = stream.capacity();
-        if room == 0 {
-            room = match stream.poll_capacity(cx) {
-                Poll::Pending => return Sent::Blocked,
-                Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(Some(Err(_)) | None) => return Sent::Closed,
-            };
-        }
-        if room == 0 {
-            continue;
-        }
-        let part = front.split_to(room.min(front.len()));
-        let whole = front.is_empty();
-        if whole {
-            queue.pop_front();
-        }
-        let last = whole && queue.is_empty() && matches!(tail, Tail::End(None));
-        if stream.send_data(part, last).is_err() {
-            return Sent::Closed;
-        }
-        if last {
-            *tail = Tail::Sent;
-        }
-    }
-    match std::mem::replace(tail, Tail::Sent) {
-        Tail::More => *tail = Tail::More,
-        Tail::Sent => {}
-        Tail::End(None) => {
-            if stream.send_data(Bytes::new(), true).is_err() {
-                return Sent::Closed;
-            }
-        }
-        Tail::End(Some(trailers)) => {
-            if stream.send_trailers(trailers).is_err() {
-                return Sent::Closed;
-            }
-        }
-    }
-    Sent::All
-}
-
-/// Reads the status that headers or trailers carry.
 fn answered(headers: &HeaderMap, http: u16) -> End {
     let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
     End::Answered { status: answered_by(headers, http), message: headers.get("grpc-message").map(text) }

@@ -1,0 +1,84 @@
+//! Puts queued bytes onto a stream as far as its peer's window goes: the same towards callers, model servers and
+//! shadows.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::SendStream;
+use http::HeaderMap;
+
+/// What follows the bytes that are queued for a stream.
+#[derive(Debug)]
+pub(crate) enum Tail {
+    /// More bytes.
+    More,
+    /// Its end, with trailers where there are any.
+    End(Option<HeaderMap>),
+    /// Nothing: its end is out.
+    Sent,
+}
+
+/// How far sending came.
+pub(crate) enum Sent {
+    /// Everything is out.
+    All,
+    /// The peer's window is full.
+    Blocked,
+    /// The stream takes no more.
+    Closed,
+}
+
+/// Sends what is queued as far as the peer's window goes, and the end behind it.
+pub(crate) fn send(
+    stream: &mut SendStream<Bytes>,
+    queue: &mut VecDeque<Bytes>,
+    tail: &mut Tail,
+    cx: &mut Context<'_>,
+) -> Sent {
+    while let Some(front) = queue.front_mut() {
+        if front.is_empty() {
+            queue.pop_front();
+            continue;
+        }
+        stream.reserve_capacity(front.len());
+        let mut room = stream.capacity();
+        if room == 0 {
+            room = match stream.poll_capacity(cx) {
+                Poll::Pending => return Sent::Blocked,
+                Poll::Ready(Some(Ok(room))) => room,
+                Poll::Ready(Some(Err(_)) | None) => return Sent::Closed,
+            };
+        }
+        if room == 0 {
+            continue;
+        }
+        let part = front.split_to(room.min(front.len()));
+        let whole = front.is_empty();
+        if whole {
+            queue.pop_front();
+        }
+        let last = whole && queue.is_empty() && matches!(tail, Tail::End(None));
+        if stream.send_data(part, last).is_err() {
+            return Sent::Closed;
+        }
+        if last {
+            *tail = Tail::Sent;
+        }
+    }
+    match std::mem::replace(tail, Tail::Sent) {
+        Tail::More => *tail = Tail::More,
+        Tail::Sent => {}
+        Tail::End(None) => {
+            if stream.send_data(Bytes::new(), true).is_err() {
+                return Sent::Closed;
+            }
+        }
+        Tail::End(Some(trailers)) => {
+            if stream.send_trailers(trailers).is_err() {
+                return Sent::Closed;
+            }
+        }
+    }
+    Sent::All
+}
