@@ -16,10 +16,10 @@ use uuid::Uuid;
 mod file;
 
 /// The longest value that is looked at, in bytes.
-pub const MAX_VALUE: usize = 256;
+pub const MAX_VALUE: usize = 288;
 
 /// The longest variant name, in bytes, that always fits a value: each byte may take three.
-pub const MAX_VARIANT: usize = 56;
+pub const MAX_VARIANT: usize = 63;
 
 const VERSION: &str = "1";
 const MAC_LENGTH: usize = 16;

@@ -13,7 +13,7 @@ use crate::config::{Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
 /// Longest name of a model, in bytes: it stands in response metadata and in metric labels.
 const LONGEST_MODEL: usize = 128;
 /// Longest name of a variant, in bytes.
-const LONGEST_VARIANT: usize = 63;
+const LONGEST_VARIANT: usize = crate::hop::MAX_VARIANT;
 
 /// A variant of which only the name is known, for what refers to it.
 fn unknown(name: &str) -> Variant {
