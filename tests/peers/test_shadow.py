@@ -16,7 +16,7 @@ from sidecar import OWN_RESPONSE_KEYS, Sidecar
 from test_spans import INFER, prediction
 
 # Of a copy: long enough for a slow machine, and a stopped shadow is found out soon.
-DEADLINE = "500ms"
+DEADLINE = "1s"
 
 
 @pytest.fixture(scope="module")
