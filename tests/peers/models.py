@@ -109,6 +109,9 @@ class ModelServer:
     def stop(self):
         self._program.stop()
 
+    def signal(self, number: int):
+        self._program.signal(number)
+
     def kill(self):
         """SIGKILL."""
         self._program.kill()

@@ -4,7 +4,10 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections import Counter
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from processes import Program, free_ports
 
@@ -72,6 +75,17 @@ class Sidecar:
             return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
+
+    def counted(self, name: str, by: str = "") -> Counter:
+        """What `/metrics` says of that name, summed up by one label's values, or under an empty one."""
+        status, body = self.get("/metrics")
+        assert status == 200, body
+        counts = Counter()
+        for family in text_string_to_metric_families(body):
+            for sample in family.samples:
+                if sample.name == name:
+                    counts[sample.labels.get(by, "")] += sample.value
+        return counts
 
     def ready(self) -> bool:
         return self.get("/readyz")[0] == 200

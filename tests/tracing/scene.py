@@ -39,8 +39,8 @@ class Scene:
     # Ways to a model server that can be closed.
     relays: list[Relay]
 
-    def ask(self, row: int, metadata=()):
-        message = request(self.classifier.rows[row : row + 1], raw=True).SerializeToString()
+    def ask(self, row: int, metadata=(), model: str = "digits"):
+        message = request(self.classifier.rows[row : row + 1], raw=True, model=model).SerializeToString()
         return ask(self.sidecar.address, "ModelInfer", [message], metadata)
 
     def prediction(self, answer) -> Span:
@@ -49,7 +49,8 @@ class Scene:
         (span,) = self.phoenix.wait_for(
             f"prediction {wanted}",
             lambda span: span.attributes.get("parhelion.prediction_id") == wanted
-            and "parhelion.attempt" not in span.attributes,
+            # Attempts and copies have the id as well.
+            and not span.attributes.keys() & {"parhelion.attempt", "parhelion.role"},
         )
         return span
 
@@ -104,12 +105,41 @@ def check_attempts(scene: Scene) -> str:
     return f"a failed call with its attempts at {places[0]} and {places[1]}, trace {span.trace}"
 
 
-CHECKS = [check_predictions, check_attempts]
+def check_shadow(scene: Scene) -> str:
+    """The copy of a call is a trace of its own, found by the ids of the prediction that it is a copy of."""
+    answer = scene.ask(0, [("x-user-id", "user-0")], model="shadowed")
+    assert answer.code == "OK" and own(answer)["parhelion-variant"] == "old", answer
+    span = scene.prediction(answer)
+    # The call's own trace is as without a shadow: one attempt, and below it the server that answered.
+    (attempt,) = scene.children(span)
+    scene.children(attempt)
+    wanted = {"parhelion.primary.trace_id": span.trace, "parhelion.primary.span_id": span.id}
+    (copy,) = scene.phoenix.wait_for(
+        f"the copy of {span.id}", lambda other: wanted.items() <= other.attributes.items()
+    )
+    assert copy.parent is None and copy.trace != span.trace and copy.name == INFER
+    expected = {
+        "parhelion.role": "shadow",
+        "parhelion.prediction_id": own(answer)["parhelion-prediction-id"],
+        "parhelion.variant": "next",
+        "parhelion.version": NEW,
+        "parhelion.reported_version": NEW,
+        "parhelion.primary.variant": "old",
+        "parhelion.primary.status_code": "OK",
+    }
+    assert {key: copy.attributes.get(key) for key in expected} == expected, copy.attributes
+    (server,) = scene.children(copy)
+    assert server.name == f"/{INFER}"
+    return f"a copy of a call to version {OLD}, made by {NEW}: trace {copy.trace}, found by its call's {span.trace}"
+
+
+# The attempts come last, for they leave a variant without endpoints.
+CHECKS = [check_predictions, check_shadow, check_attempts]
 
 
 def configuration(servers: dict, relays: list[Relay], phoenix: Phoenix) -> dict:
-    def variant(version: str, *addresses: str) -> dict:
-        return {"endpoints": [f"http://{address}" for address in addresses], "version": version}
+    def variant(version: str, *addresses: str, **more) -> dict:
+        return {"endpoints": [f"http://{address}" for address in addresses], "version": version, **more}
 
     model = {
         "variants": {
@@ -121,8 +151,17 @@ def configuration(servers: dict, relays: list[Relay], phoenix: Phoenix) -> dict:
         "strategy": {"kind": "ab", "weights": {"old": "50%", "new": "50%", "away": "0%"}},
         "force": "anyone",
     }
+    # The same servers under a name of their own, the new version as the shadow of the old one.
+    shadowed = {
+        "variants": {
+            "old": variant(OLD, servers[OLD].address, model_name="digits"),
+            "next": variant(NEW, servers[NEW].address, model_name="digits"),
+        },
+        "shadows": [{"variant": "next"}],
+    }
     return {
-        "models": {"digits": model},
+        "default": "digits",
+        "models": {"digits": model, "shadowed": shadowed},
         "telemetry": {"otlp": f"http://127.0.0.1:{phoenix.otlp}", "sample": "100%"},
     }
 
