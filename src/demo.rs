@@ -61,7 +61,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
   parhelion demo --models-only --model 3.0.0-rc1 --port 8003
-                                        one model in a process of its own, to stop or kill")]
+                                        one model in a process of its own, to stop or kill
+  parhelion demo --shadow 127.0.0.1:8003
+                                        that model as the shadow")]
 pub struct Options {
     /// Stop after N calls [default: at Ctrl-C; 2000 with --json or where the output is no terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -78,8 +80,11 @@ pub struct Options {
     /// Start the model servers only, print a sidecar's configuration for them, and wait for Ctrl-C
     #[arg(long, conflicts_with_all = ["calls", "rate", "users", "json"])]
     pub models_only: bool,
+    /// Copy calls to this server, not to one in this process
+    #[arg(long, value_name = "ADDRESS")]
+    pub shadow: Option<SocketAddr>,
     /// With --models-only: start the server of this version alone
-    #[arg(long, value_name = "VERSION", requires = "models_only", value_parser = known_version)]
+    #[arg(long, value_name = "VERSION", requires = "models_only", conflicts_with = "shadow", value_parser = known_version)]
     pub model: Option<String>,
     /// With --model: the port on loopback [default: any that is free]
     #[arg(long, value_name = "N", requires = "model")]
@@ -193,7 +198,8 @@ impl<W: Write> Demo<W> {
             return self.alone(&version).await;
         }
         let tasks = Tasks::new(Arc::default());
-        let world = World::start(&tasks, !self.options.models_only && own_collector())?;
+        let collect = !self.options.models_only && own_collector();
+        let world = World::start(&tasks, collect, self.options.shadow)?;
         if self.options.models_only {
             self.screen.say(&[world.configuration(Ports::Usual)])?;
             self.interrupts.recv().await;
@@ -378,7 +384,8 @@ enum Ports {
 }
 
 impl World {
-    fn start(tasks: &Tasks, collect: bool) -> Result<World, DemoError> {
+    /// `shadow` is a server of the third version elsewhere, if any.
+    fn start(tasks: &Tasks, collect: bool, shadow: Option<SocketAddr>) -> Result<World, DemoError> {
         let models = Model::bundled()?;
         let stand = |model: Model| server::start(Arc::new(model), 0).map_err(DemoError::Bind);
         let model = models[0].name().to_owned();
@@ -391,7 +398,8 @@ impl World {
             server: servers[index].address(),
         };
         let variants = [known(0, VARIANTS[0]), known(1, VARIANTS[1])];
-        let shadow = known(2, SHADOW);
+        let own = known(2, SHADOW);
+        let shadow = Known { server: shadow.unwrap_or(own.server), ..own };
         let collector = Collector::default();
         let collector = if collect {
             let address = collector.start(tasks).map_err(DemoError::Bind)?;

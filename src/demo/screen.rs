@@ -128,7 +128,7 @@ pub fn opening(model: &str, data: &str, health: &str, admin: &str) -> Vec<String
         ),
         "Version 1.0.0 learnt from 100 images, version 2.0.0 from 1197; each image now sent is new to both."
             .into(),
-        "A third, 3.0.0-rc1, is their shadow: it gets a copy of half the calls, and answers nobody.".into(),
+        "A third, 3.0.0-rc1, is their shadow: it gets copies of half the calls and answers nobody.".into(),
         String::new(),
         "While it runs, in another terminal:".into(),
         format!("  curl http://{health}/metrics     # what is counted, per variant"),

@@ -346,7 +346,13 @@ fn options_that_make_no_sense_are_refused() {
     };
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
     assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
-    for line in ["--model 1.0.0", "--models-only --port 1", "--models-only --model 4"] {
+    for line in [
+        "--models-only --model 1.0.0 --shadow 127.0.0.1:1",
+        "--shadow x",
+        "--model 1.0.0",
+        "--models-only --port 1",
+        "--models-only --model 4",
+    ] {
         assert!(!parse(line), "{line}");
     }
     for line in ["--calls 0", "--users 0", "--rate -1", "--models-only --json", "--calls x"] {
@@ -357,8 +363,10 @@ fn options_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn the_configuration_is_accepted_and_says_what_the_demo_says() {
     let tasks = Tasks::new(Arc::default());
-    for (collect, ports) in [(true, Ports::Free), (false, Ports::Usual)] {
-        let world = World::start(&tasks, collect).unwrap();
+    let elsewhere: SocketAddr = "127.0.0.1:8003".parse().unwrap();
+    for (collect, ports, shadow) in [(true, Ports::Free, None), (false, Ports::Usual, Some(elsewhere))] {
+        let world = World::start(&tasks, collect, shadow).unwrap();
+        assert_eq!(world.shadow.server == elsewhere, shadow.is_some());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), world.configuration(ports)).unwrap();
         let loaded = crate::config::load(file.path(), &crate::config::Environment::default()).unwrap();
