@@ -1,9 +1,10 @@
 //! `parhelion demo`: real models, a real sidecar and real callers in one process, on loopback, with nothing to install.
 //!
 //! Three model servers hold three versions of a classifier that scikit-learn trained, the sidecar stands before them,
-//! and a caller sends images that no version has seen: two versions answer, the third is their shadow. A small collector receives the sidecar's spans, unless
-//! `OTEL_EXPORTER_OTLP_ENDPOINT` names another. Nothing is simulated: every number said was counted or measured on
-//! calls that crossed sockets. The sidecar is handed in as a [`Sidecar`], for this room knows nothing of the wiring.
+//! and a caller sends images that no version has seen: two versions answer, the third is their shadow. A small
+//! collector receives the sidecar's spans, unless `OTEL_EXPORTER_OTLP_ENDPOINT` names another. Nothing is simulated:
+//! every number said was counted or measured on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`],
+//! for this room knows nothing of the wiring.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
