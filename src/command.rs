@@ -14,8 +14,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded};
 use crate::demo;
+use crate::shadow::record::Comparison;
+use crate::telemetry::Telemetry;
 use crate::telemetry::environment::Environment;
 use crate::telemetry::setup;
+use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
 
@@ -251,12 +254,61 @@ impl demo::Sidecar for Demonstrated {
         }
     }
 
-    async fn stop(self) -> demo::tally::SpanCounts {
+    fn copies(&self) -> demo::shadow::Copies {
+        copies(&self.running.telemetry)
+    }
+
+    async fn stop(self) -> demo::Ended {
         let telemetry = self.running.telemetry.clone();
         self.running.drain(false, std::future::pending()).await;
         let spans = telemetry.spans();
         let lost: u64 = Cause::ALL.iter().map(|cause| spans.get_dropped(*cause)).sum();
         let unseen = telemetry.counters().get(crate::telemetry::counter::Counter::OutcomesDropped);
-        demo::tally::SpanCounts { exported: spans.get_exported(), dropped: lost + unseen }
+        let copies = copies(&telemetry);
+        let spans = demo::tally::SpanCounts { exported: spans.get_exported(), dropped: lost + unseen };
+        demo::Ended { spans, copies }
+    }
+}
+
+/// What became of the copies of the demo's one shadow, all workers together.
+fn copies(telemetry: &Telemetry) -> demo::shadow::Copies {
+    let mut copies = demo::shadow::Copies::default();
+    for ledger in telemetry.shadows() {
+        copies.eligible += ledger.eligible;
+        copies.copied += ledger.copied;
+        for (reason, count) in ledger.skipped {
+            *copies.skipped.entry(reason).or_default() += count;
+        }
+    }
+    let (mut took, mut primary) = (Mean::default(), Mean::default());
+    for (_, series) in telemetry.shards().iter().flat_map(|shard| shard.each_shadow()) {
+        copies.under_way += series.in_flight();
+        took.add(&series.latency);
+        primary.add(&series.primary);
+        for comparison in Comparison::ALL.into_iter().filter(|one| *one != Comparison::NotCompared) {
+            let count = series.compared(comparison);
+            copies.compared += count;
+            copies.differed += if comparison == Comparison::Same { 0 } else { count };
+        }
+    }
+    (copies.mean, copies.primary_mean) = (took.value(), primary.value());
+    copies
+}
+
+/// The mean of what histograms hold.
+#[derive(Default)]
+struct Mean {
+    sum: Duration,
+    count: u64,
+}
+
+impl Mean {
+    fn add(&mut self, histogram: &Histogram) {
+        self.sum += histogram.sum();
+        self.count += histogram.buckets().iter().sum::<u64>();
+    }
+
+    fn value(&self) -> Option<Duration> {
+        (self.count > 0).then(|| self.sum.div_f64(self.count as f64))
     }
 }

@@ -1,4 +1,4 @@
-"""Trains the two versions of the digit classifier that `parhelion demo` serves.
+"""Trains the three versions of the digit classifier that `parhelion demo` serves.
 
 Python 3.11, numpy 2.4.6, scipy 1.17.1, scikit-learn 1.9.1:
 
@@ -7,12 +7,13 @@ Python 3.11, numpy 2.4.6, scipy 1.17.1, scikit-learn 1.9.1:
     venv/bin/python train.py
 
 Version 1.0.0 is what a team has after its first afternoon: logistic regression on 100 labelled images.
-Version 2.0.0 is a small neural network on all of them. Seeds are fixed, so a second run writes the same files.
+Version 2.0.0 is a small neural network on all of them. Version 3.0.0-rc1, a candidate, has a second hidden layer; the
+demo gives it copies only. Seeds are fixed, so a second run writes the same files.
 
 Writes beside itself:
-  digits-1.0.0.json, digits-2.0.0.json   dense layers, weights rounded to 4 decimals
-  digits-test.csv                        the 600 images that neither version saw, each with its true label and with
-                                         what both versions say of it, computed here from the rounded weights
+  digits-VERSION.json   dense layers, weights rounded to 4 decimals
+  digits-test.csv       the 600 images that no version saw, each with its true label and with what each version says
+                        of it, computed here from the rounded weights
 """
 
 import json
@@ -49,10 +50,18 @@ def first_version(images, labels):
     return [layer(model.coef_.T, model.intercept_, "softmax")], model
 
 
+def network(images, labels, hidden_units):
+    model = MLPClassifier(hidden_units, alpha=1e-3, max_iter=1000, random_state=SEED).fit(images, labels)
+    *hidden, output = zip(model.coefs_, model.intercepts_)
+    return [*(layer(*each, "relu") for each in hidden), layer(*output, "softmax")], model
+
+
 def second_version(images, labels):
-    model = MLPClassifier((24,), alpha=1e-3, max_iter=1000, random_state=SEED).fit(images, labels)
-    hidden, output = zip(model.coefs_, model.intercepts_)
-    return [layer(*hidden, "relu"), layer(*output, "softmax")], model
+    return network(images, labels, (24,))
+
+
+def third_version(images, labels):
+    return network(images, labels, (32, 16))
 
 
 def predict(layers, images):
@@ -72,7 +81,8 @@ def main():
         pixels, labels, test_size=TEST_ROWS, random_state=SEED, stratify=labels
     )
     said = []
-    for version, make in {"1.0.0": first_version, "2.0.0": second_version}.items():
+    versions = {"1.0.0": first_version, "2.0.0": second_version, "3.0.0-rc1": third_version}
+    for version, make in versions.items():
         layers, model = make(train / PIXEL_MAX, train_labels)
         classes = predict(layers, test / PIXEL_MAX)
         agree = (classes == model.predict(test / PIXEL_MAX)).mean()
@@ -83,10 +93,10 @@ def main():
         (HERE / f"digits-{version}.json").write_text(json.dumps(file, separators=(",", ":")) + "\n")
         said.append(classes)
 
-    lines = ["label,1.0.0,2.0.0,pixels"]
-    for image, label, first, second in zip(test, test_labels, *said):
+    lines = [",".join(["label", *versions, "pixels"])]
+    for image, label, *classes in zip(test, test_labels, *said):
         text = "".join(PIXEL_CHARACTERS[int(pixel)] for pixel in image)
-        lines.append(f"{label},{first},{second},{text}")
+        lines.append(",".join([*map(str, [label, *classes]), text]))
     (HERE / "digits-test.csv").write_text("\n".join(lines) + "\n")
 
 

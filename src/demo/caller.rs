@@ -67,7 +67,7 @@ pub struct Script {
     pub data: SocketAddr,
     /// The model's name.
     pub model: String,
-    /// The position is that of [`Row::said`].
+    /// Those that answer. The position is that of [`Row::said`].
     pub variants: [Known; 2],
     /// Calls in all; none: no end.
     pub calls: Option<u64>,

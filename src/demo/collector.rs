@@ -59,15 +59,16 @@ impl Collector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).spans
     }
 
-    /// The sidecar's spans of a prediction: the one that carries its id and those below it; empty while it has not
-    /// been received, or when it came after the first few.
+    /// The sidecar's spans of a prediction: the one that carries its id and those below it, and that of its copy;
+    /// empty while it has not been received, or when it came after the first few.
     pub fn of(&self, prediction: &str) -> Vec<SeenSpan> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(top) = seen.kept.iter().find(|span| span.server && span.has_value(prediction)) else {
             return Vec::new();
         };
         let below = seen.kept.iter().filter(|span| span.parent == top.span && span.trace == top.trace);
-        std::iter::once(top).chain(below).cloned().collect()
+        let copies = seen.kept.iter().filter(|span| span.shadows(top));
+        std::iter::once(top).chain(below).chain(copies).cloned().collect()
     }
 }
 
@@ -97,6 +98,7 @@ fn keep(span: Span) -> SeenSpan {
         trace: hex(&span.trace_id),
         span: hex(&span.span_id),
         parent: hex(&span.parent_span_id),
+        links: span.links.iter().map(|link| (hex(&link.trace_id), hex(&link.span_id))).collect(),
         took: Duration::from_nanos(nanos),
         attributes: span.attributes.into_iter().map(attribute).collect(),
         name: span.name,

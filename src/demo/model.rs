@@ -1,4 +1,4 @@
-//! The two classifiers of the demo, computed in Rust from the weights that scikit-learn found.
+//! The three classifiers of the demo, computed in Rust from the weights that scikit-learn found.
 //!
 //! `examples/classifier/train.py` writes dense layers as JSON; they are part of the binary. A prediction is what
 //! the file's layers give in `f64`, nothing else, so it can be held against what the script says of the same rows.
@@ -11,9 +11,10 @@ pub const PIXELS: usize = 64;
 /// Classes a row can belong to: the digits 0 to 9.
 pub const CLASSES: usize = 10;
 
-const FILES: [&str; 2] = [
+const FILES: [&str; 3] = [
     include_str!("../../examples/classifier/digits-1.0.0.json"),
     include_str!("../../examples/classifier/digits-2.0.0.json"),
+    include_str!("../../examples/classifier/digits-3.0.0-rc1.json"),
 ];
 
 /// One version of the classifier.
@@ -77,9 +78,9 @@ impl Model {
     ///
     /// # Errors
     /// Where a committed file was altered into something else.
-    pub fn bundled() -> Result<[Model; 2], ModelError> {
-        let [first, second] = FILES;
-        Ok([Model::parse(first)?, Model::parse(second)?])
+    pub fn bundled() -> Result<[Model; 3], ModelError> {
+        let [first, second, third] = FILES;
+        Ok([Model::parse(first)?, Model::parse(second)?, Model::parse(third)?])
     }
 
     /// Reads the weights of one version.
@@ -183,9 +184,12 @@ mod tests {
 
     #[test]
     fn the_versions_differ_visibly() {
-        let [first, second] = Model::bundled().unwrap();
+        let [first, second, third] = Model::bundled().unwrap();
         assert_eq!((first.name(), first.version(), first.right()), ("digits", "1.0.0", 534));
         assert_eq!((second.name(), second.version(), second.right()), ("digits", "2.0.0", 589));
+        assert_eq!((third.name(), third.version(), third.right()), ("digits", "3.0.0-rc1", 581));
+        let rows = Row::bundled().unwrap();
+        assert_eq!(rows.iter().filter(|row| row.said[1] != row.said[2]).count(), 11);
     }
 
     #[test]

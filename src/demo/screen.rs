@@ -80,6 +80,7 @@ impl<W: Write> Screen<W> {
 fn block(tally: &Tally, calls: Option<u64>, spans: Option<u64>) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.extend(tally.arms.iter().map(|(name, arm)| bar(name, arm, tally.answers())));
+    lines.extend(tally.shadow.lines());
     let of = calls.map_or_else(String::new, |calls| format!(" of {calls}"));
     let spans = spans.map_or_else(String::new, |spans| format!(", {spans} spans at the collector"));
     lines.push(format!("  {}{of} calls, {} failed{spans}", tally.calls(), tally.failed));
@@ -115,7 +116,8 @@ fn plain(tally: &Tally, spans: Option<u64>) -> String {
         .map(|(name, arm)| format!("{name} {:.1} %", share(arm.calls, tally.answers()) * 100.0));
     let arms: Vec<String> = arms.collect();
     let spans = spans.map_or_else(String::new, |spans| format!(", {spans} spans at the collector"));
-    format!("{} calls: {}, {} failed{spans}", tally.calls(), arms.join(", "), tally.failed)
+    let (arms, shadow) = (arms.join(", "), tally.shadow.brief());
+    format!("{} calls: {arms}, {} failed, {shadow}{spans}", tally.calls(), tally.failed)
 }
 
 /// What is running, and where to look at it meanwhile.
@@ -126,6 +128,7 @@ pub fn opening(model: &str, data: &str, health: &str, admin: &str) -> Vec<String
         ),
         "Version 1.0.0 learnt from 100 images, version 2.0.0 from 1197; each image now sent is new to both."
             .into(),
+        "A third, 3.0.0-rc1, is their shadow: it gets copies of half the calls and answers nobody.".into(),
         String::new(),
         "While it runs, in another terminal:".into(),
         format!("  curl http://{health}/metrics     # what is counted, per variant"),
@@ -154,6 +157,7 @@ pub fn closing(tally: &Tally, summary: &Summary) -> Vec<String> {
         let facts = facts(arm, share(arm.calls, tally.answers()));
         lines.push(format!("  {name} {version}  {facts}", version = arm.version));
     }
+    lines.extend(tally.shadow.lines());
     lines.push(format!("spans: {} exported, {} dropped", summary.spans.exported, summary.spans.dropped));
     if let (Some(p50), Some(p99)) = (summary.added_latency_ms.p50, summary.added_latency_ms.p99) {
         lines.push(format!(
@@ -168,7 +172,7 @@ pub fn next(program: &str, example: Option<&str>) -> Vec<String> {
     let check = example.map(|path| (format!("check {path}"), "more that a split can do"));
     let tries = [
         ("demo --users 20", "20 users, each of whom keeps a variant"),
-        ("demo --models-only > my.yaml &", "the two models, and a configuration for them"),
+        ("demo --models-only > my.yaml &", "the models, and a configuration for them"),
         ("check my.yaml", "what is wrong with a configuration, all at once"),
         ("run -c my.yaml", "a sidecar of your own; change the weights while it runs"),
     ];
@@ -183,11 +187,14 @@ mod tests {
     use std::time::Duration;
 
     use super::super::caller::Answer;
+    use super::super::shadow::{Copies, Shadow};
     use super::super::tally::SpanCounts;
     use super::*;
 
     fn tally() -> Tally {
-        let mut tally = Tally::new([("v1", "1.0.0"), ("v2", "2.0.0")]);
+        let copies = Copies { eligible: 10, copied: 5, ..Copies::default() };
+        let shadow = Shadow { name: "v3".into(), version: "3.0.0-rc1".into(), copies };
+        let mut tally = Tally::new([("v1", "1.0.0"), ("v2", "2.0.0")], shadow);
         for number in 0..10 {
             let variant = if number < 7 { "v1" } else { "v2" };
             let direct = Some(Duration::from_micros(300));
@@ -202,8 +209,13 @@ mod tests {
         assert!(lines[1].starts_with("  v1 1.0.0  █████████████████████·········   70.0 %"), "{}", lines[1]);
         assert!(lines[2].contains("█████████·····················   30.0 %       3 calls"), "{}", lines[2]);
         assert!(lines[2].ends_with("accuracy 100.0 %  p50 0.40 ms"), "{}", lines[2]);
-        assert_eq!(lines[3], "  10 of 20 calls, 0 failed, 18 spans at the collector");
-        assert!(block(&Tally::new([("v1", "1")]), None, None)[1].ends_with("accuracy -  p50 -"));
+        let shadow = "  v3 3.0.0-rc1  shadow, answers nobody: 5 of 10 calls copied (50.0 %)";
+        assert_eq!(lines[3], shadow);
+        assert_eq!(lines[4], "  10 of 20 calls, 0 failed, 18 spans at the collector");
+        assert!(
+            block(&Tally::new([("v1", "1")], Shadow::default()), None, None)[1]
+                .ends_with("accuracy -  p50 -")
+        );
     }
 
     #[test]
@@ -214,8 +226,8 @@ mod tests {
         screen.progress(&tally(), None, None).unwrap();
         screen.say(&["after".into()]).unwrap();
         let text = String::from_utf8(bytes).unwrap();
-        assert_eq!(text.matches("\x1b[5A\r\x1b[J").count(), 2);
-        assert!(text.ends_with("\x1b[5A\r\x1b[Jafter\n"));
+        assert_eq!(text.matches("\x1b[6A\r\x1b[J").count(), 2);
+        assert!(text.ends_with("\x1b[6A\r\x1b[Jafter\n"));
         assert_eq!(text.matches(WRAP_OFF).count(), text.matches(WRAP_ON).count());
     }
 
@@ -225,8 +237,9 @@ mod tests {
         let mut screen = Screen::new(&mut bytes, false);
         screen.progress(&tally(), None, Some(3)).unwrap();
         screen.say(&["after".into()]).unwrap();
-        let expected = "10 calls: v1 70.0 %, v2 30.0 %, 0 failed, 3 spans at the collector\nafter\n";
-        assert_eq!(String::from_utf8(bytes).unwrap(), expected);
+        let expected =
+            "10 calls: v1 70.0 %, v2 30.0 %, 0 failed, shadow v3 5 of 10 copied, 3 spans at the collector";
+        assert_eq!(String::from_utf8(bytes).unwrap(), format!("{expected}\nafter\n"));
     }
 
     #[test]
@@ -242,9 +255,13 @@ mod tests {
         let mut tally = tally();
         tally.add(Err("UNAVAILABLE: gone".into()));
         let text = closing(&tally, &tally.summary(SpanCounts { exported: 4, dropped: 2 })).join("\n");
-        for part in
-            ["11 calls, 1 failed", "first failure: UNAVAILABLE: gone", "4 exported, 2 dropped", "p50 0.1 ms"]
-        {
+        for part in [
+            "11 calls, 1 failed",
+            "first failure: UNAVAILABLE: gone",
+            "4 exported, 2 dropped",
+            "p50 0.1 ms",
+            "5 of 10 calls copied",
+        ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
     }

@@ -39,16 +39,16 @@ impl Standing {
     }
 }
 
-/// Starts a server of `model` on a thread of its own: a model has a process of its own, and a call that never left
+/// Starts a server of `model` on `port`, 0 being any that is free, and on a thread of its own: a model has a process of its own, and a call that never left
 /// its thread would look faster than any that real callers make.
 ///
 /// # Errors
-/// Where no loopback port can be bound or no thread started.
-pub fn start(model: Arc<Model>) -> io::Result<Standing> {
+/// Where the loopback port cannot be bound or no thread started.
+pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let incoming = {
         let _inside = runtime.enter();
-        TcpIncoming::bind((Ipv4Addr::LOCALHOST, 0).into())?.with_nodelay(Some(true))
+        TcpIncoming::bind((Ipv4Addr::LOCALHOST, port).into())?.with_nodelay(Some(true))
     };
     let address = incoming.local_addr()?;
     let (stop, stopped) = oneshot::channel();
@@ -207,8 +207,8 @@ mod tests {
     use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 
     async fn second() -> (Standing, GrpcInferenceServiceClient<Channel>) {
-        let [_, second] = Model::bundled().unwrap();
-        let server = start(Arc::new(second)).unwrap();
+        let [_, second, _] = Model::bundled().unwrap();
+        let server = start(Arc::new(second), 0).unwrap();
         let client = crate::demo::caller::connect(server.address()).await.unwrap();
         (server, client)
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::caller::{Answer, Called};
+use super::shadow::{Copies, Shadow};
 
 /// How many latencies are kept for the result.
 const KEPT: usize = 100_000;
@@ -82,18 +83,21 @@ pub struct Tally {
     pub failed: u64,
     /// Why the first of them failed.
     pub first_failure: Option<String>,
+    /// The shadow, as the sidecar counted it last.
+    pub shadow: Shadow,
     through: Latencies,
     direct: Latencies,
 }
 
 impl Tally {
-    /// Nothing counted yet, of variants with these names and versions.
-    pub fn new<'a>(variants: impl IntoIterator<Item = (&'a str, &'a str)>) -> Tally {
+    /// Nothing counted yet, of variants with these names and versions, and of this shadow.
+    pub fn new<'a>(variants: impl IntoIterator<Item = (&'a str, &'a str)>, shadow: Shadow) -> Tally {
         let arms = variants.into_iter().map(|(name, version)| (name.to_owned(), Arm::new(version)));
         Tally {
             arms: arms.collect(),
             failed: 0,
             first_failure: None,
+            shadow,
             through: Latencies::new(KEPT),
             direct: Latencies::new(KEPT),
         }
@@ -147,6 +151,7 @@ impl Tally {
             calls: self.calls(),
             failed: self.failed,
             variants: variants.collect(),
+            shadow: self.shadow.copies.clone(),
             spans,
             added_latency_ms: AddedLatency { p50: self.added(0.5), p99: self.added(0.99) },
         }
@@ -167,6 +172,8 @@ pub struct Summary {
     pub failed: u64,
     /// By name.
     pub variants: BTreeMap<String, ArmSummary>,
+    /// What became of the copies.
+    pub shadow: Copies,
     /// What became of the spans.
     pub spans: SpanCounts,
     /// What the sidecar adds to a call; null where nothing was measured.
@@ -225,7 +232,10 @@ mod tests {
 
     #[test]
     fn the_summary_is_the_documented_object() {
-        let mut tally = Tally::new([("v1", "1.0.0"), ("v2", "2.0.0")]);
+        let skipped = BTreeMap::from([("sampled_out", 3)]);
+        let copies = Copies { eligible: 5, copied: 2, skipped, compared: 2, ..Copies::default() };
+        let shadow = Shadow { copies, ..Shadow::default() };
+        let mut tally = Tally::new([("v1", "1.0.0"), ("v2", "2.0.0")], shadow);
         for (number, micros) in [400, 500, 600].into_iter().enumerate() {
             let direct = Some(Duration::from_micros(150));
             let label = if number == 0 { 3 } else { 8 };
@@ -243,6 +253,7 @@ mod tests {
                 "v1": {"calls": 0, "version": "1.0.0", "accuracy": null},
                 "v2": {"calls": 3, "version": "2.0.0", "accuracy": 0.6667},
             },
+            "shadow": {"eligible": 5, "copied": 2, "skipped": {"sampled_out": 3}},
             "spans": {"exported": 9, "dropped": 1},
             "added_latency_ms": {"p50": 0.35, "p99": 0.45},
         });
@@ -251,7 +262,7 @@ mod tests {
 
     #[test]
     fn nothing_measured_is_said_as_such() {
-        let summary = Tally::new([]).summary(SpanCounts::default());
+        let summary = Tally::new([], Shadow::default()).summary(SpanCounts::default());
         assert_eq!(summary.added_latency_ms, AddedLatency { p50: None, p99: None });
         assert_eq!(summary.calls, 0);
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::span::Link;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use tonic::codegen::tokio_stream::Empty;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
@@ -102,7 +103,7 @@ impl GrpcInferenceService for Relay {
     }
 }
 
-/// A server span with the prediction's id, and a client span below it.
+/// A server span with the prediction's id, a client span below it, and that of a copy.
 fn spans(number: u64, prediction: String) -> ExportTraceServiceRequest {
     let id = (number + 1).to_be_bytes();
     let value = Some(AnyValue { value: Some(Value::StringValue(prediction)) });
@@ -115,15 +116,29 @@ fn spans(number: u64, prediction: String) -> ExportTraceServiceRequest {
         attributes: vec![attribute.clone()],
         ..Span::default()
     };
-    let spans = vec![span(2, id.to_vec(), Vec::new()), span(3, vec![0xff; 8], id.to_vec())];
+    let text = |text: &str| Some(AnyValue { value: Some(Value::StringValue(text.to_owned())) });
+    let role = KeyValue { key: "parhelion.role".into(), value: text("shadow"), ..KeyValue::default() };
+    let copy = Span {
+        trace_id: vec![8; 16],
+        attributes: vec![role],
+        links: vec![Link { trace_id: vec![9; 16], span_id: id.to_vec(), ..Link::default() }],
+        ..span(3, id.to_vec(), Vec::new())
+    };
+    let spans = vec![span(2, id.to_vec(), Vec::new()), span(3, vec![0xff; 8], id.to_vec()), copy];
     let scope_spans = vec![ScopeSpans { spans, ..ScopeSpans::default() }];
     ExportTraceServiceRequest {
         resource_spans: vec![ResourceSpans { scope_spans, ..ResourceSpans::default() }],
     }
 }
 
+fn copies() -> Copies {
+    let skipped = [("sampled_out", 1)].into();
+    Copies { eligible: 2, copied: 1, skipped, compared: 1, differed: 1, ..Copies::default() }
+}
+
 struct Stand {
     at: SocketAddr,
+    asked: AtomicU64,
     _tasks: Tasks,
 }
 
@@ -138,8 +153,15 @@ impl Sidecar for Stand {
         self.at
     }
     async fn ready(&self) {}
-    async fn stop(self) -> SpanCounts {
-        SpanCounts { exported: 0, dropped: 3 }
+    /// One copy is under way when it is asked first.
+    fn copies(&self) -> Copies {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        Copies { eligible: 2, copied: u64::from(asked > 0), under_way: u64::from(asked == 0), ..copies() }
+    }
+    async fn stop(self) -> Ended {
+        // Whoever ends it has waited for its copy.
+        assert!(self.asked.load(Ordering::Relaxed) > 1);
+        Ended { spans: SpanCounts { exported: 0, dropped: 3 }, copies: copies() }
     }
 }
 
@@ -148,7 +170,7 @@ async fn stand(configuration: String, bug: Bug) -> Result<Stand, String> {
     let addresses = configuration.split("http://").skip(1);
     let addresses: Vec<SocketAddr> =
         addresses.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
-    let [first, second, ref collector @ ..] = addresses[..] else { return Err(configuration) };
+    let [first, second, _, ref collector @ ..] = addresses[..] else { return Err(configuration) };
     let servers = vec![caller::connect(first).await.unwrap(), caller::connect(second).await.unwrap()];
     let collector = match collector.first() {
         Some(at) => Some(TraceServiceClient::connect(format!("http://{at}")).await.unwrap()),
@@ -162,7 +184,7 @@ async fn stand(configuration: String, bug: Bug) -> Result<Stand, String> {
     tasks.spawn("stand-in", async move {
         Server::builder().add_service(service).serve_with_incoming(incoming).await.unwrap();
     });
-    Ok(Stand { at, _tasks: tasks })
+    Ok(Stand { at, asked: AtomicU64::new(0), _tasks: tasks })
 }
 
 #[derive(clap::Parser)]
@@ -200,7 +222,9 @@ async fn json_is_one_object_and_every_number_is_a_counted_one() {
     let rows = Row::bundled().unwrap();
     let right = rows.iter().take(300).skip(2).step_by(3).filter(|row| row.said[1] == row.label).count();
     assert_eq!(said["variants"]["v2"]["accuracy"], right as f64 / 100.0);
-    assert_eq!(said["spans"], serde_json::json!({"exported": 600, "dropped": 3}));
+    assert_eq!(said["spans"], serde_json::json!({"exported": 900, "dropped": 3}));
+    let shadow = serde_json::json!({"eligible": 2, "copied": 1, "skipped": {"sampled_out": 1}});
+    assert_eq!(said["shadow"], shadow);
     assert!(said["added_latency_ms"]["p50"].as_f64().unwrap() > 0.0, "{text}");
 }
 
@@ -208,10 +232,20 @@ async fn json_is_one_object_and_every_number_is_a_counted_one() {
 async fn the_text_tells_split_story_and_what_is_next() {
     let (well, text) = told("--calls 60 --rate 0 --users 3", false, Bug::None).await;
     assert!(well);
-    for part in ["curl http://", "60 calls, 0 failed", "v2 2.0.0", "33.3 %", "server span", "client span"] {
+    for part in [
+        "curl http://",
+        "60 calls, 0 failed",
+        "v2 2.0.0",
+        "33.3 %",
+        "server span",
+        "client span",
+        "shadow span",
+    ] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     assert!(text.contains("unit     x-user-id: user-2"), "{text}");
+    assert!(text.contains("v3 3.0.0-rc1  shadow, answers nobody: 1 of 2 calls copied (50.0 %)"), "{text}");
+    assert!(text.contains("raw answers differ in 1 of 1"), "{text}");
     assert_eq!(text.matches("One prediction").count(), 1);
     assert!(!text.contains('\x1b'));
 }
@@ -266,7 +300,34 @@ async fn models_only_prints_a_configuration_and_waits() {
     assert!(started.unwrap());
     let text = String::from_utf8(text).unwrap();
     assert!(text.contains("listen: 127.0.0.1:9000") && text.contains("telemetry: {sample: 100%}"), "{text}");
-    assert_eq!(text.matches("endpoint: \"http://127.0.0.1:").count(), 2);
+    assert_eq!(text.matches("endpoint: \"http://127.0.0.1:").count(), 3);
+    assert!(text.contains("- {variant: v3, sample: 50%}"), "{text}");
+}
+
+#[tokio::test]
+async fn one_model_server_stands_alone() {
+    let (interrupt, interrupts) = mpsc::channel(1);
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let line = format!("--models-only --model 3.0.0-rc1 --port {}", free.port());
+    let mut text = Vec::new();
+    let demo = Demo { options: options(&line), screen: Screen::new(&mut text, false), interrupts };
+    let ask = async {
+        let row = Row::bundled().unwrap().remove(0);
+        let mut client = loop {
+            match caller::connect(free).await {
+                Ok(client) => break client,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let request = tensor::request("digits", String::new(), &row.pixels);
+        let answer = client.model_infer(request).await.unwrap().into_inner();
+        assert_eq!((answer.model_version.as_str(), tensor::label(&answer)), ("3.0.0-rc1", Some(row.said[2])));
+        interrupt.send(()).await.unwrap();
+    };
+    let run = demo.run(async |_| Err::<Stand, String>("no sidecar is needed".into()));
+    let (well, ()) = tokio::join!(run, ask);
+    assert!(well.unwrap());
+    assert_eq!(String::from_utf8(text).unwrap(), format!("digits 3.0.0-rc1: http://{free}\n"));
 }
 
 #[tokio::test]
@@ -284,6 +345,16 @@ fn options_that_make_no_sense_are_refused() {
         <Arguments as clap::Parser>::try_parse_from(words).is_ok()
     };
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
+    assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
+    for line in [
+        "--models-only --model 1.0.0 --shadow 127.0.0.1:1",
+        "--shadow x",
+        "--model 1.0.0",
+        "--models-only --port 1",
+        "--models-only --model 4",
+    ] {
+        assert!(!parse(line), "{line}");
+    }
     for line in ["--calls 0", "--users 0", "--rate -1", "--models-only --json", "--calls x"] {
         assert!(!parse(line), "{line}");
     }
@@ -292,17 +363,23 @@ fn options_that_make_no_sense_are_refused() {
 #[tokio::test]
 async fn the_configuration_is_accepted_and_says_what_the_demo_says() {
     let tasks = Tasks::new(Arc::default());
-    for (collect, ports) in [(true, Ports::Free), (false, Ports::Usual)] {
-        let world = World::start(&tasks, collect).unwrap();
+    let elsewhere: SocketAddr = "127.0.0.1:8003".parse().unwrap();
+    for (collect, ports, shadow) in [(true, Ports::Free, None), (false, Ports::Usual, Some(elsewhere))] {
+        let world = World::start(&tasks, collect, shadow).unwrap();
+        assert_eq!(world.shadow.server == elsewhere, shadow.is_some());
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), world.configuration(ports)).unwrap();
         let loaded = crate::config::load(file.path(), &crate::config::Environment::default()).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
         let model = loaded.config.model("digits").unwrap();
-        for (variant, known) in model.variants.iter().zip(&world.variants) {
+        let known = world.variants.iter().chain([&world.shadow]);
+        assert_eq!(model.variants.len(), 3);
+        for (variant, known) in model.variants.iter().zip(known) {
             assert_eq!((&*variant.name, variant.version.as_deref()), (&*known.name, Some(&*known.version)));
             assert_eq!(variant.endpoints[0].address.to_string(), known.server.to_string());
         }
         assert_eq!(loaded.config.telemetry.otlp.is_some(), collect);
+        let shadows: Vec<usize> = model.shadows.iter().map(|shadow| shadow.variant).collect();
+        assert_eq!(shadows, [2]);
     }
 }

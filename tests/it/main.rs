@@ -7,6 +7,7 @@ mod cancel;
 mod collector;
 mod corpus;
 mod deadline;
+mod demo;
 mod endpoints;
 mod hop;
 mod hostile;
