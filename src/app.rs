@@ -212,6 +212,16 @@ impl Running {
         Target::all(&config).all(|(_, _, target)| self.board.get(&target).is_ready())
     }
 
+    /// Whether every endpoint is ready of every variant that is no shadow.
+    pub fn can_answer(&self) -> bool {
+        let config = self.config.borrow();
+        let mut answering = Target::all(&config).filter(|(model, variant, _)| {
+            let names = model.shadows.iter().filter_map(|shadow| model.variants.get(shadow.variant));
+            !names.map(|shadow| &shadow.name).any(|name| *name == variant.name)
+        });
+        answering.all(|(_, _, target)| self.board.get(&target).is_ready())
+    }
+
     /// Ends it: not ready at once, no new calls after `drain.lag`, open calls until `drain.grace`, then cut; `hurry`
     /// skips what is left of the first two. Returns how many workers had to be left behind, 0 if all went well.
     pub async fn drain(mut self, lag: bool, hurry: impl Future<Output = ()>) -> usize {

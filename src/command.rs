@@ -24,6 +24,8 @@ use crate::upstream::probe;
 
 /// Cannot begin.
 const REFUSED: u8 = 2;
+/// How long the demo waits for its shadow.
+const SHADOW_READY: Duration = Duration::from_secs(1);
 
 /// Gives every gRPC inference call to the right model version, and proves which one answered.
 #[derive(Debug, Parser)]
@@ -232,6 +234,17 @@ struct Demonstrated {
     running: Running,
 }
 
+impl Demonstrated {
+    async fn until(&self, holds: impl Fn(&Running) -> bool) {
+        let mut changes = self.running.board.watch();
+        while !holds(&self.running) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
 impl demo::Sidecar for Demonstrated {
     fn data(&self) -> SocketAddr {
         self.data
@@ -246,12 +259,9 @@ impl demo::Sidecar for Demonstrated {
     }
 
     async fn ready(&self) {
-        let mut changes = self.running.board.watch();
-        while !self.running.is_ready() {
-            if changes.changed().await.is_err() {
-                return;
-            }
-        }
+        self.until(Running::can_answer).await;
+        // A shadow may be away, which is for the counters to tell.
+        let _ = tokio::time::timeout(SHADOW_READY, self.until(Running::is_ready)).await;
     }
 
     fn copies(&self) -> demo::shadow::Copies {

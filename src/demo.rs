@@ -107,7 +107,7 @@ pub trait Sidecar {
     fn health(&self) -> SocketAddr;
     /// Its admin port.
     fn admin(&self) -> SocketAddr;
-    /// Ends once every variant is ready.
+    /// Ends once every variant that answers is ready, and the shadow, if that does not take long.
     fn ready(&self) -> impl Future<Output = ()>;
     /// What became of the copies so far.
     fn copies(&self) -> Copies;

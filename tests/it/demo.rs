@@ -20,6 +20,21 @@ fn every_eligible_call_of_the_demo_is_copied_or_counted() {
 }
 
 #[test]
+fn a_shadow_that_is_away_changes_nothing_for_callers() {
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let output = run_to_end(&["demo", "--calls", "300", "--rate", "0", "--json", "--shadow", &nobody], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&said["calls"], &said["failed"]), (&300.into(), &0.into()), "{text}");
+    let shadow = &said["shadow"];
+    assert_eq!((&shadow["eligible"], &shadow["copied"]), (&300.into(), &0.into()), "{text}");
+    let skipped = shadow["skipped"].as_object().unwrap();
+    assert_eq!(skipped.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 300, "{text}");
+    assert!(skipped.contains_key("not_ready"), "{text}");
+}
+
+#[test]
 fn the_text_shows_coverage_latency_answers_and_the_copys_span() {
     let output = run_to_end(&["demo", "--calls", "600", "--rate", "0"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();
