@@ -307,9 +307,8 @@ def test_health_passes(sidecar, server):
 # Traces.
 
 
-@both_versions
-@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-def test_the_servers_spans_continue_the_trace(sidecar, collector, version, stream):
+def traced(sidecar, collector, version, stream):
+    """A call with a trace: the trace, and the sidecar's client span below its server span."""
     trace, caller = secrets.token_hex(16), secrets.token_hex(8)
     metadata = [*force(version), ("traceparent", f"00-{trace}-{caller}-01")]
     if stream:
@@ -319,14 +318,31 @@ def test_the_servers_spans_continue_the_trace(sidecar, collector, version, strea
     assert answer.code == "OK"
     server = prediction(collector, own(answer)["parhelion-prediction-id"])
     assert (server.name, server.trace, server.parent) == (STREAM if stream else INFER, trace, caller)
-
     (client,) = collector.wait_for(
         "the upstream attempt", lambda span: span.trace == trace and span.kind == "SPAN_KIND_CLIENT"
     )
     assert client.parent == server.id
-    (model,) = collector.wait_for(
-        "Triton", lambda span: span.resource.get("service.name") == NAME and span.parent == client.id
-    )
+    return trace, client
+
+
+@both_versions
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+def test_the_servers_spans_continue_the_trace(sidecar, collector, version, stream):
+    # Triton's own exporter loses a batch now and then on a busy machine; what it never sent proves nothing, so the
+    # call is made again. A trace that is not continued would be missing every time.
+    for patience in (10, 10, 30):
+        trace, client = traced(sidecar, collector, version, stream)
+        try:
+            (model,) = collector.wait_for(
+                "Triton",
+                lambda span: span.resource.get("service.name") == NAME and span.parent == client.id,
+                seconds=patience,
+            )
+            break
+        except TimeoutError as error:
+            missing = error
+    else:
+        raise missing
     assert model.trace == trace
     (compute,) = collector.wait_for("the model", lambda span: span.parent == model.id)
     assert compute.name == ("steps" if stream else "sums")
