@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -51,11 +52,14 @@ class Sidecar:
         self.program = Program(name, [binary(), "run", "-c", file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
 
     def __enter__(self):
-        # Every variant, for a split gives nothing to one that is not ready.
-        self.program.wait_until(
-            "is ready", lambda: self.ready() and all(self.get(path)[0] == 200 for path in self._variants)
-        )
+        # Every endpoint of every variant, for what is not ready gets no calls.
+        self.program.wait_until("is ready", lambda: self.ready() and all(map(self._all_ready, self._variants)))
         return self
+
+    def _all_ready(self, path: str) -> bool:
+        status, body = self.get(path)
+        counts = re.findall(r"\((\d+) of (\d+) endpoints\)", body)
+        return status == 200 and all(ready == known for ready, known in counts)
 
     def __exit__(self, *error):
         self.program.__exit__(*error)
