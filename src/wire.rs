@@ -56,6 +56,8 @@ struct Io<S> {
     /// Written by `h2`, not yet taken by the socket.
     backlog: Backlog,
     watch: FrameWatch,
+    /// What `h2` wrote, towards a server: which streams were ever opened.
+    sent: Option<FrameWatch>,
 }
 
 /// Bytes with a read position; frees its memory once it is empty.
@@ -89,6 +91,7 @@ pub fn cork<S>(socket: S, scratch: &Rc<Scratch>, watch: FrameWatch) -> (Corked<S
         scratch: Rc::clone(scratch),
         leftover: Backlog::default(),
         backlog: Backlog::default(),
+        sent: (!watch.awaits_preface()).then(FrameWatch::of_client),
         watch,
     }));
     (Corked(Rc::clone(&io)), Cork(io))
@@ -114,6 +117,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
     /// What the peer sent so far, as frames.
     pub fn watch(&self) -> Ref<'_, FrameWatch> {
         Ref::map(self.0.borrow(), |io| &io.watch)
+    }
+
+    /// The newest stream whose headers were ever written, towards a server. Whatever is above it was never sent.
+    pub fn newest_sent(&self) -> u32 {
+        self.0.borrow().sent.as_ref().map_or(u32::MAX, FrameWatch::newest_stream)
     }
 
     /// Sends `bytes` instead of whatever is still gathered, without waiting: a last word before the socket closes.
@@ -178,6 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         {
             let mut gathered = self.scratch.write.borrow_mut();
             for slice in slices {
+                if let Some(sent) = &mut self.sent {
+                    sent.feed(slice);
+                }
                 gathered.extend_from_slice(slice);
                 taken += slice.len();
             }

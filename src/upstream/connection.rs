@@ -46,6 +46,8 @@ pub struct Connection {
 #[derive(Debug, Default)]
 struct Seen {
     goaway: Cell<Option<u32>>,
+    /// The newest stream whose headers were written.
+    sent: Cell<u32>,
     closed: Cell<bool>,
 }
 
@@ -85,9 +87,10 @@ impl Connection {
         self.send.clone()
     }
 
-    /// Whether the peer said, by GOAWAY, that it never processed `stream`.
+    /// Whether the peer never processed `stream`, which has failed: it said so by GOAWAY, or the stream was still
+    /// waiting for its turn.
     pub fn never_processed(&self, stream: u32) -> bool {
-        self.seen.goaway.get().is_some_and(|last| stream > last)
+        stream > self.seen.sent.get() || self.seen.goaway.get().is_some_and(|last| stream > last)
     }
 
     /// Holds a place among the streams in flight.
@@ -187,6 +190,7 @@ where
     let end = poll_fn(|cx| {
         let polled = cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx));
         seen.goaway.set(cork.watch().goaway());
+        seen.sent.set(cork.newest_sent());
         match polled {
             Ok(poll) => poll.map_err(io::Error::other),
             Err(error) => Poll::Ready(Err(error)),

@@ -28,6 +28,7 @@ pub struct FrameWatch {
     settings_acked: bool,
     open_block: bool,
     goaway: Option<u32>,
+    newest: u32,
     blocks: u64,
     started: bool,
 }
@@ -47,6 +48,7 @@ impl FrameWatch {
             settings_acked: false,
             open_block: false,
             goaway: None,
+            newest: 0,
             blocks: 0,
             started: false,
         }
@@ -89,6 +91,11 @@ impl FrameWatch {
         self.goaway
     }
 
+    /// The highest stream that any header block was for; 0 before the first.
+    pub fn newest_stream(&self) -> u32 {
+        self.newest
+    }
+
     /// Takes the next bytes of the peer.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         self.started |= !bytes.is_empty();
@@ -114,7 +121,7 @@ impl FrameWatch {
         self.header_len += n;
         if self.header_len == FRAME_HEADER {
             self.header_len = 0;
-            let [a, b, c, kind, flags, ..] = self.header;
+            let [a, b, c, kind, flags, stream @ ..] = self.header;
             self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             self.kind = kind;
             self.last_stream_len = 0;
@@ -122,6 +129,7 @@ impl FrameWatch {
                 HEADERS | CONTINUATION => {
                     self.open_block = flags & FLAG_END_HEADERS == 0;
                     self.blocks += u64::from(kind == HEADERS);
+                    self.newest = self.newest.max(u32::from_be_bytes(stream) & 0x7fff_ffff);
                 }
                 SETTINGS => self.settings_acked |= flags & FLAG_ACK != 0,
                 _ => {}
@@ -191,6 +199,7 @@ mod tests {
         assert_eq!(seen(&bytes, 3).unfinished(), None);
         bytes.extend(&frame(HEADERS, FLAG_END_HEADERS, b"cut")[..10]);
         assert_eq!(seen(&bytes, 3).unfinished(), Some(3));
+        assert_eq!(seen(&bytes, 5).newest_stream(), 1);
     }
 
     #[test]
