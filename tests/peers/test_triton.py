@@ -328,8 +328,8 @@ def traced(sidecar, collector, version, stream):
 @both_versions
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
 def test_the_servers_spans_continue_the_trace(sidecar, collector, version, stream):
-    # Triton's own exporter loses a batch now and then on a busy machine; what it never sent proves nothing, so the
-    # call is made again. A trace that is not continued would be missing every time.
+    # A span of Triton's that never reaches the collector proves nothing about the sidecar, so the call is made again. A
+    # trace that is not continued would be missing every time.
     for patience in (10, 10, 30):
         trace, client = traced(sidecar, collector, version, stream)
         try:
