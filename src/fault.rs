@@ -88,6 +88,12 @@ impl Code {
         }
     }
 
+    /// Whether the baseline may answer instead of a variant that sent this status: what is the variant's own fault, its
+    /// refusals too. What was decided about the caller (who it is, what it may, what it raced with) stands.
+    pub fn may_fall_back(self) -> bool {
+        matches!(self.blame(true), Blame::Upstream | Blame::Rejection)
+    }
+
     /// Whose fault a status is that an upstream sent itself.
     ///
     /// `had_time` says whether the attempt had at least `limits.min_deadline`: a caller who gives one millisecond

@@ -13,14 +13,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
-use crate::dispatch::{Delivery, Journal, Shipment, rename};
-use crate::fault::Failure;
-use crate::fault::{Blame, Code};
-use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
+use crate::dispatch::{Answering, Delivery, Journal, Leg, Origin, Shipment, rename};
+use crate::fault::{Blame, Code, Failure};
+use crate::outcome::{Fallback, Latency, Outcome, Route, Trace, Traffic};
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
@@ -106,9 +105,14 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
+    let (unary, reserve) =
+        (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
+    }
+    if let Some(reserve) = reserve {
+        reserve.observe(&outcome, unary, arrived + outcome.latency.total);
     }
     worker.recorder.observe(outcome);
     Ok(())
@@ -222,7 +226,7 @@ async fn dispatch(
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
-        variant: plan.variant(),
+        answering: Answering { variant: plan.variant(), instead_of: None },
         limits,
         uri: &call.head.uri,
         headers: &call.head.headers,
@@ -230,39 +234,78 @@ async fn dispatch(
         deadline,
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
-        renaming: renaming(call, plan),
-        hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
-        trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),
-        tag: &|headers| tag(call, plan, headers),
+        origin: &Planned { worker, call, plan },
     };
-    let delivered = {
-        let deliver = pin!(shipment.deliver(upload, respond, journal));
-        within(deadline, deliver).await
-    };
-    match delivered {
-        Some(delivery) => delivery,
+    let reserve = plan.rollout.reserve.as_ref();
+    let reserve = reserve.filter(|reserve| reserve.covers(call.peek, &plan.assignment));
+    let delivered = match reserve {
         None => {
-            let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
-            journal.expire(failure.code, failure.blame, call.arrived.elapsed());
-            Delivery::Failed(failure)
+            let mut leg = Leg::new(upload, respond, journal);
+            let deliver = pin!(shipment.deliver(&mut leg));
+            within(deadline, deliver).await
         }
+        // In a box of its own, so that no other call's future has room for it.
+        Some(reserve) => {
+            let deliver = Box::pin(shipment.deliver_or_fall_back(reserve, upload, respond, journal));
+            within(deadline, deliver).await
+        }
+    };
+    if let Some(delivery) = delivered {
+        return delivery;
+    }
+    if reserve.is_some() && !journal.fell_back {
+        let why = if respond.is_silent() { Fallback::NoTime } else { Fallback::Committed };
+        journal.refused = Some(why);
+    }
+    let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
+    journal.expire(failure.code, failure.blame, call.arrived.elapsed());
+    Delivery::Failed(failure)
+}
+
+/// A planned call as its attempts see it.
+struct Planned<'p> {
+    worker: &'p Worker,
+    call: &'p Recognised,
+    plan: &'p Plan<'p>,
+}
+
+impl Origin for Planned<'_> {
+    fn hop(&self, variant: usize) -> HeaderValue {
+        let variant = &self.plan.rollout.model.variants[variant].name;
+        self.worker.keys.sign(self.call.prediction, variant)
+    }
+
+    fn trace(&self, headers: &mut HeaderMap) -> u64 {
+        self.worker.trace_attempt(headers, &self.call.trace)
+    }
+
+    fn renaming(&self, variant: usize) -> Option<(rename::Renaming, rename::Renaming)> {
+        renaming(self.call, self.plan, variant)
+    }
+
+    fn tag(&self, answering: Answering, headers: &mut HeaderMap) {
+        tag(self.call, self.plan, answering, headers);
     }
 }
 
 /// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
-fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
+fn tag(call: &Recognised, plan: &Plan<'_>, answering: Answering, headers: &mut HeaderMap) {
     crate::dispatch::strip_reserved(headers);
     if call.hop.is_none() {
-        plan.rollout.variants[plan.variant()].tag(headers, call.prediction);
+        plan.rollout.tag(answering, headers, call.prediction);
     }
 }
 
 /// How messages must be renamed so that the variant's server and the caller each see the name they use.
-fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
+fn renaming(
+    call: &Recognised,
+    plan: &Plan<'_>,
+    variant: usize,
+) -> Option<(rename::Renaming, rename::Renaming)> {
     // A name that no model here has is for the server to refuse as it would directly.
     let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
-    let (adapter, variant) = (call.adapter, plan.variant());
+    let adapter = call.adapter;
     let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
     if suffix.is_empty() {
         return None;
@@ -298,7 +341,7 @@ fn end(
         Delivery::Failed(failure) => {
             let mut tags = HeaderMap::new();
             if let Some(plan) = plan {
-                tag(call, plan, &mut tags);
+                tag(call, plan, answering(plan, journal), &mut tags);
             }
             respond.fail(&failure, tags);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
@@ -311,6 +354,25 @@ fn end(
             respond.reset(h2::Reason::CANCEL);
             Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
         }
+    }
+}
+
+/// Who the call was sent to last.
+fn answering(plan: &Plan<'_>, journal: &Journal) -> Answering {
+    let assigned = plan.variant();
+    match journal.fell_back {
+        true => Answering { variant: plan.rollout.model.baseline(), instead_of: Some(assigned) },
+        false => Answering { variant: assigned, instead_of: None },
+    }
+}
+
+/// What became of the baseline's answering instead.
+fn fallback(ended: &Ended, journal: &Journal) -> Option<Fallback> {
+    match (journal.fell_back, ended.status, ended.blame) {
+        (false, ..) => journal.refused,
+        (true, Code::OK, Blame::Nobody) => Some(Fallback::Answered),
+        (true, Code::CANCELLED, Blame::Nobody) => Some(Fallback::Cancelled),
+        (true, ..) => Some(Fallback::Failed),
     }
 }
 
@@ -327,6 +389,7 @@ fn outcome(
     let own =
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
     let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
+    let fallback = fallback(&ended, &journal);
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -365,6 +428,7 @@ fn outcome(
         reported_version: journal.received.learnt.reported_version,
         request_id: upload.request_id().map(Into::into),
         attempts: journal.attempts,
+        fallback,
     }
 }
 
@@ -382,7 +446,7 @@ fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journ
         Some(attempt) => (format!(", endpoint {}", attempt.endpoint), attempt.offset),
         None => (String::new(), timeout),
     };
-    let variant = &model.variants[plan.variant()].name;
+    let variant = &model.variants[answering(plan, journal).variant].name;
     let message = format!("model {}, variant {variant}{place}: no answer within {timeout:?}", model.name);
     let had_time = timeout.saturating_sub(sent) >= min;
     let blame = if had_time { Blame::Upstream } else { Blame::Nobody };

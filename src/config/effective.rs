@@ -8,7 +8,9 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
-use super::{Config, Endpoint, Force, Key, Listen, Match, Model, Segment, Shadow, Strategy, Variant};
+use super::{
+    Config, Endpoint, Fallback, Force, Key, Listen, Match, Model, Segment, Shadow, Strategy, Variant,
+};
 
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
@@ -64,7 +66,20 @@ fn model(model: &Model) -> Value {
     }
     put(&mut map, "default_deadline", model.default_deadline.map(write_duration));
     map.insert("shadows".into(), model.shadows.iter().map(|found| shadow(model, found)).collect());
+    match &model.fallback {
+        Some(found) => put(&mut map, "fallback", Some(fallback(found))),
+        // Where one variant gets all calls there is none to be said.
+        None => put(&mut map, "fallback", model.strategy.has_alternatives().then_some("off")),
+    }
     Value::Object(map)
+}
+
+fn fallback(fallback: &Fallback) -> Value {
+    json!({
+        "timeout": fallback.timeout.map_or("auto".to_owned(), write_duration),
+        "budget": fallback.budget.to_string(),
+        "hold": fallback.hold.to_string(),
+    })
 }
 
 fn variant(variant: &Variant) -> Value {

@@ -75,6 +75,7 @@ impl Check<'_> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
             };
         };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
@@ -102,7 +103,8 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
-        Model { name: name.into(), variants, unit, strategy, force, default_deadline, shadows }
+        let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
+        Model { name: name.into(), variants, unit, strategy, force, default_deadline, shadows, fallback }
     }
 
     fn variants(&mut self, path: &str, variants: Option<&raw::Named<raw::Variant>>) -> Vec<Variant> {
