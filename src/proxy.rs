@@ -5,7 +5,7 @@
 //! 3. *assign* a variant: pure, on the generation of the configuration that the call began with,
 //! 4. *dispatch* to the variant's upstream, and to shadows beside it; the answer streams to the caller as it comes,
 //! 5. *tag* the response's headers with who answered,
-//! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
+//! 6. *observe*: one [`Outcome`](crate::outcome::Outcome) into the worker's own counts and, perhaps, to telemetry.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -13,13 +13,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderValue};
 use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
-use crate::dispatch::{Answering, Delivery, Journal, Leg, Origin, Shipment, rename};
+use crate::dispatch::{Delivery, Journal, Leg, Shipment};
 use crate::fault::{Blame, Code, Failure};
-use crate::outcome::{Fallback, Latency, Outcome, Route, Trace, Traffic};
+use crate::outcome::{Fallback, Trace};
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
@@ -28,9 +27,13 @@ use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
 mod copies;
+mod ending;
 pub mod plan;
+mod planned;
 
+use ending::{end, expired, expired_at, outcome};
 use plan::Plan;
+use planned::{Planned, answering};
 
 /// The innermost service: what is left of a call once it is admitted and has its deadline.
 #[derive(Debug, Clone)]
@@ -68,13 +71,6 @@ struct Recognised {
     arrived: Instant,
     started: std::time::SystemTime,
     timeout: Option<Duration>,
-}
-
-/// How a call ended, as far as the caller is concerned.
-struct Ended {
-    status: Code,
-    message: Option<Box<str>>,
-    blame: Blame,
 }
 
 async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible> {
@@ -226,7 +222,7 @@ async fn dispatch(
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
-        answering: Answering { variant: plan.variant(), instead_of: None },
+        answering: answering(plan, journal),
         limits,
         uri: &call.head.uri,
         headers: &call.head.headers,
@@ -261,196 +257,6 @@ async fn dispatch(
     let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
     journal.expire(failure.code, failure.blame, call.arrived.elapsed());
     Delivery::Failed(failure)
-}
-
-/// A planned call as its attempts see it.
-struct Planned<'p> {
-    worker: &'p Worker,
-    call: &'p Recognised,
-    plan: &'p Plan<'p>,
-}
-
-impl Origin for Planned<'_> {
-    fn hop(&self, variant: usize) -> HeaderValue {
-        let variant = &self.plan.rollout.model.variants[variant].name;
-        self.worker.keys.sign(self.call.prediction, variant)
-    }
-
-    fn trace(&self, headers: &mut HeaderMap) -> u64 {
-        self.worker.trace_attempt(headers, &self.call.trace)
-    }
-
-    fn renaming(&self, variant: usize) -> Option<(rename::Renaming, rename::Renaming)> {
-        renaming(self.call, self.plan, variant)
-    }
-
-    fn tag(&self, answering: Answering, headers: &mut HeaderMap) {
-        tag(self.call, self.plan, answering, headers);
-    }
-}
-
-/// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
-fn tag(call: &Recognised, plan: &Plan<'_>, answering: Answering, headers: &mut HeaderMap) {
-    crate::dispatch::strip_reserved(headers);
-    if call.hop.is_none() {
-        plan.rollout.tag(answering, headers, call.prediction);
-    }
-}
-
-/// How messages must be renamed so that the variant's server and the caller each see the name they use.
-fn renaming(
-    call: &Recognised,
-    plan: &Plan<'_>,
-    variant: usize,
-) -> Option<(rename::Renaming, rename::Renaming)> {
-    // A name that no model here has is for the server to refuse as it would directly.
-    let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
-    let adapter = call.adapter;
-    let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
-    if suffix.is_empty() {
-        return None;
-    }
-    let versioned = plan.rollout.model.variants[variant].model_version.is_some() && !asked.version.is_empty();
-    let up = rename::Renaming::Request { adapter, asked: asked.model.clone(), suffix };
-    let down = rename::Renaming::Response {
-        adapter,
-        peek,
-        name: asked.model.clone(),
-        version: versioned.then(|| asked.version.clone()),
-    };
-    Some((up, down))
-}
-
-/// Tells the caller what it does not know yet, and says how the call ended.
-fn end(
-    call: &Recognised,
-    plan: Option<&Plan<'_>>,
-    delivery: Delivery,
-    respond: &mut Responder,
-    journal: &Journal,
-) -> Ended {
-    match delivery {
-        Delivery::Answered { status, message } => {
-            let in_band = journal.received.learnt.in_band_error.clone();
-            let blame = match journal.attempts.last() {
-                Some(attempt) => attempt.blame,
-                None => Blame::Nobody,
-            };
-            Ended { status, message: in_band.or(message), blame }
-        }
-        Delivery::Failed(failure) => {
-            let mut tags = HeaderMap::new();
-            if let Some(plan) = plan {
-                tag(call, plan, answering(plan, journal), &mut tags);
-            }
-            respond.fail(&failure, tags);
-            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
-        }
-        Delivery::Stuck(failure) => {
-            respond.reset(h2::Reason::CANCEL);
-            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
-        }
-        Delivery::Cancelled => {
-            respond.reset(h2::Reason::CANCEL);
-            Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
-        }
-    }
-}
-
-/// Who the call was sent to last.
-fn answering(plan: &Plan<'_>, journal: &Journal) -> Answering {
-    let assigned = plan.variant();
-    match journal.fell_back {
-        true => Answering { variant: plan.rollout.model.baseline(), instead_of: Some(assigned) },
-        false => Answering { variant: assigned, instead_of: None },
-    }
-}
-
-/// What became of the baseline's answering instead.
-fn fallback(ended: &Ended, journal: &Journal) -> Option<Fallback> {
-    match (journal.fell_back, ended.status, ended.blame) {
-        (false, ..) => journal.refused,
-        (true, Code::OK, Blame::Nobody) => Some(Fallback::Answered),
-        (true, Code::CANCELLED, Blame::Nobody) => Some(Fallback::Cancelled),
-        (true, ..) => Some(Fallback::Failed),
-    }
-}
-
-/// Step 6: all that happened, said once.
-fn outcome(
-    call: Recognised,
-    plan: Option<Plan<'_>>,
-    ended: Ended,
-    journal: Journal,
-    upload: &Upload,
-) -> Outcome {
-    let total = call.arrived.elapsed();
-    let last = journal.attempts.last();
-    let own =
-        journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
-    let fallback = fallback(&ended, &journal);
-    let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
-    Outcome {
-        prediction: call.prediction,
-        trace: call.trace,
-        started: call.started,
-        authority: call.head.uri.authority().map(|authority| authority.as_str().into()),
-        path: call
-            .head
-            .uri
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
-        protocol: call.adapter.name(),
-        route: plan.map(|plan| Route {
-            model: std::sync::Arc::clone(&plan.rollout.model),
-            revision: std::sync::Arc::clone(&plan.serving.config.revision),
-            asked: plan
-                .asked
-                .filter(|asked| *asked.model != *plan.rollout.model.name)
-                .map(|asked| asked.model.into()),
-            assigned: plan.assignment,
-            served,
-            unit: plan.unit,
-            segment: plan.segment,
-        }),
-        status: ended.status,
-        message: ended.message,
-        blame: ended.blame,
-        latency,
-        traffic: Traffic {
-            request_bytes: upload.bytes(),
-            response_bytes: journal.received.bytes,
-            request_messages: upload.messages(),
-            response_messages: journal.received.messages,
-        },
-        reported_version: journal.received.learnt.reported_version,
-        request_id: upload.request_id().map(Into::into),
-        attempts: journal.attempts,
-        fallback,
-    }
-}
-
-/// The deadline fell while the caller's own first message was awaited.
-fn expired(call: &Recognised) -> Failure {
-    let timeout = call.timeout.unwrap_or_default();
-    let message = format!("the deadline of {timeout:?} fell before the request's first message came");
-    Failure { code: Code::DEADLINE_EXCEEDED, message, blame: Blame::Nobody }
-}
-
-/// The deadline fell while the variant was at it.
-fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journal) -> Failure {
-    let model = &plan.rollout.model;
-    let (place, sent) = match journal.attempts.last() {
-        Some(attempt) => (format!(", endpoint {}", attempt.endpoint), attempt.offset),
-        None => (String::new(), timeout),
-    };
-    let variant = &model.variants[answering(plan, journal).variant].name;
-    let message = format!("model {}, variant {variant}{place}: no answer within {timeout:?}", model.name);
-    let had_time = timeout.saturating_sub(sent) >= min;
-    let blame = if had_time { Blame::Upstream } else { Blame::Nobody };
-    Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
 }
 
 /// Runs `future` until `at`; `None` when that came first. What is late already is not begun.
