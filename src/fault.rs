@@ -219,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_an_answer_stands_and_what_is_a_failure_may_fall_back() {
+        let stand = [0, 1, 6, 7, 10, 16];
+        for code in (0..=18).map(Code) {
+            assert_eq!(code.may_fall_back(), !stand.contains(&code.0), "{code}");
+        }
+    }
+
+    #[test]
     fn http_statuses_and_resets_have_grpc_codes() {
         for (status, want) in [
             (400, Code::INTERNAL),

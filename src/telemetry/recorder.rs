@@ -55,9 +55,11 @@ impl Rules {
     }
 }
 
-/// Whether a server or the sidecar failed, be it that another server answered instead.
+/// Whether a server or the sidecar failed, be it that another server answered instead. What both variants refuse is the
+/// caller's own mistake.
 fn failed(outcome: &Outcome) -> bool {
-    outcome.fallback.is_some() || matches!(outcome.blame, Blame::Upstream | Blame::Sidecar)
+    let rescued = outcome.fallback.is_some() && outcome.blame != Blame::Rejection;
+    rescued || matches!(outcome.blame, Blame::Upstream | Blame::Sidecar)
 }
 
 /// What a worker holds of telemetry. It may be moved to the worker's thread, but not shared.
