@@ -40,6 +40,8 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         force: Force::Nobody,
         default_deadline: None,
         shadows: Vec::new(),
+        feedback: Vec::new(),
+        revision: 0,
     })
 }
 

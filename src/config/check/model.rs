@@ -75,6 +75,8 @@ impl Check<'_> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                feedback: Vec::new(),
+                revision: 0,
             };
         };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
@@ -102,7 +104,20 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
-        Model { name: name.into(), variants, unit, strategy, force, default_deadline, shadows }
+        let feedback = Vec::new();
+        let mut model = Model {
+            name: name.into(),
+            variants,
+            unit,
+            strategy,
+            force,
+            default_deadline,
+            shadows,
+            feedback,
+            revision: 0,
+        };
+        model.revision = model.rollout_revision();
+        model
     }
 
     fn variants(&mut self, path: &str, variants: Option<&raw::Named<raw::Variant>>) -> Vec<Variant> {

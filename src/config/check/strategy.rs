@@ -228,6 +228,9 @@ impl Check<'_> {
             Strategy::Ab { .. } => {
                 "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)"
             }
+            Strategy::Canary(_) => {
+                "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
+            }
         };
         if self.broken(&join(path, "strategy")) || self.broken(&join(path, "shadows")) {
             return;
@@ -249,6 +252,9 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
         Strategy::Ab { baseline, weights, segments, .. } => {
             let shares = segments.iter().flat_map(|segment| &segment.weights).chain(weights);
             Box::new(shares.copied().chain([(*baseline, Percent::ALL)]))
+        }
+        Strategy::Canary(canary) => {
+            Box::new([(canary.baseline, Percent::ALL), (canary.candidate, Percent::ALL)].into_iter())
         }
     }
 }

@@ -35,6 +35,8 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                feedback: Vec::new(),
+                revision: 0,
             })
         })
         .collect();
