@@ -15,8 +15,10 @@ use super::source::{Source, join};
 use super::units::{self, Percent};
 use super::{Config, Drain, Environment, Loaded, Telemetry, raw};
 
+mod canary;
 mod endpoint;
 mod fallback;
+mod feedback;
 mod limits;
 mod local;
 mod model;

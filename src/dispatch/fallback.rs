@@ -5,7 +5,7 @@
 //! A variant that hangs has a time of its own: half of what is left of the deadline, and never more than a few times
 //! what the baseline takes ([`Patience`]). A budget keeps a broken variant from doubling the baseline's load
 //! ([`Budget`]). Only unary calls that the strategy assigned are answered so: of a stream nobody knows its end, who
-//! forces a variant wants its answer, and a hop was assigned elsewhere.
+//! forces a variant wants its answer, a hop was assigned elsewhere, and where a rollout has ended nobody is on trial.
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -60,7 +60,7 @@ impl Reserve {
     pub fn covers(&self, peek: Option<Peek>, assignment: &Assignment) -> bool {
         peek == Some(Peek::Unary)
             && assignment.variant != self.baseline
-            && !matches!(assignment.reason, Reason::Forced | Reason::Hop)
+            && !matches!(assignment.reason, Reason::Forced | Reason::Hop | Reason::Decided)
     }
 
     /// Learns from a call that ended at `now`: how busy the baseline is, and how long it takes for one message.

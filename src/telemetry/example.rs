@@ -41,6 +41,8 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         default_deadline: None,
         shadows: Vec::new(),
         fallback: None,
+        feedback: Vec::new(),
+        revision: 0,
     })
 }
 

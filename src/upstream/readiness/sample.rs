@@ -36,6 +36,8 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 default_deadline: None,
                 shadows: Vec::new(),
                 fallback: None,
+                feedback: Vec::new(),
+                revision: 0,
             })
         })
         .collect();
