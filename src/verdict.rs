@@ -82,12 +82,23 @@ pub struct Estimate {
 /// A confidence interval that holds at any time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Lower end.
+    /// Lower end; infinite where nothing bounds it yet.
+    #[serde(deserialize_with = "from_below")]
     pub low: f64,
     /// The estimate itself.
     pub middle: f64,
     /// Upper end; infinite where nothing bounds it yet.
+    #[serde(deserialize_with = "from_above")]
     pub high: f64,
+}
+
+/// JSON has no infinity: there, and only there, an open end is null.
+fn from_below<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NEG_INFINITY))
+}
+
+fn from_above<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 /// What a difference is measured in.

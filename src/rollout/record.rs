@@ -173,8 +173,8 @@ pub struct Explanation {
     pub intervals: Vec<(Arc<str>, Range<u32>)>,
     /// The segment that matches, where one does.
     pub segment: Option<Arc<str>>,
-    /// Who gets the call.
-    pub variant: Arc<str>,
+    /// Who gets the call; none where each call is drawn by itself.
+    pub variant: Option<Arc<str>>,
     /// The word used in spans.
     pub reason: String,
     /// How likely that was, 0 to 1.

@@ -20,7 +20,7 @@ const FILE: &str = "rollouts.redb";
 /// What is held of it in memory.
 const CACHE: usize = 1 << 20;
 /// Audit records that are kept: the newest.
-pub const RECORDS: u64 = 4096;
+pub const RECORDS: u64 = 2048;
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const PROGRESS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("progress");
@@ -178,7 +178,7 @@ impl Disk {
             }
             if let Some(before) = batch.expired {
                 let end = Mark { expires: before, key: [0; 16] }.bytes();
-                marks.retain_in(..&end, |_, _| false)?;
+                marks.retain_in::<&[u8; 20], _>(..&end, |_, _| false)?;
             }
         }
         transaction.commit()?;
@@ -199,7 +199,7 @@ impl Disk {
         let mut read = || {
             let marks = self.database.begin_read()?.open_table(MARKS)?;
             let begin = Mark { expires: from, key: [0; 16] }.bytes();
-            for entry in marks.range(&begin..)? {
+            for entry in marks.range::<&[u8; 20]>(&begin..)? {
                 let (mark, value) = entry?;
                 each(Mark::read(mark.value()), value.value());
             }
