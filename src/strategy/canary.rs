@@ -13,7 +13,10 @@ use crate::config;
 use crate::config::units::Percent;
 use crate::stats::hash;
 
+mod feedback;
 mod judge;
+mod latency;
+pub mod plan;
 mod progress;
 mod rate;
 

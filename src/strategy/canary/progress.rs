@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::judge::Evidence;
 use crate::config::units::Percent;
 use crate::config::{Canary, OnFail, OnPass};
-use crate::evidence::Gain;
+use crate::evidence::{Gain, Scores};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
@@ -46,7 +46,7 @@ enum Given {
 
 impl Progress {
     /// A canary whose candidate gets nothing yet.
-    pub fn begin(_canary: &Canary, now: Duration) -> Self {
+    pub fn begin(canary: &Canary, now: Duration) -> Self {
         Progress {
             state: State::Waiting,
             begun: false,
@@ -56,7 +56,7 @@ impl Progress {
             calls_at_step: 0,
             calls: Vec::new(),
             epochs: vec![Given::Candidate(0)],
-            evidence: Evidence::new(now),
+            evidence: Evidence::new(canary, now),
         }
     }
 
@@ -88,8 +88,14 @@ impl Progress {
         }
         if let Given::Candidate(share @ 1..) = given {
             let share = f64::from(share) / f64::from(Percent::ALL.thousandths());
-            self.evidence.add(canary, share, gain, now);
+            self.evidence.add(canary, share, gain.epoch != self.epoch(), gain, now);
         }
+    }
+
+    /// Adds what the feedback of one guard showed, the first being 0; of any epochs, for the scores weigh each unit by
+    /// the share it met.
+    pub fn absorb_feedback(&mut self, guard: usize, scores: &Scores) {
+        self.evidence.add_feedback(guard, scores);
     }
 
     /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls, and is warm.
@@ -99,6 +105,7 @@ impl Progress {
         match self.state {
             State::Waiting if candidate_ready => Some(self.start(canary, now)),
             State::Running | State::Paused | State::Held | State::Passed if self.begun => {
+                self.evidence.weigh(canary, now);
                 if self.evidence.fails(canary) {
                     return self.fail(canary, now);
                 }

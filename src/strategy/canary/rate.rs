@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::judge::{PASS, ln_sum};
 use crate::config::Margin;
 use crate::verdict::{Estimate, Interval};
 
@@ -123,18 +124,18 @@ impl Rate {
         let start = f64::from(self.starts);
         let bit = (1.0 - AT_FIRST) / (start * (start + 1.0));
         for (capital, (_, part)) in self.worse.iter_mut().zip(RATIOS) {
-            *capital = ln_sum([*capital, (bit * part).ln()]);
+            *capital = ln_sum(vec![*capital, (bit * part).ln()]);
         }
     }
 
     /// ln of the evidence that the candidate is worse than allowed.
     pub(super) fn ln_worse(&self) -> f64 {
-        ln_sum(self.worse.iter().copied())
+        ln_sum(self.worse.clone())
     }
 
     /// ln of the evidence that it is not.
     pub(super) fn ln_sound(&self) -> f64 {
-        ln_sum(self.sound.iter().copied())
+        ln_sum(self.sound.clone())
     }
 
     /// Both arms: (baseline, candidate).
@@ -165,21 +166,35 @@ impl Rate {
         (weight > 0.0).then(|| sum / weight)
     }
 
+    /// Calls of a candidate as good as the baseline that are still needed until "within the margin" is proven.
+    pub(super) fn missing(&self, margin: &Margin, share: f64) -> u64 {
+        let (baseline, candidate) = self.estimates();
+        let hits = |one: Estimate| one.value.unwrap_or(0.0) * one.n as f64;
+        let calls = (baseline.n + candidate.n).max(1);
+        let rate = (hits(baseline) + hits(candidate)) / calls as f64;
+        let mut bets = Bets::new(margin, if share > 0.0 { share } else { 0.5 });
+        for ((capital, _), so_far) in bets.bets.iter_mut().zip(&self.sound) {
+            *capital = *so_far;
+        }
+        bets.until(rate, -PASS.ln()).map_or(u64::MAX, |calls| calls.max(1))
+    }
+
     fn ln_worse_than(&self, margin: f64) -> f64 {
         let margin = Margin { absolute: margin, relative: 0.0 };
-        self.ln_mixture(RATIOS.map(|(ratio, part)| (part, move |share| Odds::worse(&margin, share, ratio))))
+        let capital =
+            |(ratio, part): (f64, f64)| part.ln() + self.won(|share| Odds::worse(&margin, share, ratio));
+        ln_sum(RATIOS.into_iter().map(capital).collect())
     }
 
     fn ln_sound_within(&self, margin: f64) -> f64 {
-        self.ln_mixture(
-            STAKES.map(|(stake, part)| (part, move |share| Odds::sound(margin, 0.0, share, stake))),
-        )
+        let capital =
+            |(stake, part): (f64, f64)| part.ln() + self.won(|share| Odds::sound(margin, 0.0, share, stake));
+        ln_sum(STAKES.into_iter().map(capital).collect())
     }
 
-    fn ln_mixture<const N: usize>(&self, bets: [(f64, impl Fn(f64) -> Odds); N]) -> f64 {
-        ln_sum(bets.iter().map(|(part, odds)| {
-            part.ln() + self.seen.iter().map(|seen| odds(seen.share).gain(seen)).sum::<f64>()
-        }))
+    /// ln of what a bet would have won on all that was seen.
+    fn won(&self, odds: impl Fn(f64) -> Odds) -> f64 {
+        self.seen.iter().map(|seen| odds(seen.share).gain(seen)).sum()
     }
 }
 
@@ -235,10 +250,54 @@ impl Count {
     }
 }
 
-/// ln Σ e^x, for any size of x.
-fn ln_sum(terms: impl IntoIterator<Item = f64> + Clone) -> f64 {
-    let most = terms.clone().into_iter().fold(f64::NEG_INFINITY, f64::max);
-    most + terms.into_iter().map(|term| (term - most).exp()).sum::<f64>().ln()
+/// Calls of a candidate as good as the baseline until "within the margin" is proven, when this part of the calls of
+/// either fails; none where no number of calls is enough.
+pub(super) fn needed(margin: &Margin, share: f64, rate: f64, ln_needed: f64) -> Option<u64> {
+    Bets::new(margin, share).until(rate, ln_needed)
+}
+
+/// The bets on "within the margin" at one share: ln of the capital and its odds.
+struct Bets {
+    share: f64,
+    bets: Vec<(f64, Odds)>,
+}
+
+impl Bets {
+    fn new(margin: &Margin, share: f64) -> Self {
+        let halves = [(ON_ABSOLUTE, margin.absolute, 0.0), (1.0 - ON_ABSOLUTE, 0.0, margin.relative)];
+        let bets = halves.iter().flat_map(|(half, absolute, relative)| {
+            let odds = |stake| Odds::sound(*absolute, *relative, share, stake);
+            STAKES.iter().map(move |(stake, part)| ((half * part).ln(), odds(*stake)))
+        });
+        Bets { share, bets: bets.collect() }
+    }
+
+    /// The least number of the candidate's calls with which what is to be expected is enough.
+    fn until(&self, rate: f64, ln_needed: f64) -> Option<u64> {
+        const MOST: f64 = 1e12;
+        let (mut low, mut high) = (0.0, 1.0);
+        while self.expected(rate, high) < ln_needed {
+            (low, high) = (high, high * 2.0);
+            if high > MOST {
+                return None;
+            }
+        }
+        while high - low > 0.5 {
+            let middle = f64::midpoint(low, high);
+            *(if self.expected(rate, middle) < ln_needed { &mut low } else { &mut high }) = middle;
+        }
+        Some(high.ceil() as u64)
+    }
+
+    /// ln of the capital after so many calls of the candidate, and as many of the baseline as go with them.
+    fn expected(&self, rate: f64, calls: f64) -> f64 {
+        let others = calls * (1.0 - self.share) / self.share;
+        let gain = |odds: &Odds| {
+            rate * (calls * odds.candidate_hit + others * odds.baseline_hit)
+                + (1.0 - rate) * (calls + others) * odds.other
+        };
+        ln_sum(self.bets.iter().map(|(capital, odds)| capital + gain(odds)).collect())
+    }
 }
 
 /// The place nearest to `middle`, between `end` and it, at which `proven` holds; `end` where it holds nowhere.
