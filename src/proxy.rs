@@ -29,8 +29,8 @@ use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
 mod copies;
-mod proof;
 pub mod plan;
+mod proof;
 
 use plan::Plan;
 

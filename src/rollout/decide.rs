@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rollouts;
 use super::audit;
 use super::block::Block;
 use super::live::{Depth, Live};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
-use super::Rollouts;
 use crate::config::Model;
 use crate::state::Batch;
 use crate::upstream::readiness::Target;
@@ -60,7 +60,12 @@ impl Rollouts {
     }
 
     /// Makes a record of a change that was made, and what must be written with it.
-    fn note(&self, inner: &mut super::live::Inner, change: Change, actor: Actor) -> (Arc<AuditRecord>, Batch) {
+    fn note(
+        &self,
+        inner: &mut super::live::Inner,
+        change: Change,
+        actor: Actor,
+    ) -> (Arc<AuditRecord>, Batch) {
         let now = self.clock.now();
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
         let blocking = inner.blocks(&change);
