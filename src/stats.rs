@@ -1,10 +1,14 @@
 //! Hashes and numbers that decisions rest on. Pure: no clock, no chance, no input or output.
 
+pub mod beta_mixture;
 pub mod error_share;
 pub mod hash;
+pub mod inferiority;
 pub mod mixture;
 #[cfg(test)]
 mod oracle;
 pub mod overlap;
 pub mod quantile;
+pub mod rate;
+pub mod restarts;
 pub mod special;
