@@ -5,6 +5,7 @@
 
 pub mod beta_mixture;
 pub mod bounded_mean;
+pub mod cdf_band;
 pub mod error_share;
 pub mod estimates;
 pub mod hash;
@@ -21,3 +22,4 @@ pub mod rate;
 pub mod restarts;
 pub mod sample_ratio;
 pub mod special;
+pub mod two_samples;

@@ -44,8 +44,24 @@ impl BetaMixture {
 
     /// ln E against "at most θ₀": large when there are too many hits.
     pub fn ln_e_above(&self, hits: u64, misses: u64) -> f64 {
-        let cut = beta_cut(self.a + hits as f64, self.b + misses as f64, self.theta);
+        self.ln_e_above_at(hits as f64, misses as f64)
+    }
+
+    fn ln_e_above_at(&self, hits: f64, misses: f64) -> f64 {
+        let cut = beta_cut(self.a + hits, self.b + misses, self.theta);
         cut.ln_upper - cut.ln_front - self.above
+    }
+
+    /// How far above θ₀ the part of hits among `trials` may be, at level α; at most 1 − θ₀.
+    pub fn bound(&self, trials: f64, alpha: f64) -> f64 {
+        let (mut low, mut high) = (0.0, 1.0 - self.theta);
+        for _ in 0..60 {
+            let middle = 0.5 * (low + high);
+            let hits = trials * (self.theta + middle);
+            let inside = self.ln_e_above_at(hits, (trials - hits).max(0.0)) < -alpha.ln();
+            *(if inside { &mut low } else { &mut high }) = middle;
+        }
+        high
     }
 
     /// ln E against "at least θ₀": large when there are too few hits.

@@ -60,7 +60,7 @@ pub fn hedged(rewards: &[f64], alpha: f64, grid: u32) -> (f64, f64) {
     let step = 1.0 / f64::from(grid);
     let kept = || (0..=grid).map(|at| f64::from(at) * step).filter(|mean| !refuted(*mean));
     let low = kept().next().map_or(0.0, |mean| mean - step);
-    let high = kept().last().map_or(1.0, |mean| mean + step);
+    let high = kept().next_back().map_or(1.0, |mean| mean + step);
     (low.max(0.0), high.min(1.0))
 }
 
