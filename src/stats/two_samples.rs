@@ -105,7 +105,7 @@ pub fn hodges_lehmann(a: &Sample, b: &Sample) -> Option<f64> {
     let differences = Sample::new(all).values;
     let middle = differences.len() / 2;
     let upper = differences.get(middle)?;
-    let even = differences.len() % 2 == 0;
+    let even = differences.len().is_multiple_of(2);
     Some(if even { 0.5 * (differences[middle - 1] + upper) } else { *upper })
 }
 
