@@ -312,7 +312,8 @@ async fn what_is_exported_reads_back_and_says_what_is_in_force() {
     let differs = house.rollouts.report("m").unwrap().differs.unwrap();
     assert!(differs.contains("`kind: canary`, but v2 gets everything"), "{differs}");
     let after = read(&house);
-    assert_eq!(after.models[0].strategy, crate::config::Strategy::Pinned { variant: 1 });
+    assert_eq!(&*after.models[0].variants[0].name, "v2");
+    assert_eq!(after.models[0].strategy, crate::config::Strategy::Pinned { variant: 0 });
     house.rollouts.take(&after);
     assert_eq!(house.rollouts.report("m").unwrap().differs, None);
 }

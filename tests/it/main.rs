@@ -10,6 +10,7 @@ mod corpus;
 mod deadline;
 mod demo;
 mod endpoints;
+mod fallback;
 mod hop;
 mod hostile;
 mod house;
