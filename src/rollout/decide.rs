@@ -70,7 +70,7 @@ impl Rollouts {
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
         let blocking = inner.blocks(&change);
         let mut memory = self.memory();
-        *memory.decisions.entry(change.action.name()).or_default() += 1;
+        *memory.changes.entry(change.action.name()).or_default() += 1;
         let model = &inner.model;
         let record = memory.audit.add(AuditRecord {
             sequence: 0,
