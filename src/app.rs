@@ -147,7 +147,8 @@ pub async fn start(
     tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
     tasks.spawn("introduction", introduce::run(accepted, introduce, Arc::clone(&board)));
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
-    let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
+    let metrics =
+        metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone(), Arc::clone(&rollouts));
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
@@ -333,6 +334,7 @@ fn metrics_page(
     view: View,
     state: Arc<config::watch::State>,
     telemetry: Telemetry,
+    rollouts: Arc<Rollouts>,
 ) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
     Arc::new(move |format| {
         let format = match format {
@@ -353,6 +355,7 @@ fn metrics_page(
             reloads_refused: status.refused,
             current: status.errors.is_empty(),
             endpoints: endpoints.collect(),
+            rollouts: rollouts.metrics(),
         };
         Page { content_type: format.content_type(), body: telemetry.render(&now, format) }
     })

@@ -77,7 +77,7 @@ struct Memory {
     /// Whether what an earlier process left is known.
     read: bool,
     /// Changes made, by what was done.
-    decisions: HashMap<&'static str, u64>,
+    changes: HashMap<&'static str, u64>,
 }
 
 /// Time since 1970 that never goes back while the process runs.

@@ -158,7 +158,7 @@ impl Rollouts {
             actor: Actor::File,
             change,
         });
-        *memory.decisions.entry(record.change.action.name()).or_default() += 1;
+        *memory.changes.entry(record.change.action.name()).or_default() += 1;
         drop(memory);
         super::decide::log(&record);
         let saved = Saved {

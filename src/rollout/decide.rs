@@ -70,7 +70,7 @@ impl Rollouts {
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
         let blocking = inner.blocks(&change);
         let mut memory = self.memory();
-        *memory.decisions.entry(change.action.name()).or_default() += 1;
+        *memory.changes.entry(change.action.name()).or_default() += 1;
         let model = &inner.model;
         let record = memory.audit.add(AuditRecord {
             sequence: 0,
@@ -104,12 +104,13 @@ impl Rollouts {
     async fn finish(&self, live: &Live, record: &AuditRecord, batch: Batch) -> Kept {
         let written = self.state.commit(batch, PATIENCE).await;
         live.publish();
-        log(record);
-        self.changed();
         let kept = self.kept(written);
         if let Kept::Failing(why) = &kept {
-            tracing::warn!(model = %record.model, why, "the change holds, but is not on the disk yet");
+            let AuditRecord { model, sequence, .. } = record;
+            tracing::warn!(%model, sequence, why, "a change holds, but is not on the disk yet");
         }
+        log(record);
+        self.changed();
         kept
     }
 

@@ -18,6 +18,7 @@ use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::Fallback;
 
+pub mod rollouts;
 mod shadows;
 mod text;
 
@@ -37,6 +38,8 @@ pub struct State {
     pub current: bool,
     /// Every endpoint of every variant.
     pub endpoints: Vec<EndpointState>,
+    /// Every rollout.
+    pub rollouts: rollouts::Rollouts,
 }
 
 /// One endpoint of a variant.
@@ -75,6 +78,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     latencies(&mut text, &merged, sources.exemplars);
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
+    rollouts::write(&mut text, &state.rollouts);
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
     process(&mut text, state);

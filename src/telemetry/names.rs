@@ -238,6 +238,24 @@ pub mod metric {
     pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
     /// Copies that found the queue to the exporter full.
     pub const SHADOW_DROPPED: &str = "parhelion_shadow_outcomes_dropped_total";
+    /// Where a rollout is in its life; always 1.
+    pub const ROLLOUT_STATE: &str = "parhelion_rollout_state";
+    /// The step a rollout is at.
+    pub const ROLLOUT_STEP: &str = "parhelion_rollout_step";
+    /// The share that a variant is given.
+    pub const ROLLOUT_SHARE: &str = "parhelion_rollout_share_ratio";
+    /// What a guard says.
+    pub const ROLLOUT_VERDICT: &str = "parhelion_rollout_verdict";
+    /// Changes of plan, by what was done.
+    pub const ROLLOUT_CHANGES: &str = "parhelion_rollout_changes_total";
+    /// Failures that are no evidence, for want of room.
+    pub const ROLLOUT_UNCOUNTED: &str = "parhelion_rollout_uncounted_total";
+    /// Whether the state directory cannot be used.
+    pub const STATE_FAILING: &str = "parhelion_state_failing";
+    /// Failures to read or write it.
+    pub const STATE_ERRORS: &str = "parhelion_state_errors_total";
+    /// What was never written to it.
+    pub const STATE_LOST: &str = "parhelion_state_lost_total";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -250,7 +268,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 41] = [
+    pub const ALL: [&str; 50] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -287,6 +305,15 @@ pub mod metric {
         SHADOW_COMPARISONS,
         SHADOW_CONNECTIONS,
         SHADOW_DROPPED,
+        ROLLOUT_STATE,
+        ROLLOUT_STEP,
+        ROLLOUT_SHARE,
+        ROLLOUT_VERDICT,
+        ROLLOUT_CHANGES,
+        ROLLOUT_UNCOUNTED,
+        STATE_FAILING,
+        STATE_ERRORS,
+        STATE_LOST,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,

@@ -23,6 +23,7 @@ mod routing;
 mod shadow;
 mod shed;
 mod startup;
+mod state;
 mod streams;
 mod support;
 mod tags;
