@@ -56,3 +56,6 @@ impl Canary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
