@@ -22,7 +22,7 @@ mod source;
 pub mod units;
 pub mod watch;
 
-pub use effective::{HIDDEN, effective};
+pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use problem::{Errors, Problem};
 pub use schema::schema;
@@ -140,11 +140,24 @@ pub struct Model {
     pub default_deadline: Option<Duration>,
     /// Who gets copies of its calls; each variant at most once, none of them one that is given calls.
     pub shadows: Vec<Shadow>,
+    /// How the baseline answers what another variant fails at; none: not at all, or no variant but one is given calls.
+    pub fallback: Option<Fallback>,
     /// What may be learnt later about a prediction; names are unique.
     pub feedback: Vec<Feedback>,
     /// Changes exactly when something changes that the rollout rests on: its strategy, the builds of the variants
     /// that take part, where units are found, or its feedback. The same file gives the same number everywhere.
     pub revision: u32,
+}
+
+/// How the baseline answers calls that another variant fails at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// What another variant may take at most; none: by what the baseline takes.
+    pub timeout: Option<Duration>,
+    /// Most fallbacks, as a share of the baseline's calls over ten seconds; above 0 %.
+    pub budget: Percent,
+    /// Bytes of another variant's answer that are held until its end is known.
+    pub hold: Size,
 }
 
 /// Something that is learnt about predictions after they were made.
@@ -242,6 +255,9 @@ pub struct Variant {
     pub model_name: Option<Arc<str>>,
     /// The version to ask the server for.
     pub model_version: Option<Arc<str>>,
+    /// What it is, whatever it is called: its digest, else its version and where the file says it is reached. The same
+    /// in every pod of a fleet, whichever variant is at home there.
+    pub build: Arc<str>,
 }
 
 /// One place where a variant is reached.
@@ -524,20 +540,6 @@ impl Model {
     }
 }
 
-impl Variant {
-    /// What it is, whatever it is called: its digest, else its version and where it is reached.
-    pub fn build(&self) -> String {
-        if let Some(digest) = &self.digest {
-            return digest.to_string();
-        }
-        let version = self.version.as_deref().unwrap_or("unversioned");
-        let mut places: Vec<String> =
-            self.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
-        places.sort();
-        format!("{version} at {}", places.join(","))
-    }
-}
-
 impl FeedbackKind {
     /// As written in the file.
     pub fn name(self) -> &'static str {
@@ -600,6 +602,11 @@ impl Strategy {
             Strategy::Pinned { .. } | Strategy::Canary(_) => &[],
             Strategy::Ab { segments, .. } => segments,
         }
+    }
+
+    /// Whether a variant beside the baseline may be given calls.
+    pub fn has_alternatives(&self) -> bool {
+        !matches!(self, Strategy::Pinned { .. })
     }
 
     /// As written in the file, and in spans and metrics.

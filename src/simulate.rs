@@ -123,6 +123,11 @@ impl Scenario {
         Scenario { runs: runs.unwrap_or(self.runs), seed: seed.unwrap_or(self.seed), ..self.clone() }
     }
 
+    /// How often it is run where time is short, in tests.
+    pub fn quick(&self) -> u64 {
+        self.quick
+    }
+
     /// Runs it as often as it says, on all cores; `progress` is told how many of how many runs are done.
     pub fn play(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Summary {
         let laws = self.world.latency.as_ref().map(Laws::new);

@@ -26,6 +26,7 @@ pub struct Scenario {
     pub(super) world: World,
     pub(super) until: Duration,
     pub(super) runs: u64,
+    pub(super) quick: u64,
     pub(super) seed: u64,
     pub(super) naive: bool,
     pub(super) expect: Expect,
@@ -104,7 +105,6 @@ pub(super) struct Expect {
     pub(super) naive: Option<ShareRange>,
     /// Failed calls of the candidate before it was rolled back.
     pub(super) errors_median: Option<Range>,
-    pub(super) errors_p99: Option<Range>,
     /// Calls of the candidate until the verdict.
     pub(super) calls_median: Option<Range>,
     /// How far the median of calls until the promotion may be from what `check` announces.
@@ -133,6 +133,7 @@ struct Raw {
     world: Option<RawWorld>,
     until: Option<Span>,
     runs: Option<u64>,
+    quick: Option<u64>,
     seed: Option<u64>,
     naive: Option<bool>,
     expect: Expect,
@@ -259,6 +260,7 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
         world,
         until,
         runs: raw.runs.unwrap_or(1000).max(1),
+        quick: raw.quick.unwrap_or(20).max(1),
         seed: raw.seed.unwrap_or(1),
         naive: raw.naive.unwrap_or(false),
         expect: raw.expect,

@@ -18,8 +18,6 @@ use crate::verdict::State;
 
 /// Within which a burst of one unit's failures lies.
 const BURST: f64 = 20.0;
-/// At most one failure of a unit counts in such a window.
-const WINDOW: f64 = 60.0;
 const DAY: f64 = 86_400.0;
 
 /// What became of one canary.
@@ -109,7 +107,7 @@ struct Stream<'a> {
 struct Due {
     at: f64,
     failure: Failure,
-    /// Whether it is the first of its unit in its window.
+    /// Whether it counts, for its unit is not known.
     counts: bool,
 }
 
@@ -233,21 +231,16 @@ impl Stream<'_> {
         (at, kind.map(|kind| Failure { candidate: kind % 2 == 1, rejected: kind >= 2 }))
     }
 
-    /// The other failures of a burst. A unit stays with its arm, and counts once in a window; without units each call
-    /// is given to an arm by itself.
+    /// The other failures of a burst. A unit stays with its arm, and counts once a minute; without units each call is
+    /// given to an arm by itself.
     fn spread(&mut self, failure: Failure, rng: &mut impl Rng, share: f64) {
         let World { errors, rejections, .. } = &self.scenario.world;
         let burst = if failure.rejected { rejections.burst } else { errors.burst };
-        let window = |at: f64| (at / WINDOW).floor();
-        let mut seen = window(self.now);
-        let mut times: Vec<f64> = (1..burst).map(|_| self.now + BURST * rng.random::<f64>()).collect();
-        times.sort_by(f64::total_cmp);
-        for at in times {
+        for _ in 1..burst {
+            let at = self.now + BURST * rng.random::<f64>();
             let units = self.scenario.units;
-            let counts = !units || window(at) > seen;
-            seen = window(at);
             let candidate = if units { failure.candidate } else { rng.random::<f64>() < share };
-            self.due.push(Due { at, failure: Failure { candidate, ..failure }, counts });
+            self.due.push(Due { at, failure: Failure { candidate, ..failure }, counts: !units });
         }
     }
 

@@ -98,7 +98,7 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
     summary
 }
 
-/// What is expected and is not so. A share is outside its range when its whole interval is.
+/// What is expected and is not so. A share or a median is outside its range when its whole interval is.
 fn broken(scenario: &Scenario, summary: &Summary) -> Vec<String> {
     let expect = &scenario.expect;
     let shares = [
@@ -112,11 +112,10 @@ fn broken(scenario: &Scenario, summary: &Summary) -> Vec<String> {
     let failures = summary.until_rolled_back.as_ref().map(|lengths| &lengths.candidate_failures);
     let verdict = summary.until_rolled_back.as_ref().or(summary.until_promoted.as_ref());
     let numbers = [
-        ("errors_median", expect.errors_median, failures.map(|spread| spread.median)),
-        ("errors_p99", expect.errors_p99, failures.map(|spread| spread.p99)),
-        ("calls_median", expect.calls_median, verdict.map(|lengths| lengths.candidate_calls.median)),
+        ("errors_median", expect.errors_median, failures),
+        ("calls_median", expect.calls_median, verdict.map(|lengths| &lengths.candidate_calls)),
     ];
-    let numbers = numbers.iter().filter_map(|(name, range, value)| range.as_ref()?.broken(name, *value));
+    let numbers = numbers.iter().filter_map(|(name, range, spread)| range.as_ref()?.broken(name, *spread));
     let announced = expect.announced.and_then(|within| not_announced(summary, within));
     shares.chain(numbers).chain(announced).collect()
 }
@@ -125,10 +124,11 @@ fn not_announced(summary: &Summary, within: Part) -> Option<String> {
     let (Some(announced), Some(lengths)) = (summary.announced, &summary.until_promoted) else {
         return Some("announced: nothing was announced, or nothing was promoted".to_owned());
     };
-    let off = lengths.candidate_calls.median / announced as f64 - 1.0;
-    (off.abs() > within.0).then(|| {
-        let median = lengths.candidate_calls.median;
-        format!("announced: {announced} calls, but the median is {median} ({:+.0} %)", off * 100.0)
+    let spread = &lengths.candidate_calls;
+    let off = |calls: f64| calls / announced as f64 - 1.0;
+    (off(spread.low) > within.0 || off(spread.high) < -within.0).then(|| {
+        let (median, off) = (spread.median, 100.0 * off(spread.median));
+        format!("announced: {announced} calls, but the median is {median} ({off:+.0} %)")
     })
 }
 
@@ -147,12 +147,15 @@ impl ShareRange {
 }
 
 impl Range {
-    fn broken(&self, name: &str, value: Option<f64>) -> Option<String> {
-        let Some(value) = value else { return Some(format!("{name}: there is none, for nothing ended so")) };
-        let least = self.at_least.filter(|least| value < *least);
-        let least = least.map(|least| format!("{name}: {value} is less than {least}"));
-        let most = self.at_most.filter(|most| value > *most);
-        least.or_else(|| most.map(|most| format!("{name}: {value} is more than {most}")))
+    fn broken(&self, name: &str, spread: Option<&Spread>) -> Option<String> {
+        let Some(spread) = spread else {
+            return Some(format!("{name}: there is none, for nothing ended so"));
+        };
+        let median = spread.median;
+        let least = self.at_least.filter(|least| spread.high < *least);
+        let least = least.map(|least| format!("{name}: {median} is less than {least}"));
+        let most = self.at_most.filter(|most| spread.low > *most);
+        least.or_else(|| most.map(|most| format!("{name}: {median} is more than {most}")))
     }
 }
 

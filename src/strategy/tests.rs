@@ -23,6 +23,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         endpoints: vec![],
         model_name: None,
         model_version: None,
+        build: name.into(),
     };
     config::Model {
         name: "fraud".into(),
@@ -32,6 +33,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         force: Force::Matching(Match(vec![(metadata("x-role"), "tester".into())])),
         default_deadline: None,
         shadows: Vec::new(),
+        fallback: None,
         feedback: Vec::new(),
         revision: 0,
     }

@@ -70,6 +70,23 @@ pub(super) struct Rate {
     starts: u32,
     started: Duration,
     since: u64,
+    #[serde(skip)]
+    known: Known,
+}
+
+/// The odds at the last share, for they are asked for at every failure: against "no worse", then against "worse".
+#[derive(Debug, Clone, Default)]
+struct Known {
+    share: f64,
+    worse: Vec<Odds>,
+    sound: Vec<Odds>,
+}
+
+/// What was worked out already is not part of what is remembered.
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// ln of what one bet's capital is multiplied by.
@@ -89,6 +106,7 @@ impl Rate {
             starts: 0,
             started: now,
             since: 0,
+            known: Known::default(),
         }
     }
 
@@ -103,10 +121,13 @@ impl Rate {
     ) {
         self.put_in(now);
         let seen = Seen { share, candidate, baseline };
-        for (capital, (ratio, _)) in self.worse.iter_mut().zip(RATIOS) {
-            *capital += Odds::worse(margin, share, ratio).gain(&seen);
+        if self.known.share != share {
+            self.known = Known::at(margin, share);
         }
-        for (capital, (_, odds)) in self.sound.iter_mut().zip(Bets::new(margin, share).bets) {
+        for (capital, odds) in self.worse.iter_mut().zip(&self.known.worse) {
+            *capital += odds.gain(&seen);
+        }
+        for (capital, odds) in self.sound.iter_mut().zip(&self.known.sound) {
             *capital += odds.gain(&seen);
         }
         self.since += candidate.hits + baseline.hits;
@@ -197,6 +218,16 @@ impl Rate {
     /// ln of what a bet would have won on all that was seen.
     fn won(&self, odds: impl Fn(f64) -> Odds) -> f64 {
         self.seen.iter().map(|seen| odds(seen.share).gain(seen)).sum()
+    }
+}
+
+impl Known {
+    fn at(margin: &Margin, share: f64) -> Self {
+        Known {
+            share,
+            worse: RATIOS.iter().map(|(ratio, _)| Odds::worse(margin, share, *ratio)).collect(),
+            sound: Bets::new(margin, share).bets.into_iter().map(|(_, odds)| odds).collect(),
+        }
     }
 }
 

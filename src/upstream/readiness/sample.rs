@@ -19,6 +19,7 @@ pub(crate) fn variant(name: &str, address: Address) -> Variant {
         endpoints: vec![Endpoint { address, hop: false }],
         model_name: None,
         model_version: None,
+        build: name.into(),
     }
 }
 
@@ -35,6 +36,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
                 feedback: Vec::new(),
                 revision: 0,
             })
