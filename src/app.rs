@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
-use crate::hop::{Keys, KeysError};
+use crate::keys::{Keys, KeysError};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
 use crate::tasks::Tasks;
@@ -41,7 +41,7 @@ pub enum StartError {
     /// The health or the admin port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The keys that sign hops.
+    /// The keys that sign hops and prediction ids.
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The collector.

@@ -15,6 +15,8 @@
 //! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
+//! | [`prediction`] | the id that an answer is known by; pure |
+//! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
@@ -37,8 +39,10 @@ pub mod dispatch;
 pub mod evidence;
 pub mod fault;
 pub mod hop;
+pub mod keys;
 pub mod outcome;
 pub mod pb;
+pub mod prediction;
 pub mod protocol;
 pub mod proxy;
 pub mod server;

@@ -231,7 +231,10 @@ async fn dispatch(
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
         renaming: renaming(call, plan),
-        hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
+        hop: &|| {
+            let variant = &plan.rollout.model.variants[plan.variant()].name;
+            crate::hop::sign(&worker.keys, call.prediction, variant)
+        },
         trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),
         tag: &|headers| tag(call, plan, headers),

@@ -15,7 +15,8 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::config::units::Percent;
 use crate::dispatch::stall::Clock;
-use crate::hop::{Hop, Keys};
+use crate::hop::{self, Hop};
+use crate::keys::Keys;
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
 use crate::server::listener::{Acceptor, Listener};
@@ -101,7 +102,7 @@ impl Worker {
 
     /// What `parhelion-hop` says, where a key of ours signed it.
     pub fn verify_hop(&self, value: &HeaderValue) -> Option<Hop> {
-        let hop = self.keys.verify(value);
+        let hop = hop::verify(&self.keys, value);
         if hop.is_none() {
             self.counters.add(Counter::HopUnverified);
         }
