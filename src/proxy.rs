@@ -7,13 +7,14 @@
 //! 5. *tag* the response's headers with who answered,
 //! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
@@ -30,6 +31,7 @@ use crate::worker::Worker;
 
 mod copies;
 pub mod plan;
+mod seal;
 
 use plan::Plan;
 
@@ -64,6 +66,8 @@ struct Recognised {
     adapter: &'static dyn Adapter,
     peek: Option<Peek>,
     prediction: uuid::Uuid,
+    /// The id that the caller is told, once it is.
+    told: RefCell<Option<HeaderValue>>,
     trace: Trace,
     hop: Option<crate::hop::Hop>,
     arrived: Instant,
@@ -102,7 +106,7 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
     });
     let cancelled = matches!(delivery, Delivery::Cancelled);
-    let ended = end(&call, plan.as_ref(), delivery, &mut respond, &journal);
+    let ended = end(running, plan.as_ref(), delivery, &mut respond, &journal);
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
@@ -115,6 +119,7 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
 }
 
 /// What stands still while a call runs.
+#[derive(Clone, Copy)]
 struct Running<'c, 's> {
     worker: &'c Rc<Worker>,
     serving: &'s Serving,
@@ -166,7 +171,18 @@ fn recognise(worker: &Worker, call: Recognising) -> Recognised {
     let hop = head.headers.get(crate::hop::HEADER).and_then(|value| worker.verify_hop(value));
     let prediction = hop.as_ref().map_or(prediction, |hop| hop.prediction);
     let peek = adapter.peek(head.uri.path());
-    Recognised { head, adapter, peek, prediction, trace, hop, arrived, started, timeout }
+    Recognised {
+        head,
+        adapter,
+        peek,
+        prediction,
+        told: RefCell::default(),
+        trace,
+        hop,
+        arrived,
+        started,
+        timeout,
+    }
 }
 
 /// Step 2: the first message of a method that is peeked into, as far as it is needed.
@@ -237,7 +253,7 @@ async fn dispatch(
         },
         trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),
-        tag: &|headers| tag(call, plan, headers),
+        tag: &|headers| tag(worker, call, plan, Some(plan.variant()), headers),
     };
     let delivered = {
         let deliver = pin!(shipment.deliver(upload, respond, journal));
@@ -254,10 +270,12 @@ async fn dispatch(
 }
 
 /// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
-fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
+fn tag(worker: &Worker, call: &Recognised, plan: &Plan<'_>, served: Option<usize>, headers: &mut HeaderMap) {
     crate::dispatch::strip_reserved(headers);
     if call.hop.is_none() {
-        plan.rollout.variants[plan.variant()].tag(headers, call.prediction);
+        let id = seal::seal(&worker.keys, call, plan, served);
+        plan.rollout.variants[plan.variant()].tag(headers, id.clone());
+        call.told.replace(Some(id));
     }
 }
 
@@ -283,7 +301,7 @@ fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, ren
 
 /// Tells the caller what it does not know yet, and says how the call ended.
 fn end(
-    call: &Recognised,
+    Running { worker, call, .. }: Running<'_, '_>,
     plan: Option<&Plan<'_>>,
     delivery: Delivery,
     respond: &mut Responder,
@@ -300,8 +318,8 @@ fn end(
         }
         Delivery::Failed(failure) => {
             let mut tags = HeaderMap::new();
-            if let Some(plan) = plan {
-                tag(call, plan, &mut tags);
+            if let Some(plan) = plan.filter(|_| respond.is_silent()) {
+                tag(worker, call, plan, None, &mut tags);
             }
             respond.fail(&failure, tags);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
@@ -333,6 +351,7 @@ fn outcome(
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
+        told: call.told.into_inner(),
         trace: call.trace,
         started: call.started,
         authority: call.head.uri.authority().map(|authority| authority.as_str().into()),

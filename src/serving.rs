@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::Uuid;
 
 use crate::config::{self, Config, Model};
+use crate::prediction;
 use crate::protocol::Adapter;
 use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
@@ -52,6 +52,10 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
+    /// [`prediction::rollout`] of the model's name.
+    pub id: u64,
+    /// By the index of [`Model::variants`], see [`Model::arms`]; [`prediction::NO_ARM`] for those that take no part.
+    pub arms: Vec<u8>,
 }
 
 /// What a worker's generations are built on.
@@ -208,6 +212,8 @@ impl Rollout {
         Rollout {
             variants: variants.collect(),
             strategy: Strategy::new(model, unit_key),
+            id: prediction::rollout(&model.name),
+            arms: arms(model),
             model: Arc::clone(model),
             shadows,
         }
@@ -227,21 +233,23 @@ pub fn suffix(variant: &config::Variant, asked: &str, adapter: &dyn Adapter) -> 
 }
 
 impl Variant {
-    /// Writes who answered into response headers.
-    pub fn tag(&self, headers: &mut HeaderMap, prediction: Uuid) {
+    /// Writes who answered into response headers; `prediction` is the id to report feedback with.
+    pub fn tag(&self, headers: &mut HeaderMap, prediction: HeaderValue) {
         headers.insert(VARIANT, self.name.clone());
         if let Some(version) = &self.version {
             headers.insert(MODEL_VERSION, version.clone());
         }
         headers.insert(ROLLOUT, self.rollout.clone());
-        let mut text = Uuid::encode_buffer();
-        let text = prediction.hyphenated().encode_lower(&mut text);
-        if let Ok(mut id) = HeaderValue::from_str(text) {
-            // Never seen again, so it must not push what is seen again out of the HPACK tables of both ends.
-            id.set_sensitive(true);
-            headers.insert(PREDICTION_ID, id);
-        }
+        headers.insert(PREDICTION_ID, prediction);
     }
+}
+
+fn arms(model: &Model) -> Vec<u8> {
+    let mut places = vec![prediction::NO_ARM; model.variants.len()];
+    for (arm, variant) in model.arms().into_iter().enumerate() {
+        places[variant] = u8::try_from(arm).unwrap_or(prediction::NO_ARM);
+    }
+    places
 }
 
 /// A header value of a name from the file; what no header can hold is left out.

@@ -1,7 +1,7 @@
 //! Step 3: which variant gets a call, and why.
 
 use super::Recognised;
-use crate::assignment::{Assignment, Reason};
+use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::fault::Code;
@@ -27,6 +27,10 @@ pub struct Plan<'a> {
     pub unit: Option<u64>,
     /// Index of the segment that matched, among the strategy's.
     pub segment: Option<usize>,
+    /// How likely each arm was.
+    pub odds: Odds,
+    /// Of the rollout's split.
+    pub epoch: u32,
     /// What the first message asks for, where it was read.
     pub asked: Option<Head>,
     /// Whether it asks for this model, and not for one that is not known.
@@ -70,20 +74,39 @@ pub(super) fn plan<'a>(
         unit: None,
         segment: None,
     };
+    let standing = Standing::CONFIGURED;
+    let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
     let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
     } else if addressed {
-        let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
-        rollout.strategy.assign(&Standing::CONFIGURED, &view, worker.draw(), &ready)
+        rollout.strategy.assign(&standing, &view, worker.draw(), &ready)
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
+    let odds = match assignment.reason {
+        Reason::Split | Reason::Draw | Reason::Segment | Reason::NotReady => {
+            rollout.strategy.odds(&standing, segment, &ready)
+        }
+        Reason::Pinned | Reason::Forced | Reason::Default | Reason::Hop | Reason::Decided => Odds::NONE,
+    };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
-    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed })
+    Ok(Plan {
+        serving,
+        rollout,
+        assignment,
+        unit,
+        segment,
+        odds,
+        epoch: standing.epoch,
+        asked,
+        named,
+        even_unready,
+        addressed,
+    })
 }
 
 /// The variant that the caller forces, where it may.

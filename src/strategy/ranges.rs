@@ -59,6 +59,17 @@ impl Ranges {
         self.ends.iter().find(|(end, _)| *end > bucket).map(|(_, variant)| *variant)
     }
 
+    /// Tells the share of each variant that has one.
+    pub(super) fn each(&self, mut tell: impl FnMut(usize, f64)) {
+        let mut start = 0;
+        for (end, variant) in &self.ends {
+            if *end > start {
+                tell(*variant, f64::from(end - start) / f64::from(self.total.max(1)));
+            }
+            start = *end;
+        }
+    }
+
     /// The share of all variants that `counts` chooses, summed before it is divided so that all of them are 1.0.
     pub(super) fn share(&self, counts: impl Fn(usize) -> bool) -> f64 {
         let mut start = 0;

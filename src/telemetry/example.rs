@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::assignment::{Assignment, Reason};
@@ -64,6 +64,7 @@ pub(super) fn trace() -> Trace {
 pub(super) fn outcome() -> Outcome {
     Outcome {
         prediction: Uuid::from_u128(7),
+        told: Some(HeaderValue::from_static("AXIB")),
         trace: trace(),
         started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         path: "/inference.GRPCInferenceService/ModelInfer".parse().unwrap(),

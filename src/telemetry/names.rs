@@ -36,6 +36,8 @@ pub mod attribute {
     pub const FLAG_VERSION: &str = "feature_flag.version";
     /// Always `parhelion`.
     pub const FLAG_PROVIDER: &str = "feature_flag.provider.name";
+    /// UUID of the prediction, the same in all spans about it.
+    pub const PREDICTION_UUID: &str = "parhelion.prediction_uuid";
     /// The id the caller was told.
     pub const PREDICTION_ID: &str = "parhelion.prediction_id";
     /// The model whose rollout got the call.
@@ -104,7 +106,7 @@ pub mod attribute {
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 49] = [
+    pub const ALL: [&str; 50] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -122,6 +124,7 @@ pub mod attribute {
         FLAG_VERSION,
         FLAG_PROVIDER,
         PREDICTION_ID,
+        PREDICTION_UUID,
         MODEL,
         MODEL_ASKED,
         VARIANT,
