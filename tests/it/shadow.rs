@@ -632,8 +632,8 @@ async fn chaos_leaves_the_books_exact() {
     ];
     let begun = Instant::now();
     let scene = Scene::new(", deadline: 100ms, bytes: 4MiB, calls: 50", move |incoming| {
-        // Each kind for a while, so that the breaker opens and closes.
-        let kind = kinds[begun.elapsed().as_millis() as usize / 400 % kinds.len()];
+        // Each kind for so long that the breaker opens and closes again.
+        let kind = kinds[begun.elapsed().as_secs() as usize / 5 % kinds.len()];
         async move { if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await } }
     })
     .await;
