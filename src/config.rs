@@ -371,6 +371,8 @@ pub struct LatencyGuard {
 pub struct FeedbackGuard {
     /// Index into [`Model::feedback`]; neither a label nor clicks.
     pub feedback: usize,
+    /// Its name there.
+    pub name: Arc<str>,
     /// How much.
     pub margin: Margin,
     /// Whether less is better.

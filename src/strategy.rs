@@ -11,7 +11,7 @@ use crate::config::units::Percent;
 use crate::config::{self, Force, Key, Match};
 
 mod ab;
-mod canary;
+pub mod canary;
 mod pinned;
 mod ranges;
 

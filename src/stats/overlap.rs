@@ -104,8 +104,13 @@ impl Sums {
 
     /// Whether there is enough for a decision: V ≥ 10, and 64 buckets in use if units are clustered.
     pub fn may_decide(&self) -> bool {
+        self.variance() >= LEAST_VARIANCE && self.enough_buckets()
+    }
+
+    /// Whether 64 buckets are in use, if units are clustered.
+    pub fn enough_buckets(&self) -> bool {
         let used = self.buckets.iter().filter(|sum| **sum != 0.0).count();
-        self.variance() >= LEAST_VARIANCE && (self.buckets.is_empty() || used >= LEAST_BUCKETS)
+        self.buckets.is_empty() || used >= LEAST_BUCKETS
     }
 
     /// S / I; `None` as long as nobody's assignment was open.

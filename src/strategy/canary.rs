@@ -3,7 +3,7 @@
 //! `murmur3(salt ++ unit)` says where a unit falls among 100,000 places, and the candidate owns the lowest of them: as
 //! its share grows it takes from the baseline only, so no unit ever leaves it but by its rollback. A call without a
 //! unit falls where the draw says. While the candidate is not ready the baseline answers for it, and the propensity
-//! says so.
+//! says so. Whether the share grows is decided by [`Progress`]: a state machine over what the calls show.
 
 use std::sync::Arc;
 
@@ -11,6 +11,15 @@ use crate::assignment::{Assignment, Reason};
 use crate::config;
 use crate::config::units::Percent;
 use crate::stats::hash;
+
+mod feedback;
+mod judge;
+mod latency;
+pub mod plan;
+mod progress;
+mod rate;
+
+pub use progress::Progress;
 
 #[derive(Debug, Clone)]
 pub(super) struct Canary {
