@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
+use crate::feedback::{self, Intake};
 use crate::keys::{Keys, KeysError};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
@@ -131,10 +132,18 @@ pub async fn start(
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
-    let control_page = control_page(view, &state, workers);
+    let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
+    let control_page = control_page(view, &state, workers, &intake);
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
-    let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
+    let shared = Shared {
+        config: configs.clone(),
+        phase: phases,
+        counters,
+        keys,
+        board: Arc::clone(&board),
+        intake: Arc::clone(&intake),
+    };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
@@ -170,6 +179,7 @@ struct Shared {
     counters: Arc<Counters>,
     keys: Arc<Keys>,
     board: Arc<Board>,
+    intake: Arc<Intake>,
 }
 
 fn start_workers(
@@ -187,6 +197,7 @@ fn start_workers(
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
             board: Arc::clone(&shared.board),
+            feedback: shared.intake.door(index),
         };
         let tell = tell.clone();
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -326,7 +337,12 @@ fn metrics_page(
     })
 }
 
-fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -> Control {
+fn control_page(
+    view: View,
+    state: &Arc<config::watch::State>,
+    workers: usize,
+    intake: &Arc<Intake>,
+) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
     let reload = move || {
@@ -343,5 +359,7 @@ fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -
         effective: Arc::new(move || config::effective(&configs.borrow())),
         reload: Arc::new(reload),
         workers: Arc::new(move || serde_json::json!({ "count": workers })),
+        services: feedback::json::router(intake.door(workers)),
+        tokens: None,
     }
 }

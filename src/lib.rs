@@ -18,6 +18,7 @@
 //! | [`prediction`] | the id that an answer is known by; pure |
 //! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
+//! | [`feedback`] | what is learnt later about predictions |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
@@ -38,6 +39,7 @@ pub mod demo;
 pub mod dispatch;
 pub mod evidence;
 pub mod fault;
+pub mod feedback;
 pub mod hop;
 pub mod keys;
 pub mod outcome;

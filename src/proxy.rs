@@ -20,8 +20,10 @@ use tower::Service;
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Shipment, rename};
 use crate::fault::Failure;
+use crate::feedback;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
+use crate::prediction::Prediction;
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
@@ -56,7 +58,14 @@ impl Service<Admitted> for Proxy {
     }
 
     fn call(&mut self, admitted: Admitted) -> Self::Future {
-        Box::pin(handle(Rc::clone(&self.0), admitted))
+        let worker = Rc::clone(&self.0);
+        if admitted.inbound.head.uri.path().starts_with(feedback::service::PREFIX) {
+            return Box::pin(async move {
+                feedback::service::serve(&worker, admitted).await;
+                Ok(())
+            });
+        }
+        Box::pin(handle(worker, admitted))
     }
 }
 
@@ -67,7 +76,7 @@ struct Recognised {
     peek: Option<Peek>,
     prediction: uuid::Uuid,
     /// The id that the caller is told, once it is.
-    told: RefCell<Option<HeaderValue>>,
+    told: RefCell<Option<(HeaderValue, Prediction)>>,
     trace: Trace,
     hop: Option<crate::hop::Hop>,
     arrived: Instant,
@@ -109,6 +118,11 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     let ended = end(running, plan.as_ref(), delivery, &mut respond, &journal);
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
+    }
+    if plan.as_ref().is_some_and(|plan| plan.rollout.exposes)
+        && let Some((_, prediction)) = &*call.told.borrow()
+    {
+        worker.feedback.expose(prediction);
     }
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some(tee) = upload.tee() {
@@ -273,9 +287,9 @@ async fn dispatch(
 fn tag(worker: &Worker, call: &Recognised, plan: &Plan<'_>, served: Option<usize>, headers: &mut HeaderMap) {
     crate::dispatch::strip_reserved(headers);
     if call.hop.is_none() {
-        let id = seal::seal(&worker.keys, call, plan, served);
+        let (id, prediction) = seal::seal(&worker.keys, call, plan, served);
         plan.rollout.variants[plan.variant()].tag(headers, id.clone());
-        call.told.replace(Some(id));
+        call.told.replace(Some((id, prediction)));
     }
 }
 
@@ -351,7 +365,7 @@ fn outcome(
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
-        told: call.told.into_inner(),
+        told: call.told.into_inner().map(|(id, _)| id),
         trace: call.trace,
         started: call.started,
         authority: call.head.uri.authority().map(|authority| authority.as_str().into()),

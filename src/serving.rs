@@ -52,6 +52,8 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
+    /// Whether a prediction counts for some feedback without a report.
+    pub exposes: bool,
     /// [`prediction::rollout`] of the model's name.
     pub id: u64,
     /// By the index of [`Model::variants`], see [`Model::arms`]; [`prediction::NO_ARM`] for those that take no part.
@@ -212,6 +214,7 @@ impl Rollout {
         Rollout {
             variants: variants.collect(),
             strategy: Strategy::new(model, unit_key),
+            exposes: model.feedback.iter().any(|feedback| feedback.default.is_some()),
             id: prediction::rollout(&model.name),
             arms: arms(model),
             model: Arc::clone(model),

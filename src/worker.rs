@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::config::units::Percent;
 use crate::dispatch::stall::Clock;
+use crate::feedback::Door;
 use crate::hop::{self, Hop};
 use crate::keys::Keys;
 use crate::outcome::Trace;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
+    /// The worker's way in for feedback.
+    pub feedback: Door,
 }
 
 /// A worker as its calls see it.
@@ -60,6 +63,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Where feedback goes in.
+    pub feedback: Door,
     /// Ticks for streams that stand still.
     pub stalls: Clock,
     /// Says to every call under way that it must end now.
@@ -122,7 +127,7 @@ pub fn run(parts: Parts) -> io::Result<()> {
 }
 
 async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts { listener, mut config, mut phase, recorder, counters, keys, board } = parts;
+    let Parts { listener, mut config, mut phase, recorder, counters, keys, board, feedback } = parts;
     let scratch = Scratch::new();
     let surroundings = Surroundings {
         scratch: Rc::clone(&scratch),
@@ -144,6 +149,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         recorder,
         counters: Arc::clone(&counters),
         keys,
+        feedback,
         stalls: Clock::default(),
         cut: Notify::new(),
         chance: RefCell::new(SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?),

@@ -7,8 +7,13 @@ use super::plan::Plan;
 use crate::keys::Keys;
 use crate::prediction::{self, Prediction};
 
-/// The id that the caller is told; `served` is the variant whose answer it gets.
-pub(super) fn seal(keys: &Keys, call: &Recognised, plan: &Plan<'_>, served: Option<usize>) -> HeaderValue {
+/// The id that the caller is told, and what it says; `served` is the variant whose answer it gets.
+pub(super) fn seal(
+    keys: &Keys,
+    call: &Recognised,
+    plan: &Plan<'_>,
+    served: Option<usize>,
+) -> (HeaderValue, Prediction) {
     let arm = |variant: usize| plan.rollout.arms.get(variant).copied().unwrap_or(prediction::NO_ARM);
     let said = Prediction {
         uuid: call.prediction,
@@ -26,5 +31,5 @@ pub(super) fn seal(keys: &Keys, call: &Recognised, plan: &Plan<'_>, served: Opti
     let mut id = HeaderValue::from_bytes(said.seal(keys).as_bytes()).unwrap_or(HeaderValue::from_static(""));
     // Never seen again, so it must not push what is seen again out of the HPACK tables of both ends.
     id.set_sensitive(true);
-    id
+    (id, said)
 }

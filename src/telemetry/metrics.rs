@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use super::counter::{Counter, Counters};
 use super::exemplar::Exemplars;
+use super::feedback::Side;
 use super::names::{self, metric};
 use super::shard::{CODES, Count, Histogram, Label, Series, Shard};
 use super::tally::{Cause, Tally};
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 
+mod feedback;
 mod shadows;
 mod text;
 
@@ -58,6 +60,7 @@ pub(super) struct Sources<'a> {
     pub(super) counters: &'a Counters,
     pub(super) tally: &'a Tally,
     pub(super) exemplars: &'a Exemplars,
+    pub(super) feedback: &'a Side,
 }
 
 /// All workers' blocks of one pair of names.
@@ -74,6 +77,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     latencies(&mut text, &merged, sources.exemplars);
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
+    feedback::write(&mut text, sources.feedback);
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
     process(&mut text, state);

@@ -20,6 +20,7 @@ use crate::fault::Code;
 use crate::outcome::{Attempt, Outcome, Route, Trace};
 
 mod copy;
+mod feedback;
 
 /// Which generation of the RPC conventions a span is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
