@@ -127,7 +127,9 @@ pub enum Refusal {
         kind: String,
     },
     /// A sum cannot tell a report that is sent again from another one.
-    #[error("{0}: its reports are summed, so each needs an `id`, or `at`, by which one that is sent again is known")]
+    #[error(
+        "{0}: its reports are summed, so each needs an `id`, or `at`, by which one that is sent again is known"
+    )]
     Anonymous(Arc<str>),
     /// The window.
     #[error("{name}: the prediction was made {age} s ago, and its window is {window} s")]
@@ -140,7 +142,9 @@ pub enum Refusal {
         window: u64,
     },
     /// Too many at once.
-    #[error("{name}: more than {most} reports a second come this way (feedback.max_rate); send them more slowly")]
+    #[error(
+        "{name}: more than {most} reports a second come this way (feedback.max_rate); send them more slowly"
+    )]
     Rate {
         /// The feedback.
         name: Arc<str>,
@@ -163,8 +167,20 @@ pub enum Refusal {
 impl Refusal {
     /// Every cause, as it is counted.
     pub const CAUSES: [&'static str; 14] = [
-        "malformed", "version", "foreign", "altered", "expired", "ahead", "model", "name", "value", "anonymous", "late",
-        "rate", "unit", "full",
+        "malformed",
+        "version",
+        "foreign",
+        "altered",
+        "expired",
+        "ahead",
+        "model",
+        "name",
+        "value",
+        "anonymous",
+        "late",
+        "rate",
+        "unit",
+        "full",
     ];
 
     /// Position in [`Refusal::CAUSES`].
@@ -195,7 +211,9 @@ impl Refusal {
                 prediction::Refused::Version(_) => Code::UNIMPLEMENTED,
                 prediction::Refused::Foreign => Code::UNAUTHENTICATED,
                 prediction::Refused::Altered => Code::PERMISSION_DENIED,
-                prediction::Refused::Expired { .. } | prediction::Refused::Ahead(_) => Code::FAILED_PRECONDITION,
+                prediction::Refused::Expired { .. } | prediction::Refused::Ahead(_) => {
+                    Code::FAILED_PRECONDITION
+                }
             },
             Refusal::Model | Refusal::Name { .. } => Code::NOT_FOUND,
             Refusal::Value { .. } => Code::OUT_OF_RANGE,

@@ -104,7 +104,10 @@ impl Intake {
         match taken {
             Ok((prediction, model, feedback, receipt)) => {
                 self.side.count(&model.name, &model.feedback[feedback].name, &receipt);
-                self.side.see(Seen { prediction, model, feedback, value: report.value.clone(), receipt, at: now }, trace);
+                self.side.see(
+                    Seen { prediction, model, feedback, value: report.value.clone(), receipt, at: now },
+                    trace,
+                );
                 Ok(receipt)
             }
             Err(refusal) => {
@@ -347,7 +350,9 @@ fn value(feedback: &Feedback, value: Option<&Value>) -> Result<f64, Refusal> {
         (FeedbackKind::Label, Some(Value::Label(label))) if label.len() > MAX_WORD => {
             refuse(format!("{:?}", short(label)), "is longer than 256 bytes")
         }
-        (FeedbackKind::Label, Some(Value::Label(label))) => Ok(f64::from_bits(hash(&[label.as_bytes()]) >> 2)),
+        (FeedbackKind::Label, Some(Value::Label(label))) => {
+            Ok(f64::from_bits(hash(&[label.as_bytes()]) >> 2))
+        }
         (_, Some(Value::Label(label))) => refuse(format!("{:?}", short(label)), "is a word"),
         (kind, Some(Value::Number(number))) => match kind.admits(*number) {
             Ok(()) if number.abs() > MAX_NUMBER => refuse(number.to_string(), "is beyond 1e100"),

@@ -18,10 +18,7 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// `POST /feedback`, reports going in by `door`.
 pub fn router(door: Door) -> Router {
-    Router::new()
-        .route("/feedback", post(take))
-        .layer(DefaultBodyLimit::max(MAX_BODY))
-        .with_state(door)
+    Router::new().route("/feedback", post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(door)
 }
 
 /// A report as it is written.

@@ -69,7 +69,11 @@ mod tests {
         let start = Duration::from_secs(1_000);
         assert_eq!((0..50).filter(|_| rate.take(10, start)).count(), 10);
         assert_eq!((0..50).filter(|_| rate.take(10, start + Duration::from_millis(300))).count(), 3);
-        assert_eq!((0..50).filter(|_| rate.take(10, start)).count(), 0, "a clock that goes back gives nothing");
+        assert_eq!(
+            (0..50).filter(|_| rate.take(10, start)).count(),
+            0,
+            "a clock that goes back gives nothing"
+        );
         assert_eq!((0..50).filter(|_| rate.take(10, start + Duration::from_secs(60))).count(), 10);
     }
 

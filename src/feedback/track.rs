@@ -126,7 +126,8 @@ impl Track {
             told.evidence
         };
         self.put(bin, told.key, entry);
-        if !expected.is_nan() {
+        let changed = before.is_none_or(|before| before.value != value);
+        if changed && !expected.is_nan() {
             self.gather(feedback, bin, told, before.as_ref(), &entry);
         }
         let taken = match before {
@@ -221,7 +222,14 @@ impl Track {
         self.bins.entry(bin).or_insert_with(|| Bin::new(narrow(mean))).expected
     }
 
-    fn gather(&mut self, feedback: &Feedback, bin: u32, told: &Told<'_>, before: Option<&Entry>, now: &Entry) {
+    fn gather(
+        &mut self,
+        feedback: &Feedback,
+        bin: u32,
+        told: &Told<'_>,
+        before: Option<&Entry>,
+        now: &Entry,
+    ) {
         let change = Change {
             from: before.map(|before| before.value).or(feedback.default),
             to: now.value,
@@ -281,7 +289,8 @@ fn bin(feedback: &Feedback, made: Duration) -> u32 {
 
 /// When the last window of a bin closes, since the Unix epoch.
 fn closes(feedback: &Feedback, bin: u32) -> Duration {
-    Duration::from_millis((u64::from(bin) + 1).saturating_mul(width(feedback))).saturating_add(feedback.window)
+    Duration::from_millis((u64::from(bin) + 1).saturating_mul(width(feedback)))
+        .saturating_add(feedback.window)
 }
 
 #[cfg(test)]

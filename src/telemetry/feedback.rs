@@ -161,7 +161,8 @@ impl Side {
     pub(super) fn each_taken(&self) -> Vec<((Arc<str>, Arc<str>), Taken, Evidence, u64)> {
         let taken = lock(&self.taken).clone();
         let results = taken.into_iter().flat_map(|(names, counts)| {
-            let pairs = Taken::ALL.into_iter().flat_map(|taken| Evidence::ALL.map(|evidence| (taken, evidence)));
+            let pairs =
+                Taken::ALL.into_iter().flat_map(|taken| Evidence::ALL.map(|evidence| (taken, evidence)));
             pairs.zip(counts).map(move |((taken, evidence), count)| (names.clone(), taken, evidence, count))
         });
         results.collect()
