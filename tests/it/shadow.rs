@@ -648,6 +648,8 @@ async fn chaos_leaves_the_books_exact() {
             while let Ok(number) = left.fetch_update(Relaxed, Relaxed, take) {
                 if number % 5_000 == 0 {
                     scene.shadow.cut();
+                    scene.primary.forget();
+                    scene.shadow.forget();
                     println!("{number} left, {} KiB, {:?}", resident(), scene.ledger());
                 }
                 scene.shadow.set_ready(number % 20_000 > 1_000);
