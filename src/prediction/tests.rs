@@ -182,3 +182,24 @@ fn every_flipped_bit_is_seen() {
         assert!(expected, "bit {bit}: {told:?}");
     }
 }
+
+#[test]
+#[ignore = "a measurement: cargo test --release --lib prediction -- --ignored --nocapture"]
+fn an_id_costs_little() {
+    const TIMES: u32 = 200_000;
+    let keys = keys(&[("k", '1')]);
+    for arms in [0, 2, ARMS] {
+        let prediction = prediction(arms);
+        let id = text(&prediction.seal(&keys));
+        let begin = std::time::Instant::now();
+        for _ in 0..TIMES {
+            let sealed = std::hint::black_box(&prediction).seal(&keys);
+            std::hint::black_box(http::HeaderValue::from_bytes(sealed.as_bytes()).unwrap());
+        }
+        let (sealing, begin) = (begin.elapsed() / TIMES, std::time::Instant::now());
+        for _ in 0..TIMES {
+            std::hint::black_box(open(std::hint::black_box(&id), &keys).unwrap());
+        }
+        eprintln!("{arms} arms: {sealing:?} to seal, {:?} to open", begin.elapsed() / TIMES);
+    }
+}
