@@ -1,7 +1,13 @@
 //! What a rollout's calls show: counts that add up, in any order, late or early.
 //!
 //! Arms are compared as assigned, whoever answered. Nothing here is an estimate or a verdict, so that parts of it may
-//! come from several threads, and be kept and summed without ever being wrong.
+//! come from several threads, and be kept and summed without ever being wrong. [`epoch`] is what calls are counted
+//! in, [`gather`] reads it.
+
+pub mod epoch;
+pub mod gather;
+mod once;
+mod tally;
 
 use serde::{Deserialize, Serialize};
 

@@ -265,8 +265,8 @@ pub struct FeedbackGain {
     pub revision: u32,
     /// The epoch that its calls were assigned in.
     pub epoch: u32,
-    /// Index into [`crate::config::Model::feedback`].
-    pub feedback: usize,
+    /// As declared.
+    pub feedback: Arc<str>,
     /// By the index of [`crate::config::Model::variants`]: that variant as the treatment beside the baseline; empty for
     /// the baseline itself and for those that took no part.
     pub variants: Vec<Scores>,

@@ -19,6 +19,8 @@
 //! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
 //! | [`feedback`] | what is learnt later about predictions |
+//! | [`rollout`] | where every rollout stands, and who moves it |
+//! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
@@ -47,9 +49,11 @@ pub mod pb;
 pub mod prediction;
 pub mod protocol;
 pub mod proxy;
+pub mod rollout;
 pub mod server;
 pub mod serving;
 pub mod shadow;
+pub mod state;
 pub mod stats;
 pub mod strategy;
 pub mod tasks;

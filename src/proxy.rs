@@ -34,6 +34,7 @@ mod copies;
 mod ending;
 pub mod plan;
 mod planned;
+mod proof;
 mod seal;
 
 use ending::{end, expired, expired_at, outcome};
@@ -122,7 +123,11 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     {
         worker.feedback.expose(prediction);
     }
+    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let outcome = outcome(call, plan, ended, journal, &upload);
+    if let Some((counted, live)) = counted {
+        proof::count(worker, counted, live, &outcome);
+    }
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
     }

@@ -290,7 +290,7 @@ impl Modelled {
     }
 
     fn drain(&mut self, now: Duration, drained: &mut Drained) {
-        for (index, (track, feedback)) in self.tracks.iter_mut().zip(&self.model.feedback).enumerate() {
+        for (track, feedback) in self.tracks.iter_mut().zip(&self.model.feedback) {
             track.close(feedback, now);
             drained.kept.extend(track.kept(feedback));
             for (epoch, gathered) in track.gained() {
@@ -298,7 +298,7 @@ impl Modelled {
                     model: Arc::clone(&self.model.name),
                     revision: self.model.revision,
                     epoch,
-                    feedback: index,
+                    feedback: Arc::clone(&feedback.name),
                     variants: gathered.by_variant(&self.arms, self.model.variants.len()),
                 });
             }

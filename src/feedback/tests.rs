@@ -121,7 +121,7 @@ fn a_report_is_evidence_for_its_predictions_arm_once() {
     }
     let gained = house.gained();
     let [gain] = &gained[..] else { panic!("{gained:?}") };
-    assert_eq!((&*gain.model, gain.epoch, gain.feedback), ("fraud", 4, 0));
+    assert_eq!((&*gain.model, gain.epoch, &*gain.feedback), ("fraud", 4, "approved"));
     assert_eq!((gain.variants[1].candidate.n, gain.variants[1].candidate.sum), (1, 1.0));
     assert_eq!(gain.variants[0], Scores::default());
     assert_eq!(house.gained(), [], "gained once");
@@ -133,7 +133,10 @@ fn two_feedbacks_of_one_prediction_are_two() {
     let id = house.fresh();
     assert_eq!(house.report(&id, "approved", 1.0).unwrap().taken, Taken::First);
     assert_eq!(house.report(&id, "stars", 3.0).unwrap().taken, Taken::First);
-    assert_eq!(house.gained().iter().map(|gain| gain.feedback).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!(
+        house.gained().iter().map(|gain| gain.feedback.to_string()).collect::<Vec<_>>(),
+        ["approved", "stars"]
+    );
 }
 
 #[test]
@@ -245,7 +248,7 @@ fn a_prediction_without_a_report_counts_when_its_window_has_closed() {
     assert_eq!(house.gained(), []);
     let gained = house.intake.drain_at(now() + Duration::from_secs(3 * 3600)).gains;
     let [gain] = &gained[..] else { panic!("{gained:?}") };
-    assert_eq!((gain.feedback, gain.variants[1].candidate.n), (5, 10));
+    assert_eq!((&*gain.feedback, gain.variants[1].candidate.n), ("kept", 10));
 }
 
 #[test]

@@ -4,13 +4,14 @@ use super::Recognised;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
+use crate::evidence::epoch::{self, Counted};
 use crate::fault::Code;
 use crate::fault::Failure;
 use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
-use crate::strategy::{Decision, Refused, Standing};
+use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
@@ -40,6 +41,8 @@ pub struct Plan<'a> {
     /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
     /// is not meant for its other variants.
     pub addressed: bool,
+    /// Where the call is counted as evidence; none where it is none.
+    pub counted: Option<Counted>,
 }
 
 impl Plan<'_> {
@@ -74,23 +77,27 @@ pub(super) fn plan<'a>(
         unit: None,
         segment: None,
     };
-    let standing = Standing::CONFIGURED;
     let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
+    let (mut counted, mut odds, mut number) = (None, Odds::NONE, 0);
     let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
     } else if addressed {
-        rollout.strategy.assign(&standing, &view, worker.draw(), &ready)
+        rollout.live.with(|snapshot| {
+            let standing = &snapshot.standing;
+            let decision = rollout.strategy.assign(standing, &view, worker.draw(), &ready);
+            odds = rollout.strategy.odds(standing, decision.segment, &ready);
+            number = standing.epoch;
+            if let Some(epoch) = snapshot.epoch.as_ref().filter(|_| epoch::counts(&decision.assignment)) {
+                let (variant, unit) = (decision.assignment.variant, decision.unit);
+                counted = epoch.begin(worker.index, variant, unit, worker.clock.at(call.arrived));
+            }
+            decision
+        })
     } else {
         certain(rollout.model.baseline(), Reason::Default)
-    };
-    let odds = match assignment.reason {
-        Reason::Split | Reason::Draw | Reason::Segment | Reason::NotReady => {
-            rollout.strategy.odds(&standing, segment, &ready)
-        }
-        Reason::Pinned | Reason::Forced | Reason::Default | Reason::Hop | Reason::Decided => Odds::NONE,
     };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
@@ -101,11 +108,12 @@ pub(super) fn plan<'a>(
         unit,
         segment,
         odds,
-        epoch: standing.epoch,
+        epoch: number,
         asked,
         named,
         even_unready,
         addressed,
+        counted,
     })
 }
 

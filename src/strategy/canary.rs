@@ -5,6 +5,7 @@
 //! unit falls where the draw says. While the candidate is not ready the baseline answers for it, and the propensity
 //! says so. Whether the share grows is decided by [`Progress`]: a state machine over what the calls show.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Reason};
@@ -44,6 +45,17 @@ impl Canary {
             if share != Percent::NONE && ready(self.candidate) { share.probability() } else { 0.0 };
         tell(self.candidate, candidate);
         tell(self.baseline, 1.0 - candidate);
+    }
+
+    pub(super) fn salt(&self) -> &str {
+        &self.salt
+    }
+
+    /// Which places belong to whom.
+    pub(super) fn intervals(&self, share: Percent) -> Vec<(usize, Range<u32>)> {
+        let end = share.thousandths();
+        let all = [(self.candidate, 0..end), (self.baseline, end..Percent::ALL.thousandths())];
+        all.into_iter().filter(|(_, places)| !places.is_empty()).collect()
     }
 
     pub(super) fn assign(
