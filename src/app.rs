@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
-use crate::hop::{Keys, KeysError};
+use crate::feedback::{self, Intake};
+use crate::keys::{Keys, KeysError};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
@@ -45,7 +46,7 @@ pub enum StartError {
     /// The health or the admin port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The keys that sign hops.
+    /// The keys that sign hops and prediction ids.
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The collector.
@@ -127,10 +128,13 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
+    let workers = config.workers.get();
+    let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
         shards: started.telemetry.shards().to_vec(),
+        intake: Arc::clone(&intake),
     };
     let kept = match &config.state {
         Some(directory) => State::start(directory)?,
@@ -151,8 +155,7 @@ pub async fn start(
         metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone(), Arc::clone(&rollouts));
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
-    let workers = config.workers.get();
-    let control_page = control_page(view, &state, workers);
+    let control_page = control_page(view, &state, workers, &intake);
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared {
@@ -161,6 +164,7 @@ pub async fn start(
         counters,
         keys,
         board: Arc::clone(&board),
+        intake: Arc::clone(&intake),
         rollouts: Arc::clone(&rollouts),
     };
     let ended = start_workers(listeners, started.recorders, &shared)?;
@@ -199,6 +203,7 @@ struct Shared {
     counters: Arc<Counters>,
     keys: Arc<Keys>,
     board: Arc<Board>,
+    intake: Arc<Intake>,
     rollouts: Arc<Rollouts>,
 }
 
@@ -217,6 +222,7 @@ fn start_workers(
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
             board: Arc::clone(&shared.board),
+            feedback: shared.intake.door(index),
             rollouts: Arc::clone(&shared.rollouts),
             index,
         };
@@ -361,7 +367,12 @@ fn metrics_page(
     })
 }
 
-fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -> Control {
+fn control_page(
+    view: View,
+    state: &Arc<config::watch::State>,
+    workers: usize,
+    intake: &Arc<Intake>,
+) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
     let reload = move || {
@@ -378,5 +389,7 @@ fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -
         effective: Arc::new(move || config::effective(&configs.borrow())),
         reload: Arc::new(reload),
         workers: Arc::new(move || serde_json::json!({ "count": workers })),
+        services: feedback::json::router(intake.door(workers)),
+        tokens: None,
     }
 }

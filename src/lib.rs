@@ -15,7 +15,10 @@
 //! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
+//! | [`prediction`] | the id that an answer is known by; pure |
+//! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
+//! | [`feedback`] | what is learnt later about predictions |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
@@ -39,9 +42,12 @@ pub mod demo;
 pub mod dispatch;
 pub mod evidence;
 pub mod fault;
+pub mod feedback;
 pub mod hop;
+pub mod keys;
 pub mod outcome;
 pub mod pb;
+pub mod prediction;
 pub mod protocol;
 pub mod proxy;
 pub mod rollout;

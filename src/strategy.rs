@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::assignment::{Assignment, Reason};
+use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Force, Key, Match};
@@ -29,6 +29,8 @@ pub struct Strategy {
     unit_key: [u8; 32],
     force: Force,
     variants: Vec<Arc<str>>,
+    /// See [`config::Model::arms`].
+    arms: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -100,6 +102,7 @@ impl Strategy {
             unit_key: *unit_key,
             force: model.force.clone(),
             variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
+            arms: model.arms(),
         }
     }
 
@@ -132,6 +135,24 @@ impl Strategy {
             }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
+    }
+
+    /// How likely each arm is for a call of that segment, as the rollout stands; none where calls are not split.
+    pub fn odds(&self, standing: &Standing, segment: Option<usize>, ready: &dyn Fn(usize) -> bool) -> Odds {
+        let mut odds = Odds::new(self.arms.len());
+        let mut set = |variant: usize, probability: f64| {
+            if let Some(arm) = self.arms.iter().position(|arm| *arm == variant) {
+                odds.set(arm, probability);
+            }
+        };
+        match (&self.kind, standing.split) {
+            (_, Split::Only(_)) | (Kind::Pinned(_), _) | (Kind::Canary(_), Split::Configured) => {
+                return Odds::NONE;
+            }
+            (Kind::Ab(ab), _) => ab.each(segment, ready, &mut set),
+            (Kind::Canary(canary), Split::Candidate(share)) => canary.each(share, ready, &mut set),
+        }
+        odds
     }
 
     /// Gives `call` to the variant that its `parhelion-variant` names, where its caller may ask for that.

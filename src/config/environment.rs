@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::{Config, Problem};
-use crate::hop::Keys;
+use crate::keys::Keys;
 
 /// Names the variant whose container runs beside this sidecar: `v2`, or `MODEL/v2`.
 pub const LOCAL: &str = "PARHELION_LOCAL";

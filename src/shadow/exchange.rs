@@ -102,7 +102,7 @@ fn headers(job: &Job, hop: bool) -> HeaderMap {
     rest.set_sensitive(true);
     headers.insert("grpc-timeout", rest);
     if hop {
-        let value = job.worker.keys.sign(job.call.prediction, job.shadow.name());
+        let value = crate::hop::sign(&job.worker.keys, job.call.prediction, job.shadow.name());
         headers.insert(crate::hop::HEADER, value);
     }
     job.worker.recorder.inject(&mut headers, &job.trace, job.trace.span_id);

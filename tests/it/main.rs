@@ -11,6 +11,7 @@ mod deadline;
 mod demo;
 mod endpoints;
 mod fallback;
+mod feedback;
 mod hop;
 mod hostile;
 mod house;
