@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::admin::tokens::{Tokens, TokensError};
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::hop::{Keys, KeysError};
@@ -44,6 +45,9 @@ pub enum StartError {
     /// The keys that sign hops.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The tokens of the admin port.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The collector.
     #[error(transparent)]
     Collector(#[from] BadEndpoint),
@@ -97,6 +101,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = Arc::clone(&loaded.config);
     let keys = Arc::new(Keys::load(config.keys.as_deref(), config.state.as_deref())?);
+    let tokens = config.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
     let counters = Arc::new(Counters::default());
     let started = telemetry::start(&config.telemetry, environment, config.workers, Arc::clone(&counters))?;
     let (listeners, listen) = listener::bind(&config.listen, config.workers.get(), config.reuse_port)?;
@@ -131,7 +136,7 @@ pub async fn start(
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
     let workers = config.workers.get();
-    let control_page = control_page(view, &state, workers);
+    let control_page = control_page(view, &state, workers, tokens);
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
@@ -326,7 +331,12 @@ fn metrics_page(
     })
 }
 
-fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -> Control {
+fn control_page(
+    view: View,
+    state: &Arc<config::watch::State>,
+    workers: usize,
+    tokens: Option<Arc<Tokens>>,
+) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
     let reload = move || {
@@ -343,5 +353,7 @@ fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -
         effective: Arc::new(move || config::effective(&configs.borrow())),
         reload: Arc::new(reload),
         workers: Arc::new(move || serde_json::json!({ "count": workers })),
+        services: axum::Router::new(),
+        tokens,
     }
 }

@@ -20,6 +20,8 @@
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
+//! | [`control`] | the service `parhelion.v1.Control` |
+//! | [`ctl`] | its client, for people and scripts |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
@@ -32,6 +34,8 @@ pub mod assignment;
 pub mod call;
 pub mod command;
 pub mod config;
+pub mod control;
+pub mod ctl;
 pub mod demo;
 pub mod dispatch;
 pub mod evidence;
@@ -41,6 +45,7 @@ pub mod outcome;
 pub mod pb;
 pub mod protocol;
 pub mod proxy;
+pub mod rollout { pub mod record; }
 pub mod server;
 pub mod serving;
 pub mod shadow;
