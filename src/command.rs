@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded};
-use crate::demo;
+use crate::{ctl, demo};
 use crate::shadow::record::Comparison;
 use crate::telemetry::Telemetry;
 use crate::telemetry::environment::Environment;
@@ -70,6 +70,8 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
     #[command(after_help = "Example:
   parhelion schema > parhelion.schema.json      for an editor that completes YAML by schema")]
     Schema,
+    /// See and steer the rollouts of a running sidecar
+    Ctl(ctl::Options),
     /// Try it: real models, a sidecar before them, and callers, in this process
     Demo(demo::Options),
 }
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => control(run(config)),
         Command::Check { config, json, effective } => check(&config, json, effective),
         Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
+        Command::Ctl(options) => control(async { ctl::run(options).await.map(ExitCode::from) }),
         Command::Demo(options) => control(demonstrate(options)),
     };
     match result {
