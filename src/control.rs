@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tokio::sync::watch;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::{Extensions, Request, Response, Status};
 
@@ -16,8 +15,7 @@ use crate::admin::{Caller, Reload, View};
 use crate::config::{Config, Model, suggestion};
 use crate::pb::v1;
 use crate::pb::v1::control_server::ControlServer;
-use crate::rollout::record::{Actor, AuditRecord, Done, Explanation, Question, Refusal};
-use crate::rollout::record;
+use crate::rollout::{Actor, Question, Refusal, Rollouts};
 use crate::tasks::Tasks;
 use crate::verdict::{Command, Refused};
 
@@ -32,47 +30,30 @@ const MOST_RECORDS: usize = 10_000;
 /// Characters of a reason.
 const LONGEST_REASON: usize = 500;
 
-/// Whoever keeps the rollouts.
-#[tonic::async_trait]
-pub trait Book: Send + Sync + 'static {
-    /// All that is known of a model's rollout.
-    fn report(&self, model: &str) -> Option<record::Status>;
-    /// Changes with every change of plan, and now and then while evidence comes in.
-    fn changes(&self) -> watch::Receiver<u64>;
-    /// Does what a person wants.
-    async fn command(&self, model: &str, command: Command, actor: Actor) -> Result<Done, Refusal>;
-    /// The latest records, newest first; of one model, or of all.
-    fn audit(&self, model: Option<&str>, limit: usize) -> Vec<Arc<AuditRecord>>;
-    /// Which variant a call would get now, and why.
-    fn explain(&self, model: &str, question: &Question) -> Result<Explanation, Refusal>;
-    /// The model's part of a file that says what is in force.
-    fn export(&self, model: &str) -> Option<String>;
-}
-
-/// The service, over whoever keeps the rollouts.
-pub struct Control<B> {
-    seen: Arc<Seen<B>>,
+/// The service, over all rollouts of the process.
+struct Control {
+    seen: Arc<Seen>,
     tasks: Tasks,
 }
 
 /// What it looks at.
-struct Seen<B> {
-    book: Arc<B>,
+struct Seen {
+    rollouts: Arc<Rollouts>,
     view: View,
     reload: Arc<dyn Fn() -> Reload + Send + Sync>,
 }
 
 /// The service, to be answered on the admin port.
-pub fn service<B: Book>(
-    book: Arc<B>,
+pub fn service(
+    rollouts: Arc<Rollouts>,
     view: View,
     reload: Arc<dyn Fn() -> Reload + Send + Sync>,
 ) -> ControlServer<impl v1::control_server::Control> {
     let tasks = Tasks::new(Arc::clone(&view.counters));
-    ControlServer::new(Control { seen: Arc::new(Seen { book, view, reload }), tasks })
+    ControlServer::new(Control { seen: Arc::new(Seen { rollouts, view, reload }), tasks })
 }
 
-impl<B: Book> Seen<B> {
+impl Seen {
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.view.config.borrow())
     }
@@ -90,19 +71,19 @@ impl<B: Book> Seen<B> {
     fn rollout(&self, name: &str) -> Result<v1::Rollout, Status> {
         let model = self.model(name)?;
         // A model that came with the latest change of the file may have no rollout for a moment.
-        let status = self.book.report(name).ok_or_else(|| {
+        let status = self.rollouts.report(name).ok_or_else(|| {
             Status::unavailable(format!("the rollout of {name} has not begun yet; ask again in a second"))
         })?;
         Ok(message::rollout(&model, &status, &(self.reload)()))
     }
 
     /// Those of all models that have one.
-    fn rollouts(&self) -> Vec<v1::Rollout> {
+    fn all(&self) -> Vec<v1::Rollout> {
         self.config().models.iter().filter_map(|model| self.rollout(&model.name).ok()).collect()
     }
 }
 
-impl<B: Book> Control<B> {
+impl Control {
     async fn act(
         &self,
         caller: &Extensions,
@@ -111,7 +92,7 @@ impl<B: Book> Control<B> {
         reason: &str,
     ) -> Result<Response<v1::CommandResponse>, Status> {
         let actor = actor(caller, &command, reason)?;
-        let done = self.seen.book.command(model, command, actor).await.map_err(|refusal| refused(&refusal))?;
+        let done = self.seen.rollouts.command(model, command, actor).await.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::CommandResponse {
             record: Some(message::audit(&done.record)),
             rollout: Some(self.seen.rollout(model)?),
@@ -147,7 +128,7 @@ fn actor(caller: &Extensions, command: &Command, reason: &str) -> Result<Actor, 
             "a reason is one line of at most {LONGEST_REASON} characters"
         )));
     }
-    Ok(Actor::Operator(name.to_string()))
+    Ok(Actor::Operator { name: name.to_string(), reason: reason.trim().to_owned() })
 }
 
 fn refused(refusal: &Refusal) -> Status {
@@ -187,14 +168,14 @@ fn ordered(map: HashMap<String, String>) -> Vec<(String, String)> {
 }
 
 #[tonic::async_trait]
-impl<B: Book> v1::control_server::Control for Control<B> {
+impl v1::control_server::Control for Control {
     type WatchRolloutsStream = ReceiverStream<Result<v1::Rollout, Status>>;
 
     async fn list_rollouts(
         &self,
         _: Request<v1::ListRolloutsRequest>,
     ) -> Result<Response<v1::ListRolloutsResponse>, Status> {
-        Ok(Response::new(v1::ListRolloutsResponse { rollouts: self.seen.rollouts() }))
+        Ok(Response::new(v1::ListRolloutsResponse { rollouts: self.seen.all() }))
     }
 
     async fn get_rollout(
@@ -265,8 +246,8 @@ impl<B: Book> v1::control_server::Control for Control<B> {
         let asked = request.into_inner();
         let model = self.seen.model(&asked.model)?;
         let question = question(asked)?;
-        let explained = self.seen.book.explain(&model.name, &question).map_err(|refusal| refused(&refusal))?;
-        let state = self.seen.book.report(&model.name).map(|status| status.report.state);
+        let explained = self.seen.rollouts.explain(&model.name, &question).map_err(|refusal| refused(&refusal))?;
+        let state = self.seen.rollouts.report(&model.name).map(|status| status.report.state);
         Ok(Response::new(message::explanation(&model, &explained, state)))
     }
 
@@ -280,7 +261,7 @@ impl<B: Book> v1::control_server::Control for Control<B> {
             0 => RECORDS,
             limit => usize::try_from(limit).unwrap_or(MOST_RECORDS).min(MOST_RECORDS),
         };
-        let records = self.seen.book.audit(model, limit);
+        let records = self.seen.rollouts.audit(model, limit);
         // What is gone from the file may still have a trail; what has none is asked for by a wrong name.
         if let (Some(model), true) = (model, records.is_empty()) {
             self.seen.model(model)?;
@@ -294,7 +275,7 @@ impl<B: Book> v1::control_server::Control for Control<B> {
         request: Request<v1::ExportRequest>,
     ) -> Result<Response<v1::ExportResponse>, Status> {
         let rollout = self.seen.rollout(&request.get_ref().model)?;
-        let yaml = self.seen.book.export(&rollout.model).ok_or_else(|| {
+        let yaml = self.seen.rollouts.export(&rollout.model).ok_or_else(|| {
             Status::unavailable(format!("the rollout of {} has just ended; ask again", rollout.model))
         })?;
         Ok(Response::new(v1::ExportResponse { yaml, differs: rollout.differs }))

@@ -29,6 +29,7 @@ use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
 mod copies;
+mod proof;
 pub mod plan;
 
 use plan::Plan;
@@ -106,7 +107,11 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
+    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let outcome = outcome(call, plan, ended, journal, &upload);
+    if let Some((counted, live)) = counted {
+        proof::count(worker, counted, live, &outcome);
+    }
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
     }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 use crate::config::{self, Config, Model};
 use crate::protocol::Adapter;
+use crate::rollout::Rollouts;
+use crate::rollout::live::View;
 use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
 use crate::upstream::Upstream;
@@ -52,6 +54,8 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
+    /// Where it stands.
+    pub live: View,
 }
 
 /// What a worker's generations are built on.
@@ -65,6 +69,8 @@ pub struct Base {
     pub surroundings: Surroundings,
     /// For copies.
     pub shadows: shadow::Ground,
+    /// Where rollouts stand.
+    pub rollouts: Arc<Rollouts>,
 }
 
 /// One variant, ready to be sent to.
@@ -99,7 +105,7 @@ impl Serving {
             .map(|model| {
                 let upstream = |variant: &config::Variant| live.upstream(model, variant, &base.board);
                 let shadows = model.shadows.iter().map(|config| shadow(model, config)).collect();
-                Rollout::new(model, &config.revision, &base.unit_key, upstream, shadows)
+                Rollout::new(model, (&config.revision, base), upstream, shadows)
             })
             .collect();
         let by_name: HashMap<Arc<str>, usize> = rollouts
@@ -193,8 +199,7 @@ impl<'a> Known<'a> {
 impl Rollout {
     fn new(
         model: &Arc<Model>,
-        revision: &str,
-        unit_key: &[u8; 32],
+        (revision, base): (&str, &Base),
         upstream: impl Fn(&config::Variant) -> Upstream,
         shadows: Vec<Rc<Shadow>>,
     ) -> Self {
@@ -207,7 +212,8 @@ impl Rollout {
         });
         Rollout {
             variants: variants.collect(),
-            strategy: Strategy::new(model, unit_key),
+            strategy: Strategy::new(model, &base.unit_key),
+            live: base.rollouts.live(model).view(),
             model: Arc::clone(model),
             shadows,
         }

@@ -7,7 +7,7 @@ use super::next;
 use crate::admin::Reload;
 use crate::config::{Key, Model, Strategy};
 use crate::pb::v1;
-use crate::rollout::record::{AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
+use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
 use crate::verdict::{Estimate, Finding, Interval, Scale, State, Verdict};
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
@@ -83,6 +83,10 @@ pub(super) fn audit(record: &AuditRecord) -> v1::AuditRecord {
         guards: change.findings.iter().map(guard).collect(),
         sequence: record.sequence,
         epoch: record.epoch,
+        reason: match &record.actor {
+            Actor::Operator { reason, .. } => reason.clone(),
+            Actor::Judge | Actor::File => String::new(),
+        },
     }
 }
 
@@ -99,7 +103,7 @@ pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<Sta
     });
     v1::Explanation {
         model: explained.model.to_string(),
-        variant: explained.variant.to_string(),
+        variant: explained.variant.as_deref().unwrap_or_default().to_owned(),
         reason: explained.reason.clone(),
         why: why(explained),
         propensity: explained.propensity,
@@ -117,17 +121,17 @@ pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<Sta
 
 /// The reason's word, for people.
 fn why(explained: &Explanation) -> String {
-    let variant = &explained.variant;
+    let Some(variant) = &explained.variant else {
+        return "the call brings no unit, so each such call is drawn by itself".to_owned();
+    };
     match (&*explained.reason, &explained.segment) {
-        ("pinned", _) => format!("{variant} is the only variant that the strategy has"),
+        ("pinned", _) => format!("{variant} is the only variant that the strategy gives calls to"),
         ("split", _) => format!("the unit's hash falls on a place that is {variant}'s"),
-        ("draw", _) => format!(
-            "the call brings no unit, so each one is drawn by itself; {variant} is the likeliest"
-        ),
-        ("segment", Some(segment)) => format!("the call matches segment {segment}, whose split gives it {variant}"),
-        ("not_ready", _) => {
-            format!("the variant that the split chose is not ready, so {variant} stands in for it")
+        ("draw", _) => format!("no other variant gets any calls, so {variant} answers"),
+        ("segment", Some(segment)) => {
+            format!("the call matches segment {segment}, whose split gives it {variant}")
         }
+        ("not_ready", _) => format!("the variant that was chosen is not ready, so {variant} stands in for it"),
         ("decided", _) => {
             format!("everything goes to {variant}: the rollout ended in it, or a person gave it everything")
         }

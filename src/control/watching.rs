@@ -13,15 +13,15 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::{Instant, sleep_until};
 use tonic::Status;
 
-use super::{Book, Seen};
+use super::Seen;
 use crate::pb::v1::Rollout;
 
 /// Between two tellings of figures.
 const PACE: Duration = Duration::from_millis(500);
 
 /// Tells of one model, or of all, until nobody listens or the model is gone.
-pub(super) async fn tell<B: Book>(
-    seen: Arc<Seen<B>>,
+pub(super) async fn tell(
+    seen: Arc<Seen>,
     model: Option<String>,
     tell: Sender<Result<Rollout, Status>>,
 ) {
@@ -36,8 +36,8 @@ pub(super) async fn tell<B: Book>(
     }
 }
 
-struct Watcher<B> {
-    seen: Arc<Seen<B>>,
+struct Watcher {
+    seen: Arc<Seen>,
     model: Option<String>,
     /// By model, without what grows by itself.
     told: HashMap<String, Rollout>,
@@ -46,9 +46,9 @@ struct Watcher<B> {
 /// Nobody listens, or there is nothing left to tell of.
 struct Over;
 
-impl<B: Book> Watcher<B> {
+impl Watcher {
     async fn run(&mut self, tell: &Sender<Result<Rollout, Status>>) -> Result<(), Over> {
-        let mut changes = self.seen.book.changes();
+        let mut changes = self.seen.rollouts.changes();
         let mut configs = self.seen.view.config.clone();
         let mut board = self.seen.view.board.watch();
         loop {
@@ -74,7 +74,7 @@ impl<B: Book> Watcher<B> {
     /// Tells everything that differs from what was told.
     async fn round(&mut self, tell: &Sender<Result<Rollout, Status>>) -> Result<(), Over> {
         let now = match &self.model {
-            None => self.seen.rollouts(),
+            None => self.seen.all(),
             Some(model) => match self.seen.rollout(model) {
                 Ok(rollout) => vec![rollout],
                 Err(status) => {
@@ -104,7 +104,7 @@ impl<B: Book> Watcher<B> {
     fn moved(&self) -> bool {
         let plan = |rollout: &Rollout| (rollout.state, rollout.step, rollout.epoch, rollout.revision.clone());
         let now = match &self.model {
-            None => self.seen.rollouts(),
+            None => self.seen.all(),
             Some(model) => self.seen.rollout(model).into_iter().collect(),
         };
         now.len() != self.told.len()

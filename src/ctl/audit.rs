@@ -18,6 +18,9 @@ fn one(record: &AuditRecord, paint: Paint) -> Vec<String> {
     let action = paint.text(Hue::of_state(record.to()), &action);
     let mut lines = vec![format!("{}  {model}  {action}  by {}", text::time(record.at_unix_ms), record.who)];
     lines.extend(wrapped("  ", &record.why));
+    if !record.reason.is_empty() {
+        lines.extend(wrapped("  reason: ", &record.reason));
+    }
     let (config, revision) = (&record.config_revision, &record.revision);
     let after = format!("{}; rollout {revision} of file {config}", outcome(record));
     lines.extend(wrapped("  ", &after));

@@ -10,10 +10,7 @@ const RULER: usize = 60;
 const PLACES: u32 = 100_000;
 
 pub(super) fn lines(explained: &Explanation, paint: Paint) -> Vec<String> {
-    let (model, variant) = (&explained.model, paint.text(Hue::Strong, &explained.variant));
-    let likely = share(explained.propensity);
-    let mut lines =
-        vec![format!("{model}: {variant}, by {}, with probability {likely}", text::spaced(&explained.reason))];
+    let mut lines = vec![title(explained, paint)];
     lines.extend(wrapped("  why     ", &explained.why));
     if explained.place.is_none() && explained.unit.is_empty() && !explained.keys.is_empty() {
         let keys = explained.keys.join(", ");
@@ -39,6 +36,15 @@ pub(super) fn lines(explained: &Explanation, paint: Paint) -> Vec<String> {
         lines.extend(wrapped("  replay  ", &hash));
     }
     lines
+}
+
+fn title(explained: &Explanation, paint: Paint) -> String {
+    let (model, reason) = (&explained.model, text::spaced(&explained.reason));
+    if explained.variant.is_empty() {
+        return format!("{model}: any of them, by {reason}");
+    }
+    let (variant, likely) = (paint.text(Hue::Strong, &explained.variant), share(explained.propensity));
+    format!("{model}: {variant}, by {reason}, with probability {likely}")
 }
 
 /// Who owns which part, by turns of two shades, and a mark at the place.

@@ -75,6 +75,7 @@ pub(super) fn audit(record: &v1::AuditRecord) -> Value {
         "action": record.action,
         "why": record.why,
         "who": record.who,
+        "reason": text(&record.reason),
         "from": text::state(record.from()),
         "to": text::state(record.to()),
         "step": record.step,
@@ -94,7 +95,7 @@ pub(super) fn explanation(explained: &v1::Explanation) -> Value {
     let range = |range: &v1::Range| json!({"variant": range.variant, "from": range.from, "to": range.to});
     json!({
         "model": explained.model,
-        "variant": explained.variant,
+        "variant": text(&explained.variant),
         "reason": explained.reason,
         "why": explained.why,
         "propensity": explained.propensity,

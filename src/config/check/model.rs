@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::Check;
+use super::canary::Around;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::{Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
@@ -24,7 +25,18 @@ fn unknown(name: &str) -> Variant {
         endpoints: Vec::new(),
         model_name: None,
         model_version: None,
+        build: "".into(),
     }
+}
+
+/// What a variant is, see [`Variant::build`].
+fn build(digest: Option<&str>, version: Option<&str>, endpoints: &[Endpoint]) -> Arc<str> {
+    if let Some(digest) = digest {
+        return digest.into();
+    }
+    let mut places: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    places.sort();
+    format!("{} at {}", version.unwrap_or("unversioned"), places.join(",")).into()
 }
 
 /// The one variant that is no shadow, where there are shadows and one such.
@@ -81,10 +93,17 @@ impl Check<'_> {
         };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
         let unit = self.unit(&join(path, "unit"), raw.unit.as_deref().unwrap_or_default());
+        let feedback = self.feedback(&join(path, "feedback"), raw.feedback.as_ref());
         let shadows = raw.shadows.as_deref().unwrap_or_default();
         let strategy = match (&raw.strategy, only_answering(&variants, shadows)) {
             (None, Some(variant)) => Strategy::Pinned { variant },
-            _ => self.strategy(path, name, &variants, raw.strategy.as_ref()),
+            _ => {
+                let shadows: Vec<&str> =
+                    shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref()).collect();
+                let around =
+                    Around { model: name, variants: &variants, feedback: &feedback, shadows: &shadows };
+                self.strategy(path, &around, raw.strategy.as_ref())
+            }
         };
         let shadows = self.shadows(&join(path, "shadows"), shadows, &variants, &strategy);
         if raw.strategy.is_some() {
@@ -98,13 +117,12 @@ impl Check<'_> {
             Some(deadline)
         });
         let sticky = !unit.is_empty() || self.broken(&join(path, "unit"));
-        if strategy.kind() == "ab" && !sticky && !self.broken(&join(path, "strategy")) {
+        if strategy.kind() != "pinned" && !sticky && !self.broken(&join(path, "strategy")) {
             let problem = Problem::new(join(path, "unit"), "is not given, so every call is drawn by itself");
             let hint =
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
-        let feedback = Vec::new();
         let mut model = Model {
             name: name.into(),
             variants,
@@ -181,12 +199,17 @@ impl Check<'_> {
             }
         }
         let mut text = |key: &str, text: Option<&String>| self.printable(&join(path, key), text);
+        let version = text("version", raw.version.as_ref());
+        let model_name = text("model_name", raw.model_name.as_ref());
+        let model_version = text("model_version", raw.model_version.as_ref());
+        let digest = self.digest(&join(path, "digest"), raw.digest.as_deref());
         Variant {
             name: name.into(),
-            version: text("version", raw.version.as_ref()),
-            model_name: text("model_name", raw.model_name.as_ref()),
-            model_version: text("model_version", raw.model_version.as_ref()),
-            digest: self.digest(&join(path, "digest"), raw.digest.as_deref()),
+            build: build(digest.as_deref(), version.as_deref(), &endpoints),
+            version,
+            model_name,
+            model_version,
+            digest,
             endpoints,
         }
     }
