@@ -77,9 +77,11 @@ impl Gatherer {
 
     fn counts(&mut self, gain: &mut Gain) {
         for ((arm, seen), gained) in self.epoch.arms.iter().zip(&mut self.seen).zip(&mut gain.arms) {
-            let now = arm.tallies.iter().map(|tally| tally.counts()).fold((0, 0, 0), |sum, one| {
-                (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2)
-            });
+            let now = arm
+                .tallies
+                .iter()
+                .map(|tally| tally.counts())
+                .fold((0, 0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1, sum.2 + one.2));
             gained.calls = now.0 - seen.counts.0;
             gained.errors = now.1 - seen.counts.1;
             gained.rejections = now.2 - seen.counts.2;

@@ -31,11 +31,7 @@ pub(super) struct Failed {
 
 impl Default for Failed {
     fn default() -> Self {
-        Failed {
-            seen: DashMap::with_shard_amount(2),
-            len: AtomicUsize::new(0),
-            refused: AtomicU64::new(0),
-        }
+        Failed { seen: DashMap::with_shard_amount(2), len: AtomicUsize::new(0), refused: AtomicU64::new(0) }
     }
 }
 

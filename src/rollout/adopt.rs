@@ -125,7 +125,10 @@ impl Rollouts {
         };
         let blocked = candidate(model).and_then(|build| {
             let block = memory.blocks.get(&model.name, build)?;
-            Some(format!("the candidate's build was rolled back before ({build}, audit record {})", block.record))
+            Some(format!(
+                "the candidate's build was rolled back before ({build}, audit record {})",
+                block.record
+            ))
         });
         let machine = Machine::begin(model, blocked.clone(), base.unwrap_or(0), now);
         if base.is_none() && matches!(machine.state(), State::Steady) {
@@ -158,7 +161,11 @@ impl Rollouts {
         *memory.decisions.entry(record.change.action.name()).or_default() += 1;
         drop(memory);
         super::decide::log(&record);
-        let saved = Saved { revision: model.revision, variants: super::machine::names(model), machine: machine.clone() };
+        let saved = Saved {
+            revision: model.revision,
+            variants: super::machine::names(model),
+            machine: machine.clone(),
+        };
         let progress = HashMap::from([(model.name.to_string(), serde_json::to_vec(&saved).ok())]);
         self.state.defer(Batch { progress, audit: vec![audit::entry(&record)], ..Batch::default() });
         Some(machine)

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Rollouts;
 use super::audit;
 use super::block::Block;
 use super::live::{Depth, Live};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
-use super::Rollouts;
 use crate::config::Model;
 use crate::state::Batch;
 use crate::upstream::readiness::Target;
@@ -60,7 +60,12 @@ impl Rollouts {
     }
 
     /// Makes a record of a change that was made, and what must be written with it.
-    fn note(&self, inner: &mut super::live::Inner, change: Change, actor: Actor) -> (Arc<AuditRecord>, Batch) {
+    fn note(
+        &self,
+        inner: &mut super::live::Inner,
+        change: Change,
+        actor: Actor,
+    ) -> (Arc<AuditRecord>, Batch) {
         let now = self.clock.now();
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
         let blocking = inner.blocks(&change);
@@ -99,12 +104,13 @@ impl Rollouts {
     async fn finish(&self, live: &Live, record: &AuditRecord, batch: Batch) -> Kept {
         let written = self.state.commit(batch, PATIENCE).await;
         live.publish();
-        log(record);
-        self.changed();
         let kept = self.kept(written);
         if let Kept::Failing(why) = &kept {
-            tracing::warn!(model = %record.model, why, "the change holds, but is not on the disk yet");
+            let AuditRecord { model, sequence, .. } = record;
+            tracing::warn!(%model, sequence, why, "a change holds, but is not on the disk yet");
         }
+        log(record);
+        self.changed();
         kept
     }
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue};
 
-use super::record::{Explanation, Question, Refusal};
 use super::Rollouts;
+use super::record::{Explanation, Question, Refusal};
 use crate::assignment::Reason;
 use crate::call::Call;
 use crate::config::{Key, Model};
@@ -52,7 +52,8 @@ fn asked(model: &Model, question: &Question) -> Result<(HeaderMap, Vec<(String, 
     match question {
         Question::Call { metadata, parameters } => Ok((metadata.clone(), parameters.clone())),
         Question::Unit(unit) => {
-            let first = model.unit.first().ok_or_else(|| Refusal::NoUnit { model: Arc::clone(&model.name) })?;
+            let first =
+                model.unit.first().ok_or_else(|| Refusal::NoUnit { model: Arc::clone(&model.name) })?;
             let mut metadata = HeaderMap::new();
             let mut parameters = Vec::new();
             match first {

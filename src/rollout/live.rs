@@ -131,7 +131,9 @@ impl Live {
         let Some(machine) = &inner.machine else { return };
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
-        if known.standing == standing && (known.epoch.is_some() || epoch_of(&standing, &inner.model).is_none()) {
+        if known.standing == standing
+            && (known.epoch.is_some() || epoch_of(&standing, &inner.model).is_none())
+        {
             return;
         }
         let epoch = epoch_of(&standing, &inner.model).map(|candidate| {

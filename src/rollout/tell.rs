@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::Rollouts;
 use super::live::Inner;
 use super::record::{Role, Status, Summary, VariantStatus};
-use super::Rollouts;
 use crate::assignment::Reason;
 use crate::config::{Model, Strategy};
 use crate::strategy::{Split, Standing};
@@ -84,7 +84,11 @@ impl Rollouts {
                 state: report.state,
                 step: report.step.map(|(step, _)| step),
                 shares: named(&inner.model, &report.shares),
-                guards: report.findings.iter().map(|finding| (Arc::clone(&finding.guard), finding.verdict)).collect(),
+                guards: report
+                    .findings
+                    .iter()
+                    .map(|finding| (Arc::clone(&finding.guard), finding.verdict))
+                    .collect(),
                 uncounted: inner.uncounted(),
             }
         };
@@ -93,7 +97,8 @@ impl Rollouts {
 
     /// Changes of plan since the process started, by what was done.
     pub fn decisions(&self) -> Vec<(&'static str, u64)> {
-        let mut decisions: Vec<_> = self.memory().decisions.iter().map(|(action, count)| (*action, *count)).collect();
+        let mut decisions: Vec<_> =
+            self.memory().decisions.iter().map(|(action, count)| (*action, *count)).collect();
         decisions.sort_unstable();
         decisions
     }

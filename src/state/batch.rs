@@ -78,7 +78,8 @@ mod tests {
     fn later_values_win_and_what_was_appended_stays() {
         let value = |byte| HashMap::from([("m".to_owned(), Some(vec![byte]))]);
         let mut batch = Batch { progress: value(1), audit: vec![(1, vec![])], ..Batch::default() };
-        let later = Batch { progress: value(2), audit: vec![(2, vec![])], expired: Some(3), ..Batch::default() };
+        let later =
+            Batch { progress: value(2), audit: vec![(2, vec![])], expired: Some(3), ..Batch::default() };
         assert_eq!(batch.add(later), 0);
         assert_eq!(batch.progress, value(2));
         assert_eq!(batch.audit.len(), 2);

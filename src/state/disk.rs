@@ -213,7 +213,9 @@ impl Disk {
     }
 }
 
-fn all(table: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<HashMap<String, Vec<u8>>, redb::Error> {
+fn all(
+    table: &impl ReadableTable<&'static str, &'static [u8]>,
+) -> Result<HashMap<String, Vec<u8>>, redb::Error> {
     let mut found = HashMap::new();
     for entry in table.iter()? {
         let (key, value) = entry?;

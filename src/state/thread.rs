@@ -58,7 +58,9 @@ impl Shared {
             waiting.urgent = false;
             (std::mem::take(&mut waiting.batch), waiting.ticket)
         };
-        let Some(disk) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return false };
+        let Some(disk) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return false;
+        };
         if !batch.is_empty()
             && let Err(error) = disk.write(&batch)
         {

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod calls;
+mod canary;
 mod cancel;
 mod collector;
 mod corpus;
 mod deadline;
 mod demo;
 mod endpoints;
+mod fallback;
 mod hop;
 mod hostile;
 mod house;

@@ -87,6 +87,7 @@ impl Check<'_> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
                 feedback: Vec::new(),
                 revision: 0,
             };
@@ -123,6 +124,7 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
+        let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
         let mut model = Model {
             name: name.into(),
             variants,
@@ -131,6 +133,7 @@ impl Check<'_> {
             force,
             default_deadline,
             shadows,
+            fallback,
             feedback,
             revision: 0,
         };

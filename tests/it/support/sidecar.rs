@@ -7,6 +7,8 @@ use parhelion::app;
 use parhelion::assignment::Reason;
 use parhelion::config::{self, Config, Listen};
 use parhelion::fault::{Blame, Code};
+use parhelion::outcome::Fallback;
+use parhelion::rollout::Rollouts;
 use parhelion::telemetry::Telemetry;
 use parhelion::telemetry::counter::Counter;
 use parhelion::telemetry::environment::Environment;
@@ -19,6 +21,7 @@ use super::{PATIENCE, soon};
 pub(crate) struct Sidecar {
     pub(crate) address: SocketAddr,
     pub(crate) telemetry: Telemetry,
+    pub(crate) rollouts: Arc<Rollouts>,
     board: Arc<Board>,
     config: Arc<Config>,
     stop: Option<oneshot::Sender<()>>,
@@ -49,14 +52,15 @@ impl Sidecar {
                 let nothing_set = Environment::read(|_| None).unwrap();
                 let running = app::start(loaded, None, nothing_set).await.unwrap();
                 let Listen::Tcp(address) = running.listen else { panic!("a TCP port was asked for") };
-                let _ = tell.send((address, running.telemetry.clone(), Arc::clone(&running.board)));
+                let rollouts = Arc::clone(&running.rollouts);
+                let _ = tell.send((address, running.telemetry.clone(), Arc::clone(&running.board), rollouts));
                 // Dropped counts as asked to stop.
                 let _ = stopped.await;
                 running.drain(false, std::future::ready(())).await;
             });
         });
-        let (address, telemetry, board) = soon("the start", started).await.unwrap();
-        Sidecar { address, telemetry, board, config, stop: Some(stop), thread: Some(thread) }
+        let (address, telemetry, board, rollouts) = soon("the start", started).await.unwrap();
+        Sidecar { address, telemetry, rollouts, board, config, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Waits until `good` holds for each variant's name and readiness of each of its endpoints.
@@ -86,6 +90,19 @@ impl Sidecar {
     pub(crate) fn calls(&self, code: Code, blame: Blame) -> u64 {
         let shards = self.telemetry.shards().iter();
         shards.flat_map(|shard| shard.each()).map(|(_, series)| series.calls(code, blame)).sum()
+    }
+
+    /// Calls that a variant failed at, of which this became.
+    pub(crate) fn fallbacks(&self, fallback: Fallback) -> u64 {
+        let shards = self.telemetry.shards().iter();
+        shards.flat_map(|shard| shard.each()).map(|(_, series)| series.fallbacks(fallback)).sum()
+    }
+
+    /// Attempts at that variant that ended by that fault.
+    pub(crate) fn attempts(&self, variant: &str, blame: Blame) -> u64 {
+        let all = self.telemetry.shards().iter().flat_map(|shard| shard.each());
+        let its = all.filter(|(label, _)| *label.variant == *variant);
+        its.map(|(_, series)| series.attempts(blame)).sum()
     }
 
     /// Calls that were assigned for that reason.
