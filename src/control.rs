@@ -278,6 +278,7 @@ impl v1::control_server::Control for Control {
         let yaml = self.seen.rollouts.export(&rollout.model).ok_or_else(|| {
             Status::unavailable(format!("the rollout of {} has just ended; ask again", rollout.model))
         })?;
+        let yaml = format!("models:\n{yaml}");
         Ok(Response::new(v1::ExportResponse { yaml, differs: rollout.differs }))
     }
 }

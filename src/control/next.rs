@@ -39,7 +39,9 @@ impl Words<'_> {
                 vec![format!("nothing by itself; `{export}` prints the file that agrees")]
             }
             State::RolledBack => {
-                vec![format!("nothing, until the file names another build of {candidate}")]
+                vec![format!(
+                    "nothing by itself: the file names another build of {candidate}, or a person resumes it"
+                )]
             }
             State::Pinned => vec!["on resume: the rollout goes on where it was".to_owned()],
         }

@@ -36,16 +36,12 @@ fn outcome(record: &AuditRecord) -> String {
     format!("{} → {}{step}, candidate {}", word(record.from()), word(record.to()), share(record.share))
 }
 
-/// `errors: fail, +12 (+8 … +∞) pp of 0.1 pp allowed, ln e 9.1 of 4.4`.
+/// `errors: fail, +12 (+8 … ∞) pp, +0.1 pp allowed, ln e 9.1 of 6.0`.
 fn finding(guard: &Guard, paint: Paint) -> String {
     let verdict = paint.text(Hue::of_verdict(guard.verdict()), &status::spoken(guard.verdict()));
-    let part = |value| text::harm(guard, value);
-    let harm = guard.harm.as_ref().map_or("nothing seen".to_owned(), |harm| {
-        format!("{} ({} … {})", part(harm.middle), part(harm.low), part(harm.high))
-    });
-    let (unit, allowed) = (text::unit(guard), part(guard.margin));
-    let evidence = format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold);
-    format!("    {}: {verdict}, {harm}{unit}, {allowed}{unit} allowed, {evidence}", guard.name)
+    let allowed = format!("{}{} allowed", text::harm(guard, guard.margin), text::unit(guard));
+    let (harm, evidence) = (status::harm(guard), format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
+    format!("    {}: {verdict}, {harm}, {allowed}, {evidence}", guard.name)
 }
 
 /// What a command did.

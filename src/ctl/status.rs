@@ -92,7 +92,7 @@ pub(super) fn facts(rollout: &Rollout) -> Vec<String> {
     }
     match rollout.kept() {
         Kept::Failing => lines.extend(wrapped("  kept    ", &format!("not now: {}", rollout.kept_why))),
-        Kept::Memory if !rollout.guards.is_empty() => {
+        Kept::Memory if rollout.steps > 0 => {
             lines.extend(wrapped("  kept    ", "in memory only: without `state` it begins again when the process ends"));
         }
         Kept::Memory | Kept::Directory | Kept::Unspecified => {}
@@ -203,8 +203,8 @@ pub(super) fn guards(rollout: &Rollout, paint: Paint) -> Vec<String> {
 }
 
 /// `+0.02 (-0.11 … +0.2) pp`.
-fn harm(guard: &Guard) -> String {
-    let Some(interval) = &guard.harm else { return "nothing seen yet".to_owned() };
+pub(super) fn harm(guard: &Guard) -> String {
+    let Some(interval) = &guard.harm else { return "nothing known".to_owned() };
     let part = |value| text::harm(guard, value);
     let (middle, low, high) = (part(interval.middle), part(interval.low), part(interval.high));
     format!("{middle} ({low} … {high}){}", text::unit(guard))
@@ -237,4 +237,4 @@ pub(super) fn state(rollout: &Rollout) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
