@@ -72,13 +72,13 @@ mod tests {
 
     #[test]
     fn an_interval_stands_between_zero_and_its_margin() {
-        assert_eq!(line(&guard(0.2, 0.4, 0.6, 1.0), 21), "··········0·├─●┤····┃".replace("····┃", "·┃·····"));
+        assert_eq!(line(&guard(0.2, 0.4, 0.6, 1.0), 21), "··········0├●┤·┃·····");
         assert_eq!(line(&guard(-0.4, 0.0, 0.4, 1.0), 21), "········├─●─┤··┃·····");
     }
 
     #[test]
     fn what_is_outside_is_an_arrow() {
-        assert_eq!(line(&guard(-9.0, 0.0, f64::INFINITY, 1.0), 11), "◄────●──┃─►".replace("●──┃─►", "●──┃─►"));
+        assert_eq!(line(&guard(-9.0, 0.0, f64::INFINITY, 1.0), 11), "◄────●──┃─►");
         assert_eq!(line(&guard(3.0, 4.0, 5.0, 1.0), 11), "·····0··┃·►");
         assert_eq!(line(&guard(-5.0, -4.0, -3.0, 1.0), 11), "◄····0··┃··");
     }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::paint::{Hue, Paint};
 use super::plot;
 use super::text::{self, Cell, count, share, table, wrapped};
-use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Scale, Verdict};
+use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
 
 /// Columns of an interval's line.
-const PLOT: usize = 41;
+const PLOT: usize = 37;
 
 /// One line for each.
 pub(super) fn list(rollouts: &[Rollout], paint: Paint) -> Vec<String> {
@@ -189,7 +189,7 @@ pub(super) fn guards(rollout: &Rollout, paint: Paint) -> Vec<String> {
             Cell::right(seen(&guard.candidate)),
             Cell::left(harm(guard)),
             Cell::right(format!("{}{}", text::harm(guard, guard.margin), text::unit(guard))),
-            Cell::left(spoken(guard.verdict())).hue(Hue::of_verdict(guard.verdict())),
+            Cell::left(short(guard.verdict())).hue(Hue::of_verdict(guard.verdict())),
         ]);
     }
     let mut lines = Vec::new();
@@ -218,12 +218,19 @@ fn below(guard: &Guard, paint: Paint) -> String {
         said.push(format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
     }
     if guard.missing > 0 {
-        let what = if guard.scale() == Scale::Mean { "answers" } else { "calls" };
-        said.push(format!("{} {what} to go", count(guard.missing)));
+        said.push(format!("{} to go", count(guard.missing)));
     }
     let said = paint.text(Hue::Faint, &said.join(", "));
     let plot = paint.text(Hue::of_verdict(guard.verdict()), &plot);
     format!("    {plot}  {said}").trim_end().to_owned()
+}
+
+/// A verdict in a narrow column.
+fn short(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::NotEnoughData => "not enough".to_owned(),
+        verdict => spoken(verdict),
+    }
 }
 
 /// A verdict as people say it.

@@ -35,7 +35,7 @@ fn one_rollout_with_its_shares_over_time_and_its_guards() {
         "1m 30s ago",
         "100 %",
         "latency p99",
-        "4,120 calls to go",
+        "4,120 to go",
         "┃",
         "127.0.0.1:9900   q ends",
     ] {
