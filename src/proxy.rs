@@ -102,9 +102,9 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
-    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let (unary, reserve) =
         (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
+    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some((counted, live)) = counted {
         proof::count(worker, counted, live, &outcome);

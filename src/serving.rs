@@ -58,10 +58,10 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
-    /// Where it stands.
-    pub live: View,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
+    /// Where it stands.
+    pub live: View,
 }
 
 /// What a worker's generations are built on.
