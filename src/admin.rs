@@ -27,6 +27,7 @@ mod stamp;
 pub mod tokens;
 
 pub use guard::Caller;
+pub(crate) use stamp::rfc3339;
 use tokens::Tokens;
 
 /// What both ports look at.

@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::admin::tokens::{Tokens, TokensError};
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::feedback::{self, Intake};
@@ -49,6 +50,9 @@ pub enum StartError {
     /// The keys that sign hops and prediction ids.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The tokens of the admin port.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The collector.
     #[error(transparent)]
     Collector(#[from] BadEndpoint),
@@ -104,6 +108,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = Arc::clone(&loaded.config);
     let keys = Arc::new(Keys::load(config.keys.as_deref(), config.state.as_deref())?);
+    let tokens = config.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
     let counters = Arc::new(Counters::default());
     let started = telemetry::start(&config.telemetry, environment, config.workers, Arc::clone(&counters))?;
     let (listeners, listen) = listener::bind(&config.listen, config.workers.get(), config.reuse_port)?;
@@ -155,7 +160,7 @@ pub async fn start(
         metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone(), Arc::clone(&rollouts));
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
-    let control_page = control_page(view, &state, workers, &intake);
+    let control_page = control_page(view, &state, (workers, &intake), (tokens, &rollouts));
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared {
@@ -370,8 +375,8 @@ fn metrics_page(
 fn control_page(
     view: View,
     state: &Arc<config::watch::State>,
-    workers: usize,
-    intake: &Arc<Intake>,
+    (workers, intake): (usize, &Arc<Intake>),
+    (tokens, rollouts): (Option<Arc<Tokens>>, &Arc<Rollouts>),
 ) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
@@ -384,12 +389,17 @@ fn control_page(
             errors: status.errors.iter().map(ToString::to_string).collect(),
         }
     };
+    let reload: Arc<dyn Fn() -> Reload + Send + Sync> = Arc::new(reload);
+    let service = crate::control::service(Arc::clone(rollouts), view.clone(), Arc::clone(&reload));
     Control {
         view,
         effective: Arc::new(move || config::effective(&configs.borrow())),
-        reload: Arc::new(reload),
+        reload,
         workers: Arc::new(move || serde_json::json!({ "count": workers })),
-        services: feedback::json::router(intake.door(workers)),
-        tokens: None,
+        services: tonic::service::Routes::new(service)
+            .into_axum_router()
+            .reset_fallback()
+            .merge(feedback::json::router(intake.door(workers))),
+        tokens,
     }
 }

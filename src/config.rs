@@ -24,6 +24,7 @@ pub mod watch;
 
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
+pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 use units::{Percent, Size};
@@ -92,6 +93,8 @@ pub struct Config {
     pub reuse_port: bool,
     /// Effective configuration and control.
     pub admin: SocketAddr,
+    /// File with the tokens that the admin port asks for, see [`crate::admin::tokens`]; none only on loopback.
+    pub tokens: Option<PathBuf>,
     /// Liveness, readiness, `grpc.health.v1` and metrics.
     pub health: SocketAddr,
     /// Data-plane threads.

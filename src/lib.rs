@@ -25,6 +25,8 @@
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
+//! | [`control`] | the service `parhelion.v1.Control` |
+//! | [`ctl`] | its client, for people and scripts |
 //! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
@@ -38,6 +40,8 @@ pub mod assignment;
 pub mod call;
 pub mod command;
 pub mod config;
+pub mod control;
+pub mod ctl;
 pub mod demo;
 pub mod dispatch;
 pub mod evidence;

@@ -71,7 +71,9 @@ impl House {
     }
 
     async fn command(&self, command: Command) -> Result<Done, Refusal> {
-        self.rollouts.command("m", command, Actor::Operator("ann".to_owned())).await
+        self.rollouts
+            .command("m", command, Actor::Operator { name: "ann".to_owned(), reason: String::new() })
+            .await
     }
 
     fn standing(&self) -> Standing {

@@ -6,6 +6,7 @@ mod calls;
 mod canary;
 mod cancel;
 mod collector;
+mod control;
 mod corpus;
 mod deadline;
 mod demo;
