@@ -14,7 +14,7 @@ use h2::client::{self, SendRequest};
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
 use crate::wire::windows::Windows;
-use crate::wire::{Cork, Scratch, cork};
+use crate::wire::{Cork, FRAME, Scratch, cork};
 
 /// How long the other side may take to speak HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(2);
@@ -146,6 +146,7 @@ pub async fn handshake(
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
+        .max_frame_size(FRAME)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .data_frame_budget(SMALL_FRAMES)
