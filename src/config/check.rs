@@ -15,7 +15,9 @@ use super::source::{Source, join};
 use super::units::{self, Percent};
 use super::{Config, Drain, Environment, Loaded, Telemetry, raw};
 
+mod canary;
 mod endpoint;
+mod feedback;
 mod limits;
 mod local;
 mod model;

@@ -30,11 +30,12 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 6);
+    assert_eq!(all.len(), 7);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
-    assert_eq!(all.len(), 9);
+    all.extend(corpus("examples/canary"));
+    assert_eq!(all.len(), 11);
     all
 }
 
@@ -148,7 +149,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 65);
+    assert_eq!(files.len(), 66);
 }
 
 #[test]

@@ -85,6 +85,15 @@ scalars! {
     Share, "a share like 5%", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["5%", "0.1%"]
     };
+    /// `25%`, and more than everything where something may more than double.
+    Ratio, "a part like 25%", {
+        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["15%", "200%"]
+    };
+    /// `0.5%` or `0.2`.
+    Amount, "a number, or a share like 0.5%", {
+        "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$"}],
+        "examples": ["0.5%", 0.2]
+    };
     /// `250ms`.
     Span, "a duration like 250ms", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*$", "examples": ["250ms", "30s"]
