@@ -139,11 +139,24 @@ pub struct Model {
     pub default_deadline: Option<Duration>,
     /// Who gets copies of its calls; each variant at most once, none of them one that is given calls.
     pub shadows: Vec<Shadow>,
+    /// How the baseline answers what another variant fails at; none: not at all, or no variant but one is given calls.
+    pub fallback: Option<Fallback>,
     /// What may be learnt later about a prediction; names are unique.
     pub feedback: Vec<Feedback>,
     /// Changes exactly when something changes that the rollout rests on: its strategy, the builds of the variants
     /// that take part, where units are found, or its feedback. The same file gives the same number everywhere.
     pub revision: u32,
+}
+
+/// How the baseline answers calls that another variant fails at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// What another variant may take at most; none: by what the baseline takes.
+    pub timeout: Option<Duration>,
+    /// Most fallbacks, as a share of the baseline's calls over ten seconds; above 0 %.
+    pub budget: Percent,
+    /// Bytes of another variant's answer that are held until its end is known.
+    pub hold: Size,
 }
 
 /// Something that is learnt about predictions after they were made.
@@ -597,6 +610,11 @@ impl Strategy {
             Strategy::Pinned { .. } | Strategy::Canary(_) => &[],
             Strategy::Ab { segments, .. } => segments,
         }
+    }
+
+    /// Whether a variant beside the baseline may be given calls.
+    pub fn has_alternatives(&self) -> bool {
+        !matches!(self, Strategy::Pinned { .. })
     }
 
     /// As written in the file, and in spans and metrics.

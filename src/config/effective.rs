@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
 use super::{
-    Config, Endpoint, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match, Model, Segment,
-    Shadow, Step, Strategy, Variant,
+    Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match, Model,
+    Segment, Shadow, Step, Strategy, Variant,
 };
 
 /// Stands where a value is not shown.
@@ -67,9 +67,22 @@ fn model(model: &Model) -> Value {
     }
     put(&mut map, "default_deadline", model.default_deadline.map(write_duration));
     map.insert("shadows".into(), model.shadows.iter().map(|found| shadow(model, found)).collect());
+    match &model.fallback {
+        Some(found) => put(&mut map, "fallback", Some(fallback(found))),
+        // Where one variant gets all calls there is none to be said.
+        None => put(&mut map, "fallback", model.strategy.has_alternatives().then_some("off")),
+    }
     let declared = model.feedback.iter().map(|found| (found.name.to_string(), feedback(found)));
     map.insert("feedback".into(), Value::Object(declared.collect()));
     Value::Object(map)
+}
+
+fn fallback(fallback: &Fallback) -> Value {
+    json!({
+        "timeout": fallback.timeout.map_or("auto".to_owned(), write_duration),
+        "budget": fallback.budget.to_string(),
+        "hold": fallback.hold.to_string(),
+    })
 }
 
 fn variant(variant: &Variant) -> Value {

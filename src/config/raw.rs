@@ -15,7 +15,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 mod scalar;
 mod strategy;
 
-pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrNone, Workers, Written};
+pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 pub(super) use strategy::{
     Feedback, FeedbackGuard, Guards, LatencyGuard, RateGuard, Segment, Step, Strategy,
 };
@@ -80,6 +80,31 @@ pub(super) struct Model {
     pub(super) shadows: Option<Vec<Option<Shadow>>>,
     /// What may be learnt later about a prediction, by name.
     pub(super) feedback: Option<Named<Feedback>>,
+    /// How the baseline answers what another variant fails at; `off`: not at all.
+    pub(super) fallback: Option<Fallback>,
+}
+
+/// How the baseline answers what another variant fails at.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Fallback {
+    /// `off`.
+    Word(#[schemars(extend("enum" = ["off"]))] String),
+    /// With these bounds.
+    Bounds(FallbackBounds),
+}
+
+/// The bounds of fallback.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FallbackBounds {
+    /// What another variant may take, and never more than half of what is left of the deadline. `auto`: four times
+    /// the baseline's 99th percentile, at least 100ms. Default auto.
+    pub(super) timeout: Option<SpanOrAuto>,
+    /// Most fallbacks, as a share of the baseline's calls over 10s; 10 are always allowed. Default 20%.
+    pub(super) budget: Option<Share>,
+    /// Bytes of an answer that are held until its end is known. Default 1MiB.
+    pub(super) hold: Option<Bytes>,
 }
 
 /// A variant that gets copies of live calls and answers nobody.
@@ -194,7 +219,7 @@ pub(super) struct Limits {
     pub(super) in_flight: Option<Count>,
     /// One message, either way, as framed. Default 64MiB.
     pub(super) message: Option<Bytes>,
-    /// Request bytes kept for a retry, per call. Default 1MiB.
+    /// Request bytes kept for a retry or a fallback, per call. Default 1MiB.
     pub(super) retain: Option<Bytes>,
     /// One header list. Default 64KiB.
     pub(super) headers: Option<Bytes>,
@@ -382,6 +407,16 @@ impl<'de> Deserialize<'de> for Force {
         Ok(match deserializer.deserialize_any(WordOr("`anyone`, or a map with `match`", PhantomData))? {
             Either::Word(word) => Force::Word(word),
             Either::Map(calls) => Force::Calls(calls),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Fallback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = WordOr("`off`, or a map with `timeout`, `budget` and `hold`", PhantomData);
+        Ok(match deserializer.deserialize_any(visitor)? {
+            Either::Word(word) => Fallback::Word(word),
+            Either::Map(bounds) => Fallback::Bounds(bounds),
         })
     }
 }

@@ -32,6 +32,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         force: Force::Matching(Match(vec![(metadata("x-role"), "tester".into())])),
         default_deadline: None,
         shadows: Vec::new(),
+        fallback: None,
         feedback: Vec::new(),
         revision: 0,
     }

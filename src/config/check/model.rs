@@ -76,6 +76,7 @@ impl Check<'_> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
                 feedback: Vec::new(),
                 revision: 0,
             };
@@ -112,6 +113,7 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
+        let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
         let mut model = Model {
             name: name.into(),
             variants,
@@ -120,6 +122,7 @@ impl Check<'_> {
             force,
             default_deadline,
             shadows,
+            fallback,
             feedback,
             revision: 0,
         };

@@ -102,6 +102,10 @@ scalars! {
     SpanOrNone, "a duration like 30m, or none", {
         "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|none)\s*$", "examples": ["30m", "none"]
     };
+    /// `250ms` or `auto`.
+    SpanOrAuto, "a duration like 250ms, or auto", {
+        "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|auto)\s*$", "examples": ["auto", "250ms"]
+    };
     /// `4MiB`.
     Bytes, "a size like 4MiB", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|KB|MB|GB)\s*$", "examples": ["64KiB", "4MiB"]
