@@ -27,6 +27,8 @@ const LAST_STREAM: u32 = (1 << 31) - 1_000_000;
 /// What small DATA frames that wait for slow callers may cost beyond their bytes. Over it `h2` ends the connection with
 /// every call on it, so it must fit many streams of tokens at once: 256 bytes a frame are counted.
 const SMALL_FRAMES: usize = 64 * 1024 * 1024;
+/// See [`Connection::ahead`]: small calls whole, and no more than a stream's smallest usual window.
+const AHEAD: usize = 4 * 1024;
 /// What a stream may hold unsent.
 const SEND_BUFFER: usize = 256 * 1024;
 
@@ -80,6 +82,12 @@ impl Connection {
     /// Whether the peer allows another stream at once; beyond that streams wait for their turn.
     pub fn has_room(&self) -> bool {
         self.in_flight.get() < self.send.current_max_send_streams()
+    }
+
+    /// Bytes that may be handed to a stream that is opened now before it has a window. `h2` gives it none until the
+    /// connection is polled next, and waiting for that would cost a small call a turn of its own.
+    pub fn ahead(&self) -> usize {
+        if self.has_room() { AHEAD } else { 0 }
     }
 
     /// The sender for one request.
