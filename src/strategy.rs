@@ -16,17 +16,19 @@ mod ab;
 pub mod canary;
 mod pinned;
 mod ranges;
+mod unit;
 
 use ab::Ab;
 use canary::Canary;
 use pinned::Pinned;
+use unit::UnitKey;
 
 /// One model's strategy, made from a configuration and used until the next.
 #[derive(Debug, Clone)]
 pub struct Strategy {
     kind: Kind,
     unit: Vec<Key>,
-    unit_key: [u8; 32],
+    unit_key: UnitKey,
     force: Force,
     variants: Vec<Arc<str>>,
     /// See [`config::Model::arms`].
@@ -99,7 +101,7 @@ impl Strategy {
         Strategy {
             kind,
             unit: model.unit.clone(),
-            unit_key: *unit_key,
+            unit_key: UnitKey::new(unit_key),
             force: model.force.clone(),
             variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
             arms: model.arms(),
@@ -223,12 +225,8 @@ impl Strategy {
         self.unit.iter().find_map(|key| call.value(key))
     }
 
-    /// The first 8 bytes of keyed BLAKE3, little-endian.
     fn keyed(&self, unit: &str) -> u64 {
-        let hash = blake3::keyed_hash(&self.unit_key, unit.as_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        u64::from_le_bytes(first)
+        self.unit_key.hash(unit.as_bytes())
     }
 }
 

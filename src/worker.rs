@@ -170,7 +170,11 @@ async fn serve(parts: Parts) -> io::Result<()> {
     });
     let in_flight = Rc::new(Cell::new(first.limits.in_flight));
     let context = Rc::new(connection::Context {
-        service: layers::stack(Rc::clone(&in_flight), Arc::clone(&counters), Proxy::new(Rc::clone(&worker))),
+        service: RefCell::new(layers::stack(
+            Rc::clone(&in_flight),
+            Arc::clone(&counters),
+            Proxy::new(Rc::clone(&worker)),
+        )),
         worker: Rc::clone(&worker),
         scratch,
         calls: Local::new(Arc::clone(&counters)),

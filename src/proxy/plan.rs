@@ -7,7 +7,7 @@ use crate::dispatch::upload::{First, Upload};
 use crate::evidence::epoch::{self, Counted};
 use crate::fault::Code;
 use crate::fault::Failure;
-use crate::protocol::encoding::inflate_front;
+use crate::protocol::encoding::{self, inflate_front};
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
@@ -153,7 +153,7 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
 
 /// What a compressed first message asks for, inflated as far as that takes: it may be longer than what is kept of it.
 fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
-    let encoding = call.head.headers.get("grpc-encoding")?;
+    let encoding = call.head.headers.get(&encoding::HEADER)?;
     let limit = serving.config.limits.message.bytes();
     let bytes = upload.kept().concat();
     let message = bytes.get(PREFIX..)?;
