@@ -4,6 +4,8 @@
 //! A run with more calls less one with fewer leaves what the calls cost alone; a path less the direct one leaves what
 //! the sidecar costs. Without valgrind, a function's time is printed.
 
+#![expect(clippy::disallowed_methods, reason = "what is no part of the sidecar has no use for its tasks")]
+
 mod functions;
 #[path = "../peers/message.rs"]
 mod message;

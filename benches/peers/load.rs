@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -62,6 +62,10 @@ pub(crate) struct Arguments {
     /// Model version in the expected answer.
     #[arg(long, default_value = "1")]
     version: String,
+    /// Say `{"connected"}` once all connections are open, begin at the next line on standard input, and keep them open
+    /// after the report until there is another: what connections cost is then not among the calls.
+    #[arg(long)]
+    hold: bool,
 }
 
 /// What all streams share.
@@ -85,12 +89,21 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         tally: Mutex::default(),
     });
     let links: Vec<_> = (0..arguments.connections).map(|_| Arc::new(Link::new(to))).collect();
+    if arguments.hold {
+        for link in &links {
+            // Who cannot be connected to is counted with the calls.
+            let _ = link.newer(0).await;
+        }
+        crate::say(&serde_json::json!({ "connected": links.len() }).to_string())?;
+        line().await;
+    }
     let started = Instant::now();
     let mut streams = JoinSet::new();
     match arguments.rate {
-        Some(rate) => drop(streams.spawn(open_loop(Arc::clone(&run), links, calls, rate))),
+        Some(rate) => drop(streams.spawn(open_loop(Arc::clone(&run), links.clone(), calls, rate))),
         None => {
-            for link in links.iter().cycle().take(links.len() * arguments.streams) {
+            let places = links.len() * arguments.streams;
+            for link in links.iter().cycle().take(places) {
                 streams.spawn(closed_loop(Arc::clone(&run), Arc::clone(link)));
             }
         }
@@ -102,7 +115,24 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     if hung > 0 {
         tally.fail(format!("hung for {} s", PATIENCE.as_secs()), hung);
     }
-    crate::say(&tally.report(took).to_string())
+    let report = tally.report(took);
+    drop(tally);
+    crate::say(&report.to_string())?;
+    if arguments.hold {
+        line().await;
+    }
+    Ok(())
+}
+
+/// The next line on standard input, or its end.
+async fn line() {
+    let (tell, told) = oneshot::channel();
+    std::thread::spawn(move || {
+        // An end, an error and a line all mean: go on.
+        let _ = std::io::stdin().read_line(&mut String::new());
+        let _ = tell.send(());
+    });
+    let _ = told.await;
 }
 
 /// Waits for the streams, says how far they are, and gives up when nothing moves.

@@ -86,13 +86,16 @@ class Stage:
         command = proxies.command(setup.proxy, binary, folder, path)
         process = processes.start("proxy", command, folder, setups.environment(setup))
         address = f"127.0.0.1:{place.port}"
-        if not processes.wait_until(lambda: self.load(address, WARM, 1)["failed"] == 0, process, 20):
+        if not processes.wait_until(lambda: self.load(address, WARM, 1)[0]["failed"] == 0, process, 20):
             raise proxies.Missing(f"{name} answered no call: {read_end(os.path.join(folder, 'proxy.log'))}")
         return process, address
 
-    def load(self, address, work, calls, rate=None):
-        """One run of the load tool; its report, with its own CPU."""
-        command = [self.tools.load, "load", "--to", address, "--calls", str(calls)]
+    def load(self, address, work, calls, rate=None, watch=lambda: None):
+        """One run of the load tool; its report, with its own CPU, and what `watch` gave before and after the calls.
+
+        Connections are opened before and closed after.
+        """
+        command = [self.tools.load, "load", "--hold", "--to", address, "--calls", str(calls)]
         for key in ("payload", "connections", "streams", "method", "messages", "users"):
             if key in work:
                 command += [f"--{key}", str(work[key])]
@@ -100,12 +103,16 @@ class Stage:
             command += ["--answer", "100"]
         if rate:
             command += ["--rate", str(rate)]
-        before = os.times()
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        after = os.times()
-        report = json.loads(done.stdout)
-        spent = [getattr(after, key) - getattr(before, key) for key in ("children_user", "children_system")]
-        return {**report, "load_cpu_us_per_call": sum(spent) * 1e6 / calls}
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as tool:
+            tool.stdout.readline()
+            before, spent = watch(), processes.cpu_seconds(tool.pid)
+            tool.stdin.write(b"\n")
+            line = tool.stdout.readline()
+            after, spent = watch(), processes.cpu_seconds(tool.pid) - spent
+            tool.stdin.close()
+        if not line:
+            raise SystemExit(f"the load tool ended with {tool.returncode}: {' '.join(command)}")
+        return {**json.loads(line), "load_cpu_us_per_call": spent * 1e6 / calls}, before, after
 
     def measure(self, name, work, rate=None):
         """One run through one target: the load tool's report, the CPU it cost whom, memory, copies and spans."""
@@ -114,11 +121,15 @@ class Stage:
         watched = {"cpu_us_per_call": process, "model_cpu_us_per_call": model}
         mirrors = set(setups.SETUPS[name].mirrors) if name in setups.SETUPS else ()
         counted = {server: self.counted(server) for server in ("shadow", "hung", "slow", "collector")}
-        before = {key: processes.cpu_seconds(one.pid) if one else None for key, one in watched.items()}
-        result = self.load(address, work._asdict(), work.calls, rate) if work.calls else self._idle()
-        for key, one in watched.items():
-            used = processes.cpu_seconds(one.pid) - before[key] if one else None
-            result[key] = used * 1e6 / max(work.calls, 1) if one else None
+
+        def watch():
+            return {key: processes.cpu_seconds(one.pid) for key, one in watched.items() if one}
+
+        if work.calls:
+            result, before, after = self.load(address, work._asdict(), work.calls, rate, watch)
+            result.update({key: (after[key] - spent) * 1e6 / work.calls for key, spent in before.items()})
+        else:
+            result = self._idle()
         result["rss_mib"], result["highest_rss_mib"] = processes.memory_mib(process.pid) if process else (None, None)
         if work.calls and (mirrors or "collector" in self._servers):
             # The counts are told some times a second.
@@ -132,8 +143,8 @@ class Stage:
     @staticmethod
     def _idle():
         time.sleep(2)
-        return {"calls": 0, "failed": 0, "failures": {}, "seconds": 2, "calls_per_second": 0,
-                "latency_us": {"p50": None, "p99": None, "max": None}, "load_cpu_us_per_call": None}
+        return {"calls": 0, "failed": 0, "failures": {}, "calls_per_second": None,
+                "latency_us": {"p50": None, "p99": None}}
 
 
 def read_end(path):
