@@ -68,8 +68,9 @@ def _how(row):
     if not row["targets"]:
         return "Nothing was measured."
     rate = f"{row['rate']:,.0f} calls/s, " if row.get("rate") else ""
+    disturbed = ": **disturbed**" if row["others"] > 0.1 else ""
     return (f"{row['when']}, commit {row['commit']}: {len(row['rounds'])} rounds, {rate}"
-            f"other processes took {row['others']:.0%} of the machine.")
+            f"other processes took {row['others']:.0%} of the machine{disturbed}.")
 
 
 def _bounds(rows):

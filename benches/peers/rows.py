@@ -51,10 +51,11 @@ def ratio(ours, theirs, key="cpu_us_per_call"):
 
 
 def added(quantile, ours, theirs):
-    """What a proxy adds to a latency, as part of what another one adds."""
+    """What a proxy adds to a latency, as part of what another one adds; None where that one adds nothing."""
     def of(one):
-        latency = {label: run["latency_us"][quantile] for label, run in one.items()}
-        return (latency[ours] - latency["direct"]) / (latency[theirs] - latency["direct"])
+        latency = {label: run["latency_us"][quantile] - one["direct"]["latency_us"][quantile]
+                   for label, run in one.items()}
+        return latency[ours] / latency[theirs] if latency[theirs] > 0 else None
     return of
 
 
