@@ -110,13 +110,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     }
     watch(&run, streams, calls).await;
     let took = started.elapsed();
-    let mut tally = run.tally();
-    let hung = calls.saturating_sub(tally.ended());
-    if hung > 0 {
-        tally.fail(format!("hung for {} s", PATIENCE.as_secs()), hung);
-    }
-    let report = tally.report(took);
-    drop(tally);
+    let report = {
+        let mut tally = run.tally();
+        let hung = calls.saturating_sub(tally.ended());
+        if hung > 0 {
+            tally.fail(format!("hung for {} s", PATIENCE.as_secs()), hung);
+        }
+        tally.report(took)
+    };
     crate::say(&report.to_string())?;
     if arguments.hold {
         line().await;
