@@ -30,11 +30,13 @@ pub enum Reason {
     Default,
     /// Another sidecar assigned the call already.
     Hop,
+    /// The rollout has ended in this variant, or a person gave everything to it.
+    Decided,
 }
 
 impl Reason {
     /// Every value, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 8] = [
+    pub const ALL: [Reason; 9] = [
         Reason::Pinned,
         Reason::Split,
         Reason::Draw,
@@ -43,6 +45,7 @@ impl Reason {
         Reason::NotReady,
         Reason::Default,
         Reason::Hop,
+        Reason::Decided,
     ];
 
     /// Position in [`Reason::ALL`].
@@ -61,13 +64,14 @@ impl Reason {
             Reason::NotReady => "not_ready",
             Reason::Default => "default",
             Reason::Hop => "hop",
+            Reason::Decided => "decided",
         }
     }
 
     /// The nearest `feature_flag.result.reason` of the OpenTelemetry conventions.
     pub fn flag_reason(self) -> &'static str {
         match self {
-            Reason::Pinned => "static",
+            Reason::Pinned | Reason::Decided => "static",
             Reason::Split | Reason::Draw => "split",
             Reason::Segment | Reason::Forced | Reason::Hop => "targeting_match",
             Reason::NotReady | Reason::Default => "default",

@@ -139,6 +139,74 @@ pub struct Model {
     pub default_deadline: Option<Duration>,
     /// Who gets copies of its calls; each variant at most once, none of them one that is given calls.
     pub shadows: Vec<Shadow>,
+    /// How the baseline answers what another variant fails at; none: not at all, or no variant but one is given calls.
+    pub fallback: Option<Fallback>,
+    /// What may be learnt later about a prediction; names are unique.
+    pub feedback: Vec<Feedback>,
+    /// Changes exactly when something changes that the rollout rests on: its strategy, the builds of the variants
+    /// that take part, where units are found, or its feedback. The same file gives the same number everywhere.
+    pub revision: u32,
+}
+
+/// How the baseline answers calls that another variant fails at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fallback {
+    /// What another variant may take at most; none: by what the baseline takes.
+    pub timeout: Option<Duration>,
+    /// Most fallbacks, as a share of the baseline's calls over ten seconds; above 0 %.
+    pub budget: Percent,
+    /// Bytes of another variant's answer that are held until its end is known.
+    pub hold: Size,
+}
+
+/// Something that is learnt about predictions after they were made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Feedback {
+    /// As reported.
+    pub name: Arc<str>,
+    /// What its values are.
+    pub kind: FeedbackKind,
+    /// How long after the prediction it still counts.
+    pub window: Duration,
+    /// The value of a prediction whose window closed without any; none: such a prediction says nothing.
+    pub default: Option<f64>,
+    /// What several values for one prediction make.
+    pub join: Join,
+    /// Reports that are taken per second and worker; more are refused.
+    pub max_rate: u32,
+}
+
+/// What the values of a feedback are.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum FeedbackKind {
+    /// 0 or 1.
+    Binary,
+    /// A number from `min` to `max`.
+    Bounded {
+        /// The least.
+        min: f64,
+        /// The most; more than `min`.
+        max: f64,
+    },
+    /// Any finite number.
+    Real,
+    /// A word: what the answer should have been.
+    Label,
+    /// Clicks on parts of the answer: positive for, negative against.
+    Clicks,
+}
+
+/// What several values for one prediction make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// The first that comes.
+    First,
+    /// The last that comes.
+    Last,
+    /// Their sum.
+    Sum,
+    /// The largest.
+    Max,
 }
 
 /// A variant that gets copies of live calls and answers nobody.
@@ -239,6 +307,114 @@ pub enum Strategy {
         /// The first that matches a call decides; none: `weights`.
         segments: Vec<Segment>,
     },
+    /// A growing share for one candidate that is judged all the time.
+    Canary(Arc<Canary>),
+}
+
+/// A candidate that gets a growing share while it proves itself against the baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Canary {
+    /// Who is known to be good.
+    pub baseline: usize,
+    /// Who must prove itself; not the baseline.
+    pub candidate: usize,
+    /// Never used by another rollout.
+    pub salt: Arc<str>,
+    /// At least one; shares grow from step to step and stay below 100 %.
+    pub steps: Vec<Step>,
+    /// What it is judged on.
+    pub guards: Guards,
+    /// The candidate's latency counts after both of these.
+    pub warmup: Warmup,
+    /// Chance that a candidate as good as its margins allow is ever rolled back, over all guards; above 0, at most
+    /// 0.2.
+    pub alpha: f64,
+    /// A step that found no verdict for so long holds and alerts.
+    pub max_step_time: Duration,
+    /// What becomes of a candidate that passed the last step.
+    pub on_pass: OnPass,
+    /// What becomes of one that fails.
+    pub on_fail: OnFail,
+}
+
+/// One step of a canary.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// The candidate's.
+    pub share: Percent,
+    /// Lasts at least this long.
+    pub hold: Duration,
+    /// And at least so many calls of the candidate.
+    pub calls: u64,
+}
+
+/// What a canary is judged on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Guards {
+    /// Share of calls that fail by the variant's own fault.
+    pub errors: Option<Margin>,
+    /// Share of calls that the variant refuses for what they ask.
+    pub rejections: Option<Margin>,
+    /// Quantiles of latency.
+    pub latency: Vec<LatencyGuard>,
+    /// Means of feedback.
+    pub feedback: Vec<FeedbackGuard>,
+}
+
+/// How much worse a candidate may be: by the larger of the two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Margin {
+    /// In the guard's own unit: a share for errors, the feedback's unit for feedback; at least 0.
+    pub absolute: f64,
+    /// As part of the baseline's value, 0.25 for 25 %; at least 0.
+    pub relative: f64,
+}
+
+/// A quantile of latency that may grow so much.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatencyGuard {
+    /// Above 0, below 1.
+    pub quantile: f64,
+    /// As part of the baseline's, 0.15 for 15 %.
+    pub relative: f64,
+}
+
+/// A feedback whose mean may become so much worse.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeedbackGuard {
+    /// Index into [`Model::feedback`]; neither a label nor clicks.
+    pub feedback: usize,
+    /// How much.
+    pub margin: Margin,
+    /// Whether less is better.
+    pub lower_is_better: bool,
+}
+
+/// When a candidate's latency begins to count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Warmup {
+    /// After its first call.
+    pub time: Duration,
+    /// And after so many calls of it.
+    pub calls: u64,
+}
+
+/// What becomes of a candidate that passed the last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPass {
+    /// It gets everything.
+    Promote,
+    /// It stays at the last step until a person decides.
+    Wait,
+}
+
+/// What becomes of a candidate that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFail {
+    /// It gets nothing any more.
+    Rollback,
+    /// It stays where it is, and an alert says so.
+    Hold,
 }
 
 /// Calls that are split differently.
@@ -335,12 +511,85 @@ impl Model {
         match self.strategy {
             Strategy::Pinned { variant } => variant,
             Strategy::Ab { baseline, .. } => baseline,
+            Strategy::Canary(ref canary) => canary.baseline,
         }
+    }
+
+    /// Those that the strategy can give calls to; the others are shadows.
+    pub fn taking_part(&self) -> impl Iterator<Item = &Variant> {
+        let shadow = |index: usize| self.shadows.iter().any(|shadow| shadow.variant == index);
+        self.variants.iter().enumerate().filter(move |(index, _)| !shadow(*index)).map(|(_, variant)| variant)
+    }
+
+    /// First 4 bytes of BLAKE3 over what the rollout rests on, see [`Model::revision`].
+    fn rollout_revision(&self) -> u32 {
+        let hash = blake3::hash(effective::rollout(self).as_bytes());
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        u32::from_be_bytes([a, b, c, d])
     }
 
     /// The index of the variant of that name.
     pub fn variant(&self, name: &str) -> Option<usize> {
         self.variants.iter().position(|variant| &*variant.name == name)
+    }
+}
+
+impl Variant {
+    /// What it is, whatever it is called: its digest, else its version and where it is reached.
+    pub fn build(&self) -> String {
+        if let Some(digest) = &self.digest {
+            return digest.to_string();
+        }
+        let version = self.version.as_deref().unwrap_or("unversioned");
+        let mut places: Vec<String> =
+            self.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+        places.sort();
+        format!("{version} at {}", places.join(","))
+    }
+}
+
+impl FeedbackKind {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            FeedbackKind::Binary => "binary",
+            FeedbackKind::Bounded { .. } => "bounded",
+            FeedbackKind::Real => "real",
+            FeedbackKind::Label => "label",
+            FeedbackKind::Clicks => "clicks",
+        }
+    }
+}
+
+impl Join {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Join::First => "first",
+            Join::Last => "last",
+            Join::Sum => "sum",
+            Join::Max => "max",
+        }
+    }
+}
+
+impl OnPass {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnPass::Promote => "promote",
+            OnPass::Wait => "wait",
+        }
+    }
+}
+
+impl OnFail {
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            OnFail::Rollback => "rollback",
+            OnFail::Hold => "hold",
+        }
     }
 }
 
@@ -358,9 +607,14 @@ impl Strategy {
     /// Its segments, where it has any.
     pub fn segments(&self) -> &[Segment] {
         match self {
-            Strategy::Pinned { .. } => &[],
+            Strategy::Pinned { .. } | Strategy::Canary(_) => &[],
             Strategy::Ab { segments, .. } => segments,
         }
+    }
+
+    /// Whether a variant beside the baseline may be given calls.
+    pub fn has_alternatives(&self) -> bool {
+        !matches!(self, Strategy::Pinned { .. })
     }
 
     /// As written in the file, and in spans and metrics.
@@ -368,6 +622,7 @@ impl Strategy {
         match self {
             Strategy::Pinned { .. } => "pinned",
             Strategy::Ab { .. } => "ab",
+            Strategy::Canary(_) => "canary",
         }
     }
 }

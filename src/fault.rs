@@ -88,6 +88,12 @@ impl Code {
         }
     }
 
+    /// Whether the baseline may answer instead of a variant that sent this status: what is the variant's own fault, its
+    /// refusals too. What was decided about the caller (who it is, what it may, what it raced with) stands.
+    pub fn may_fall_back(self) -> bool {
+        matches!(self.blame(true), Blame::Upstream | Blame::Rejection)
+    }
+
     /// Whose fault a status is that an upstream sent itself.
     ///
     /// `had_time` says whether the attempt had at least `limits.min_deadline`: a caller who gives one millisecond
@@ -209,6 +215,14 @@ mod tests {
             (Code(u32::MAX), Blame::Upstream, Blame::Upstream),
         ] {
             assert_eq!((code.blame(true), code.blame(false)), (had_time, little_time), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_an_answer_stands_and_what_is_a_failure_may_fall_back() {
+        let stand = [0, 1, 6, 7, 10, 16];
+        for code in (0..=18).map(Code) {
+            assert_eq!(code.may_fall_back(), !stand.contains(&code.0), "{code}");
         }
     }
 

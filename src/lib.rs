@@ -1,8 +1,8 @@
 //! Parhelion stands beside a model container and gives every gRPC inference call to the right model version.
 //!
 //! # The house
-//! Read [`proxy`] first: the life of one call in six steps. [`call`], [`assignment`], [`outcome`] and [`fault`] are the
-//! words everything else is said in.
+//! Read [`proxy`] first: the life of one call in six steps. [`call`], [`assignment`], [`outcome`], [`fault`],
+//! [`evidence`] and [`verdict`] are the words everything else is said in.
 //!
 //! | room | what it holds |
 //! |---|---|
@@ -34,6 +34,7 @@ pub mod command;
 pub mod config;
 pub mod demo;
 pub mod dispatch;
+pub mod evidence;
 pub mod fault;
 pub mod hop;
 pub mod outcome;
@@ -48,5 +49,6 @@ pub mod strategy;
 pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
+pub mod verdict;
 pub mod wire;
 pub mod worker;

@@ -30,6 +30,9 @@ pub struct Outcome {
     pub route: Option<Route>,
     /// In the order they were made; empty where nothing was sent.
     pub attempts: Vec<Attempt>,
+    /// What became of the baseline's answering instead of the assigned variant; `None` where that did not fail, or
+    /// nobody could answer instead.
+    pub fallback: Option<Fallback>,
     /// What the caller was told.
     pub status: Code,
     /// The status message, where the sidecar made it or the failure is worth reading.
@@ -44,6 +47,80 @@ pub struct Outcome {
     pub reported_version: Option<Box<str>>,
     /// The request's own id (`id` of an inference request).
     pub request_id: Option<Box<str>>,
+}
+
+impl Outcome {
+    /// How the assigned variant did by itself: its own last attempt, whatever the baseline then did for the caller.
+    /// `None` where nothing was sent to it.
+    pub fn assigned_attempt(&self) -> Option<&Attempt> {
+        let assigned = self.route.as_ref()?.assigned.variant;
+        self.attempts.iter().rev().find(|attempt| attempt.variant == assigned)
+    }
+
+    /// The variant that failed where the baseline was asked instead.
+    pub fn fell_back_from(&self) -> Option<usize> {
+        self.fallback.filter(|fallback| fallback.was_tried())?;
+        self.route.as_ref().map(|route| route.assigned.variant)
+    }
+}
+
+/// What became of the baseline's answering what another variant failed at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fallback {
+    /// The caller got the baseline's good answer.
+    Answered,
+    /// The baseline failed too, or refused the input too: the caller got that.
+    Failed,
+    /// The caller left before the baseline had answered.
+    Cancelled,
+    /// Not asked: the budget was spent.
+    Budget,
+    /// Not asked: more had been sent than is kept.
+    TooLarge,
+    /// Not asked: the deadline had fallen.
+    NoTime,
+    /// Not asked: it was not ready.
+    NotReady,
+    /// Not asked: the answer had begun, for it was too large to be held.
+    Committed,
+}
+
+impl Fallback {
+    /// Every value, in the order of [`Fallback::index`].
+    pub const ALL: [Fallback; 8] = [
+        Fallback::Answered,
+        Fallback::Failed,
+        Fallback::Cancelled,
+        Fallback::Budget,
+        Fallback::TooLarge,
+        Fallback::NoTime,
+        Fallback::NotReady,
+        Fallback::Committed,
+    ];
+
+    /// The word used in metrics and spans.
+    pub fn name(self) -> &'static str {
+        match self {
+            Fallback::Answered => "answered",
+            Fallback::Failed => "failed",
+            Fallback::Cancelled => "cancelled",
+            Fallback::Budget => "budget",
+            Fallback::TooLarge => "too_large",
+            Fallback::NoTime => "no_time",
+            Fallback::NotReady => "not_ready",
+            Fallback::Committed => "committed",
+        }
+    }
+
+    /// Position in [`Fallback::ALL`].
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Whether the baseline was asked at all.
+    pub fn was_tried(self) -> bool {
+        matches!(self, Fallback::Answered | Fallback::Failed | Fallback::Cancelled)
+    }
 }
 
 /// How a call was routed.

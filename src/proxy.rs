@@ -5,7 +5,7 @@
 //! 3. *assign* a variant: pure, on the generation of the configuration that the call began with,
 //! 4. *dispatch* to the variant's upstream, and to shadows beside it; the answer streams to the caller as it comes,
 //! 5. *tag* the response's headers with who answered,
-//! 6. *observe*: one [`Outcome`] into the worker's own counts and, perhaps, to telemetry.
+//! 6. *observe*: one [`Outcome`](crate::outcome::Outcome) into the worker's own counts and, perhaps, to telemetry.
 
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
@@ -13,14 +13,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::HeaderMap;
 use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
-use crate::dispatch::{Delivery, Journal, Shipment, rename};
-use crate::fault::Failure;
-use crate::fault::{Blame, Code};
-use crate::outcome::{Latency, Outcome, Route, Trace, Traffic};
+use crate::dispatch::{Delivery, Journal, Leg, Shipment};
+use crate::fault::{Blame, Code, Failure};
+use crate::outcome::{Fallback, Trace};
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
@@ -29,9 +27,13 @@ use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
 mod copies;
+mod ending;
 pub mod plan;
+mod planned;
 
+use ending::{end, expired, expired_at, outcome};
 use plan::Plan;
+use planned::{Planned, answering};
 
 /// The innermost service: what is left of a call once it is admitted and has its deadline.
 #[derive(Debug, Clone)]
@@ -71,13 +73,6 @@ struct Recognised {
     timeout: Option<Duration>,
 }
 
-/// How a call ended, as far as the caller is concerned.
-struct Ended {
-    status: Code,
-    message: Option<Box<str>>,
-    blame: Blame,
-}
-
 async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible> {
     let worker = &worker;
     let serving = worker.serving();
@@ -106,9 +101,14 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
+    let (unary, reserve) =
+        (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
+    }
+    if let Some(reserve) = reserve {
+        reserve.observe(&outcome, unary, arrived + outcome.latency.total);
     }
     worker.recorder.observe(outcome);
     Ok(())
@@ -222,7 +222,7 @@ async fn dispatch(
     let mut shipment = Shipment {
         worker,
         rollout: plan.rollout,
-        variant: plan.variant(),
+        answering: answering(plan, journal),
         limits,
         uri: &call.head.uri,
         headers: &call.head.headers,
@@ -230,163 +230,33 @@ async fn dispatch(
         deadline,
         even_unready: plan.even_unready,
         hopped: call.hop.is_some(),
-        renaming: renaming(call, plan),
-        hop: &|| worker.keys.sign(call.prediction, &plan.rollout.model.variants[plan.variant()].name),
-        trace: &|headers| worker.trace_attempt(headers, &call.trace),
         reader: call.peek.map(|peek| (call.adapter, peek)),
-        tag: &|headers| tag(call, plan, headers),
+        origin: &Planned { worker, call, plan },
     };
-    let delivered = {
-        let deliver = pin!(shipment.deliver(upload, respond, journal));
-        within(deadline, deliver).await
-    };
-    match delivered {
-        Some(delivery) => delivery,
+    let reserve = plan.rollout.reserve.as_ref();
+    let reserve = reserve.filter(|reserve| reserve.covers(call.peek, &plan.assignment));
+    let delivered = match reserve {
         None => {
-            let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
-            journal.expire(failure.code, failure.blame, call.arrived.elapsed());
-            Delivery::Failed(failure)
+            let mut leg = Leg::new(upload, respond, journal);
+            let deliver = pin!(shipment.deliver(&mut leg));
+            within(deadline, deliver).await
         }
-    }
-}
-
-/// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
-fn tag(call: &Recognised, plan: &Plan<'_>, headers: &mut HeaderMap) {
-    crate::dispatch::strip_reserved(headers);
-    if call.hop.is_none() {
-        plan.rollout.variants[plan.variant()].tag(headers, call.prediction);
-    }
-}
-
-/// How messages must be renamed so that the variant's server and the caller each see the name they use.
-fn renaming(call: &Recognised, plan: &Plan<'_>) -> Option<(rename::Renaming, rename::Renaming)> {
-    // A name that no model here has is for the server to refuse as it would directly.
-    let (peek, asked) = (call.peek?, plan.asked.as_ref().filter(|_| plan.named)?);
-    let (adapter, variant) = (call.adapter, plan.variant());
-    let suffix = plan.rollout.request_suffix(variant, &asked.model, adapter);
-    if suffix.is_empty() {
-        return None;
-    }
-    let versioned = plan.rollout.model.variants[variant].model_version.is_some() && !asked.version.is_empty();
-    let up = rename::Renaming::Request { adapter, asked: asked.model.clone(), suffix };
-    let down = rename::Renaming::Response {
-        adapter,
-        peek,
-        name: asked.model.clone(),
-        version: versioned.then(|| asked.version.clone()),
+        // In a box of its own, so that no other call's future has room for it.
+        Some(reserve) => {
+            let deliver = Box::pin(shipment.deliver_or_fall_back(reserve, upload, respond, journal));
+            within(deadline, deliver).await
+        }
     };
-    Some((up, down))
-}
-
-/// Tells the caller what it does not know yet, and says how the call ended.
-fn end(
-    call: &Recognised,
-    plan: Option<&Plan<'_>>,
-    delivery: Delivery,
-    respond: &mut Responder,
-    journal: &Journal,
-) -> Ended {
-    match delivery {
-        Delivery::Answered { status, message } => {
-            let in_band = journal.received.learnt.in_band_error.clone();
-            let blame = match journal.attempts.last() {
-                Some(attempt) => attempt.blame,
-                None => Blame::Nobody,
-            };
-            Ended { status, message: in_band.or(message), blame }
-        }
-        Delivery::Failed(failure) => {
-            let mut tags = HeaderMap::new();
-            if let Some(plan) = plan {
-                tag(call, plan, &mut tags);
-            }
-            respond.fail(&failure, tags);
-            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
-        }
-        Delivery::Stuck(failure) => {
-            respond.reset(h2::Reason::CANCEL);
-            Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
-        }
-        Delivery::Cancelled => {
-            respond.reset(h2::Reason::CANCEL);
-            Ended { status: Code::CANCELLED, message: None, blame: Blame::Nobody }
-        }
+    if let Some(delivery) = delivered {
+        return delivery;
     }
-}
-
-/// Step 6: all that happened, said once.
-fn outcome(
-    call: Recognised,
-    plan: Option<Plan<'_>>,
-    ended: Ended,
-    journal: Journal,
-    upload: &Upload,
-) -> Outcome {
-    let total = call.arrived.elapsed();
-    let last = journal.attempts.last();
-    let own =
-        journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
-    let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
-    let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
-    Outcome {
-        prediction: call.prediction,
-        trace: call.trace,
-        started: call.started,
-        authority: call.head.uri.authority().map(|authority| authority.as_str().into()),
-        path: call
-            .head
-            .uri
-            .into_parts()
-            .path_and_query
-            .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/")),
-        protocol: call.adapter.name(),
-        route: plan.map(|plan| Route {
-            model: std::sync::Arc::clone(&plan.rollout.model),
-            revision: std::sync::Arc::clone(&plan.serving.config.revision),
-            asked: plan
-                .asked
-                .filter(|asked| *asked.model != *plan.rollout.model.name)
-                .map(|asked| asked.model.into()),
-            assigned: plan.assignment,
-            served,
-            unit: plan.unit,
-            segment: plan.segment,
-        }),
-        status: ended.status,
-        message: ended.message,
-        blame: ended.blame,
-        latency,
-        traffic: Traffic {
-            request_bytes: upload.bytes(),
-            response_bytes: journal.received.bytes,
-            request_messages: upload.messages(),
-            response_messages: journal.received.messages,
-        },
-        reported_version: journal.received.learnt.reported_version,
-        request_id: upload.request_id().map(Into::into),
-        attempts: journal.attempts,
+    if reserve.is_some() && !journal.fell_back {
+        let why = if respond.is_silent() { Fallback::NoTime } else { Fallback::Committed };
+        journal.refused = Some(why);
     }
-}
-
-/// The deadline fell while the caller's own first message was awaited.
-fn expired(call: &Recognised) -> Failure {
-    let timeout = call.timeout.unwrap_or_default();
-    let message = format!("the deadline of {timeout:?} fell before the request's first message came");
-    Failure { code: Code::DEADLINE_EXCEEDED, message, blame: Blame::Nobody }
-}
-
-/// The deadline fell while the variant was at it.
-fn expired_at(plan: &Plan<'_>, min: Duration, timeout: Duration, journal: &Journal) -> Failure {
-    let model = &plan.rollout.model;
-    let (place, sent) = match journal.attempts.last() {
-        Some(attempt) => (format!(", endpoint {}", attempt.endpoint), attempt.offset),
-        None => (String::new(), timeout),
-    };
-    let variant = &model.variants[plan.variant()].name;
-    let message = format!("model {}, variant {variant}{place}: no answer within {timeout:?}", model.name);
-    let had_time = timeout.saturating_sub(sent) >= min;
-    let blame = if had_time { Blame::Upstream } else { Blame::Nobody };
-    Failure { code: Code::DEADLINE_EXCEEDED, message, blame }
+    let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
+    journal.expire(failure.code, failure.blame, call.arrived.elapsed());
+    Delivery::Failed(failure)
 }
 
 /// Runs `future` until `at`; `None` when that came first. What is late already is not begun.

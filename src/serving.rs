@@ -12,6 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::config::{self, Config, Model};
+use crate::dispatch::Answering;
+use crate::dispatch::fallback::Reserve;
 use crate::protocol::Adapter;
 use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
@@ -26,6 +28,8 @@ pub const VARIANT: HeaderName = HeaderName::from_static("parhelion-variant");
 pub const MODEL_VERSION: HeaderName = HeaderName::from_static("parhelion-model-version");
 /// Response metadata: `MODEL@REVISION` of the rollout that decided.
 pub const ROLLOUT: HeaderName = HeaderName::from_static("parhelion-rollout");
+/// Response metadata: the variant that was assigned and failed, where another answered instead.
+pub const FALLBACK_FROM: HeaderName = HeaderName::from_static("parhelion-fallback-from");
 /// Response metadata: the id to report feedback with.
 pub const PREDICTION_ID: HeaderName = HeaderName::from_static("parhelion-prediction-id");
 
@@ -52,6 +56,8 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
+    /// What its fallbacks stand on; `None` where nothing falls back.
+    pub reserve: Option<Reserve>,
 }
 
 /// What a worker's generations are built on.
@@ -99,7 +105,10 @@ impl Serving {
             .map(|model| {
                 let upstream = |variant: &config::Variant| live.upstream(model, variant, &base.board);
                 let shadows = model.shadows.iter().map(|config| shadow(model, config)).collect();
-                Rollout::new(model, &config.revision, &base.unit_key, upstream, shadows)
+                let same = before.and_then(|before| before.by_name(&model.name));
+                let reserve = Reserve::new(model, same.and_then(|same| same.reserve.as_ref()));
+                let rollout = Rollout::new(model, &config.revision, &base.unit_key, upstream, shadows);
+                Rollout { reserve, ..rollout }
             })
             .collect();
         let by_name: HashMap<Arc<str>, usize> = rollouts
@@ -210,6 +219,15 @@ impl Rollout {
             strategy: Strategy::new(model, unit_key),
             model: Arc::clone(model),
             shadows,
+            reserve: None,
+        }
+    }
+
+    /// Writes who answers, and instead of whom, into response headers.
+    pub fn tag(&self, answering: Answering, headers: &mut HeaderMap, prediction: Uuid) {
+        self.variants[answering.variant].tag(headers, prediction);
+        if let Some(failed) = answering.instead_of {
+            headers.insert(FALLBACK_FROM, self.variants[failed].name.clone());
         }
     }
 
@@ -228,7 +246,7 @@ pub fn suffix(variant: &config::Variant, asked: &str, adapter: &dyn Adapter) -> 
 
 impl Variant {
     /// Writes who answered into response headers.
-    pub fn tag(&self, headers: &mut HeaderMap, prediction: Uuid) {
+    fn tag(&self, headers: &mut HeaderMap, prediction: Uuid) {
         headers.insert(VARIANT, self.name.clone());
         if let Some(version) = &self.version {
             headers.insert(MODEL_VERSION, version.clone());

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
+use crate::config::units::Percent;
 use crate::config::{self, Force, Key, Match};
 
 mod ab;
+mod canary;
 mod pinned;
 mod ranges;
 
 use ab::Ab;
+use canary::Canary;
 use pinned::Pinned;
 
 /// One model's strategy, made from a configuration and used until the next.
@@ -30,6 +33,33 @@ pub struct Strategy {
 enum Kind {
     Pinned(Pinned),
     Ab(Ab),
+    Canary(Canary),
+}
+
+/// Where a rollout stands: what its strategy must know beside the call. Published by whoever keeps the rollout, read
+/// for every call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Standing {
+    /// Counts the changes of the split since the revision began, so that evidence of two splits is never mixed.
+    pub epoch: u32,
+    /// Who gets what.
+    pub split: Split,
+}
+
+/// Who gets what.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Split {
+    /// As the file says, for strategies that decide nothing.
+    Configured,
+    /// One variant gets everything.
+    Only(usize),
+    /// The candidate gets this share, the baseline the rest.
+    Candidate(Percent),
+}
+
+impl Standing {
+    /// Of a rollout that decides nothing.
+    pub const CONFIGURED: Standing = Standing { epoch: 0, split: Split::Configured };
 }
 
 /// What was decided for a call.
@@ -60,6 +90,7 @@ impl Strategy {
             config::Strategy::Ab { baseline, salt, weights, segments } => {
                 Kind::Ab(Ab::new(*baseline, salt, weights, segments))
             }
+            config::Strategy::Canary(canary) => Kind::Canary(Canary::new(canary)),
         };
         Strategy {
             kind,
@@ -70,17 +101,32 @@ impl Strategy {
         }
     }
 
-    /// Gives `call` to a variant.
+    /// Gives `call` to a variant, as the rollout stands.
     ///
     /// `draw` is uniform over all 32 bits and used only where the call brings no unit. `ready` says of a variant,
     /// by its index, whether it may get calls; it is not asked about the baseline, which has no stand-in.
-    pub fn assign(&self, call: &Call<'_>, draw: u32, ready: &dyn Fn(usize) -> bool) -> Decision {
+    pub fn assign(
+        &self,
+        standing: &Standing,
+        call: &Call<'_>,
+        draw: u32,
+        ready: &dyn Fn(usize) -> bool,
+    ) -> Decision {
         let unit = self.unit_of(call);
-        let (assignment, segment) = match &self.kind {
-            Kind::Pinned(pinned) => (pinned.assign(), None),
-            Kind::Ab(ab) => {
+        let (assignment, segment) = match (&self.kind, standing.split) {
+            (_, Split::Only(variant)) => {
+                (Assignment { variant, reason: Reason::Decided, propensity: 1.0 }, None)
+            }
+            (Kind::Pinned(pinned), _) => (pinned.assign(), None),
+            (Kind::Ab(ab), _) => {
                 let segment = ab.segment(call);
                 (ab.assign(segment, unit, draw, ready), segment)
+            }
+            (Kind::Canary(canary), Split::Candidate(share)) => {
+                (canary.assign(share, unit, draw, ready), None)
+            }
+            (Kind::Canary(canary), Split::Configured) => {
+                (canary.assign(Percent::NONE, unit, draw, ready), None)
             }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
@@ -118,7 +164,7 @@ impl Strategy {
     pub fn reads_parameters(&self) -> bool {
         let named = |rule: &Match| rule.0.iter().any(|(key, _)| matches!(key, Key::Parameter(_)));
         let in_kind = match &self.kind {
-            Kind::Pinned(_) => false,
+            Kind::Pinned(_) | Kind::Canary(_) => false,
             Kind::Ab(ab) => ab.rules().any(named),
         };
         let in_force = matches!(&self.force, Force::Matching(rule) if named(rule));

@@ -15,7 +15,10 @@ use super::source::{Source, join};
 use super::units::{self, Percent};
 use super::{Config, Drain, Environment, Loaded, Telemetry, raw};
 
+mod canary;
 mod endpoint;
+mod fallback;
+mod feedback;
 mod limits;
 mod local;
 mod model;
@@ -92,6 +95,7 @@ impl Check<'_> {
         let health = self.address("health", file.health.as_deref().unwrap_or("0.0.0.0:9901"));
         let workers = self.workers(file.workers.as_ref(), environment.cores);
         let limits = self.limits(file.limits.as_ref());
+        self.short_attempts(&models, limits.min_deadline);
         let drain = self.drain(file.drain.as_ref());
         let telemetry = self.telemetry(file.telemetry.as_ref());
         let state = self.path("state", file.state.as_deref());

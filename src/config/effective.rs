@@ -8,7 +8,10 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
-use super::{Config, Endpoint, Force, Key, Listen, Match, Model, Segment, Shadow, Strategy, Variant};
+use super::{
+    Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match, Model,
+    Segment, Shadow, Step, Strategy, Variant,
+};
 
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
@@ -64,7 +67,22 @@ fn model(model: &Model) -> Value {
     }
     put(&mut map, "default_deadline", model.default_deadline.map(write_duration));
     map.insert("shadows".into(), model.shadows.iter().map(|found| shadow(model, found)).collect());
+    match &model.fallback {
+        Some(found) => put(&mut map, "fallback", Some(fallback(found))),
+        // Where one variant gets all calls there is none to be said.
+        None => put(&mut map, "fallback", model.strategy.has_alternatives().then_some("off")),
+    }
+    let declared = model.feedback.iter().map(|found| (found.name.to_string(), feedback(found)));
+    map.insert("feedback".into(), Value::Object(declared.collect()));
     Value::Object(map)
+}
+
+fn fallback(fallback: &Fallback) -> Value {
+    json!({
+        "timeout": fallback.timeout.map_or("auto".to_owned(), write_duration),
+        "budget": fallback.budget.to_string(),
+        "hold": fallback.hold.to_string(),
+    })
 }
 
 fn variant(variant: &Variant) -> Value {
@@ -104,7 +122,83 @@ fn strategy(model: &Model) -> Value {
             "weights": shares(model, weights),
             "segments": segments.iter().map(|found| segment(model, found)).collect::<Value>(),
         }),
+        Strategy::Canary(found) => json!({
+            "kind": kind,
+            "baseline": name(found.baseline),
+            "candidate": name(found.candidate),
+            "salt": *found.salt,
+            "steps": found.steps.iter().map(step).collect::<Value>(),
+            "guards": guards(model, &found.guards),
+            "warmup": {"time": write_duration(found.warmup.time), "calls": found.warmup.calls},
+            "alpha": share(found.alpha),
+            "max_step_time": write_duration(found.max_step_time),
+            "on_pass": found.on_pass.name(),
+            "on_fail": found.on_fail.name(),
+        }),
     }
+}
+
+fn step(step: &Step) -> Value {
+    json!({"share": step.share.to_string(), "hold": write_duration(step.hold), "calls": step.calls})
+}
+
+/// What a rollout rests on, in words that do not depend on the order of variants or of keys.
+pub(super) fn rollout(model: &Model) -> String {
+    let units: Value = model.unit.iter().map(key).collect();
+    let feedback: Value = model.feedback.iter().map(|found| json!([*found.name, feedback(found)])).collect();
+    let mut builds: Vec<(&str, String)> =
+        model.taking_part().map(|variant| (&*variant.name, variant.build())).collect();
+    builds.sort();
+    json!([*model.name, units, strategy(model), builds, feedback]).to_string()
+}
+
+fn guards(model: &Model, guards: &Guards) -> Value {
+    let rate = |margin: &Option<Margin>| match margin {
+        Some(margin) => json!({"absolute": share(margin.absolute), "relative": share(margin.relative)}),
+        None => "off".into(),
+    };
+    let latency: Value = guards
+        .latency
+        .iter()
+        .map(|guard| json!({"quantile": share(guard.quantile), "relative": share(guard.relative)}))
+        .collect();
+    let feedback: Value = guards
+        .feedback
+        .iter()
+        .map(|guard| {
+            let name = model.feedback.get(guard.feedback).map_or("", |feedback| &*feedback.name);
+            let Margin { absolute, relative } = guard.margin;
+            let better = if guard.lower_is_better { "lower" } else { "higher" };
+            json!({"name": name, "absolute": absolute, "relative": share(relative), "better": better})
+        })
+        .collect();
+    json!({
+        "errors": rate(&guards.errors),
+        "rejections": rate(&guards.rejections),
+        "latency": latency,
+        "feedback": feedback,
+    })
+}
+
+/// A part of one as a percentage that reads back to the same number.
+fn share(part: f64) -> String {
+    // Six decimals of a percent are more than anybody writes, and hide what binary fractions add.
+    let text = format!("{:.6}", part * 100.0);
+    format!("{}%", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn feedback(feedback: &Feedback) -> Value {
+    let mut map = Map::new();
+    map.insert("kind".into(), feedback.kind.name().into());
+    if let FeedbackKind::Bounded { min, max } = feedback.kind {
+        map.insert("min".into(), min.into());
+        map.insert("max".into(), max.into());
+    }
+    map.insert("window".into(), write_duration(feedback.window).into());
+    put(&mut map, "default", feedback.default);
+    map.insert("join".into(), feedback.join.name().into());
+    map.insert("max_rate".into(), feedback.max_rate.into());
+    Value::Object(map)
 }
 
 fn segment(model: &Model, segment: &Segment) -> Value {

@@ -9,12 +9,16 @@ use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 mod scalar;
+mod strategy;
 
-pub(super) use scalar::{Bytes, Count, Share, Span, SpanOrNone, Workers, Written};
+pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
+pub(super) use strategy::{
+    Feedback, FeedbackGuard, Guards, LatencyGuard, RateGuard, Segment, Step, Strategy,
+};
 
 /// A Parhelion configuration.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -74,6 +78,33 @@ pub(super) struct Model {
     pub(super) default_deadline: Option<Span>,
     /// Variants that get copies of its calls and answer nobody.
     pub(super) shadows: Option<Vec<Option<Shadow>>>,
+    /// What may be learnt later about a prediction, by name.
+    pub(super) feedback: Option<Named<Feedback>>,
+    /// How the baseline answers what another variant fails at; `off`: not at all.
+    pub(super) fallback: Option<Fallback>,
+}
+
+/// How the baseline answers what another variant fails at.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Fallback {
+    /// `off`.
+    Word(#[schemars(extend("enum" = ["off"]))] String),
+    /// With these bounds.
+    Bounds(FallbackBounds),
+}
+
+/// The bounds of fallback.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FallbackBounds {
+    /// What another variant may take, and never more than half of what is left of the deadline. `auto`: four times
+    /// the baseline's 99th percentile, at least 100ms. Default auto.
+    pub(super) timeout: Option<SpanOrAuto>,
+    /// Most fallbacks, as a share of the baseline's calls over 10s; 10 are always allowed. Default 20%.
+    pub(super) budget: Option<Share>,
+    /// Bytes of an answer that are held until its end is known. Default 1MiB.
+    pub(super) hold: Option<Bytes>,
 }
 
 /// A variant that gets copies of live calls and answers nobody.
@@ -147,41 +178,6 @@ pub(super) struct FullEndpoint {
     pub(super) hop: Option<bool>,
 }
 
-/// How a call is given to a variant.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Strategy {
-    /// `pinned`: always the same variant. `ab`: by weight, sticky by unit.
-    #[schemars(extend("enum" = ["pinned", "ab"]))]
-    pub(super) kind: Option<String>,
-    /// `pinned`: the variant that answers.
-    pub(super) variant: Option<String>,
-    /// `ab`: gets what the other variants cannot take. Left out: the first variant.
-    pub(super) baseline: Option<String>,
-    /// `ab`: makes this rollout's split independent of all others; never used again by another. Left out: the
-    /// model's name and the digests, versions or names of the variants that are not the baseline.
-    pub(super) salt: Option<String>,
-    /// `ab`: share of each variant; they sum to 100 %.
-    pub(super) weights: Option<Named<Share>>,
-    /// `ab`: calls that are split differently; the first that matches decides.
-    pub(super) segments: Option<Vec<Option<Segment>>>,
-}
-
-/// Calls that are split differently.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Segment {
-    /// Said in spans. Left out: `segment-N`, counted from 1.
-    pub(super) name: Option<String>,
-    /// Which calls: all pairs must be equal.
-    #[serde(rename = "match")]
-    pub(super) matches: Option<Match>,
-    /// The variant that answers all of them.
-    pub(super) variant: Option<String>,
-    /// Share of each variant; they sum to 100 %.
-    pub(super) weights: Option<Named<Share>>,
-}
-
 /// Pairs that must all be equal.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -223,7 +219,7 @@ pub(super) struct Limits {
     pub(super) in_flight: Option<Count>,
     /// One message, either way, as framed. Default 64MiB.
     pub(super) message: Option<Bytes>,
-    /// Request bytes kept for a retry, per call. Default 1MiB.
+    /// Request bytes kept for a retry or a fallback, per call. Default 1MiB.
     pub(super) retain: Option<Bytes>,
     /// One header list. Default 64KiB.
     pub(super) headers: Option<Bytes>,
@@ -318,6 +314,50 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
     }
 }
 
+/// `off`, or a map.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum OrOff<T> {
+    /// `off`.
+    Word(#[schemars(extend("const" = "off"))] String),
+    /// What it is.
+    Map(T),
+}
+
+/// `off`, one map, or a list of them.
+#[derive(Debug, JsonSchema)]
+#[schemars(untagged)]
+pub(super) enum Several<T> {
+    /// `off`.
+    Word(#[schemars(extend("const" = "off"))] String),
+    /// One.
+    One(T),
+    /// Several. Null entries are those already reported.
+    Many(Vec<Option<T>>),
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Several<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Any<T> {
+            type Value = Several<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map, a list of maps, or off")
+            }
+            fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+                Ok(Several::Word(value.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Several::One)
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(list)).map(Several::Many)
+            }
+        }
+        deserializer.deserialize_any(Any(PhantomData))
+    }
+}
+
 /// A word or a map: deserialized by hand, for an untagged enum would lose the path of what is wrong inside.
 struct WordOr<T>(&'static str, PhantomData<T>);
 
@@ -343,6 +383,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for WordOr<T> {
     }
 }
 
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match deserializer.deserialize_any(WordOr("a map, or off", PhantomData))? {
+            Either::Word(word) => OrOff::Word(word),
+            Either::Map(map) => OrOff::Map(map),
+        })
+    }
+}
+
 impl<'de> Deserialize<'de> for Endpoint {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let visitor = WordOr("an address like http://127.0.0.1:8001, or a map with `url`", PhantomData);
@@ -358,6 +407,16 @@ impl<'de> Deserialize<'de> for Force {
         Ok(match deserializer.deserialize_any(WordOr("`anyone`, or a map with `match`", PhantomData))? {
             Either::Word(word) => Force::Word(word),
             Either::Map(calls) => Force::Calls(calls),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Fallback {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let visitor = WordOr("`off`, or a map with `timeout`, `budget` and `hold`", PhantomData);
+        Ok(match deserializer.deserialize_any(visitor)? {
+            Either::Word(word) => Fallback::Word(word),
+            Either::Map(bounds) => Fallback::Bounds(bounds),
         })
     }
 }

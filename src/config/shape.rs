@@ -104,7 +104,7 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
 fn later(name: &str, known: &[&str]) -> String {
     match name {
         "tls" => "TLS is not supported in this version".to_owned(),
-        "feedback" | "log" => "it is not supported in this version".to_owned(),
+        "log" => "it is not supported in this version".to_owned(),
         _ => suggestion(name, known),
     }
 }

@@ -30,11 +30,12 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 6);
+    assert_eq!(all.len(), 7);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
-    assert_eq!(all.len(), 9);
+    all.extend(corpus("examples/canary"));
+    assert_eq!(all.len(), 11);
     all
 }
 
@@ -122,6 +123,9 @@ fn every_key_means_what_it_says() {
         trace_sample: Some(share(1_000)),
     };
     assert_eq!(fraud.shadows, [shadow]);
+    let fallback =
+        Fallback { timeout: Some(Duration::from_millis(400)), budget: share(30_000), hold: Size(256 << 10) };
+    assert_eq!(fraud.fallback, Some(fallback));
     assert_eq!(config.model("ranker").unwrap().force, Force::Anyone);
     assert_eq!(config.limits.retain, Size(512 << 10));
     assert_eq!(config.limits.connection_age, Some(Duration::from_secs(3600)));
@@ -148,7 +152,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 65);
+    assert_eq!(files.len(), 67);
 }
 
 #[test]
@@ -171,6 +175,37 @@ drain: {lag: 10s}";
     let warnings = accept_text(text).unwrap().warnings;
     let paths: Vec<&str> = warnings.iter().map(|problem| &*problem.path).collect();
     assert_eq!(paths, ["models.m.variants.b", "models.m.unit", "limits.stream_window", "drain"]);
+}
+
+#[test]
+fn fallback_is_on_wherever_a_variant_is_tried_beside_the_baseline() {
+    let two = |fallback: &str| {
+        let text = format!(
+            "models: {{m: {{variants: {{a: {{endpoint: \"http://a:1\"}}, b: {{endpoint: \"http://b:1\"}}}},
+              unit: [metadata:u], strategy: {{kind: ab, weights: {{a: 50%, b: 50%}}}}{fallback}}}}}"
+        );
+        accept_text(&text).unwrap()
+    };
+    let share = Percent::from_thousandths(20_000).unwrap();
+    let default = Fallback { timeout: None, budget: share, hold: Size(1 << 20) };
+    for text in ["", ", fallback: {}", ", fallback: {timeout: auto, budget: 20%, hold: 1MiB}"] {
+        let loaded = two(text);
+        assert_eq!(
+            (&loaded.config.models[0].fallback, &loaded.warnings[..]),
+            (&Some(default.clone()), &[][..])
+        );
+    }
+    let off = two(", fallback: off").config;
+    assert_eq!(off.models[0].fallback, None);
+    assert_eq!(effective(&off)["models"]["m"]["fallback"], "off");
+    let one = "models: {m: {variants: {a: {endpoint: \"http://a:1\"}}, fallback: {budget: 5%}}}";
+    let one = accept_text(one).unwrap();
+    assert_eq!(one.config.models[0].fallback, None);
+    assert_eq!(one.warnings[0].path, "models.m.fallback");
+    assert!(effective(&one.config)["models"]["m"].get("fallback").is_none());
+    let hasty = two(", fallback: {timeout: 50ms}");
+    assert_eq!(hasty.config.models[0].fallback.as_ref().unwrap().timeout, Some(Duration::from_millis(50)));
+    assert_eq!(hasty.warnings[0].path, "models.m.fallback.timeout");
 }
 
 #[test]

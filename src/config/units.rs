@@ -116,6 +116,32 @@ pub fn percent(text: &str) -> Result<Percent, Refused> {
     u32::try_from(thousandths).ok().and_then(Percent::from_thousandths).ok_or_else(over_all)
 }
 
+/// Reads a part of something, `25%`, as 0.25; at most 10,000 %, in steps of 0.001 %.
+pub fn ratio(text: &str) -> Result<f64, Refused> {
+    let (number, unit) = split(text);
+    let hint = || "write it in percent, like 25%; at most 10000%".to_owned();
+    if unit != "%" {
+        return Err(refuse("is not a part in percent", hint()));
+    }
+    match scaled(number, 1000) {
+        Ok(thousandths @ 0..=10_000_000) => Ok(f64::from(thousandths as u32) / 100_000.0),
+        Ok(_) | Err(Wrong::TooLarge) => Err(refuse("is more than a hundredfold", hint())),
+        Err(Wrong::NotANumber) => Err(refuse("is not a part in percent", hint())),
+        Err(Wrong::TooFine) => Err(refuse("is finer than can be said", "steps are 0.001%".into())),
+    }
+}
+
+/// Reads a finite number, or a share like `0.5%` as 0.005.
+pub fn amount(text: &str) -> Result<f64, Refused> {
+    if text.trim_end().ends_with('%') {
+        return ratio(text);
+    }
+    match text.trim().parse::<f64>() {
+        Ok(number) if number.is_finite() => Ok(number),
+        _ => Err(refuse("is no number", "write a finite number like 0.2, or a share like 0.5%".into())),
+    }
+}
+
 /// What a share without its sign may have meant.
 fn without_percent(number: &str, unit: &str) -> String {
     if number.is_empty() || !unit.is_empty() {

@@ -8,6 +8,7 @@ use h2::RecvStream;
 use http::HeaderMap;
 
 use super::exchange::Terms;
+use super::hold::Held;
 use super::rename::Renamer;
 use super::sending::Tail;
 use crate::protocol::frame::{Event, FrameError, Messages};
@@ -33,6 +34,15 @@ pub struct Received {
     pub bytes: u64,
     /// Whole messages.
     pub messages: u64,
+    /// Whether OK was said of a unary answer that is not one whole message.
+    pub misframed: bool,
+}
+
+impl Received {
+    /// Whether there is something wrong with the answer that its status does not say.
+    pub fn is_bad(&self) -> bool {
+        self.misframed || self.learnt.in_band_error.is_some()
+    }
 }
 
 /// One answer.
@@ -48,12 +58,18 @@ pub(super) struct Download {
     /// Whether a further message could tell more.
     curious: bool,
     pub(super) tail: Tail,
+    /// What is held back of the answer, where it is.
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// What came next.
 pub(super) enum Read {
     /// That many bytes, which are queued.
     Bytes(usize),
+    /// Bytes, which are held back.
+    Held,
+    /// Bytes, and with them more are held back than may be.
+    Full,
     /// The end, with trailers where there are any.
     End(Option<HeaderMap>),
     /// The upstream broke off.
@@ -74,31 +90,28 @@ impl Download {
             scan: None,
             curious: terms.reader.is_some(),
             tail: Tail::More,
+            held: None,
         }
     }
 
     /// The next bytes of the upstream, looked at and queued for the caller.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, terms: &mut Terms<'_>) -> Poll<Read> {
+        if let Some(end) = self.held.as_mut().and_then(|held| held.end.take()) {
+            return Poll::Ready(Read::End(end));
+        }
         match self.body.poll_data(cx) {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Some(Ok(data))) => {
                 // Fails only for a stream that is closed, which then shows at the next read.
                 let _ = self.body.flow_control().release_capacity(data.len());
-                if let Some(tee) = &terms.tee {
-                    tee.answer(&data);
-                }
-                let looked = self.look(&data, terms);
-                let renamed = looked.and_then(|()| match &mut self.renamer {
-                    Some(renamer) => renamer.push(&data, &mut self.queue),
-                    None => {
-                        self.queue.push_back(data.clone());
-                        Ok(())
+                let n = data.len();
+                let read = match self.is_held() {
+                    false => {
+                        self.look(&data, terms).and_then(|()| self.pass(data, terms)).map(|()| Read::Bytes(n))
                     }
-                });
-                Poll::Ready(match renamed {
-                    Ok(()) => Read::Bytes(data.len()),
-                    Err(error) => Read::TooLarge(error),
-                })
+                    true => self.look(&data, terms).map(|()| self.keep(data, terms)),
+                };
+                Poll::Ready(read.unwrap_or_else(Read::TooLarge))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Read::Broken(error)),
             Poll::Ready(None) => self.body.poll_trailers(cx).map(|trailers| match trailers {
@@ -106,6 +119,54 @@ impl Download {
                 Err(error) => Read::Broken(error),
             }),
         }
+    }
+
+    /// Gives bytes to whoever holds the answer beside others, and queues them for the caller.
+    fn pass(&mut self, data: Bytes, terms: &Terms<'_>) -> Result<(), FrameError> {
+        if let Some(tee) = &terms.tee {
+            tee.answer(&data);
+        }
+        match &mut self.renamer {
+            Some(renamer) => renamer.push(&data, &mut self.queue),
+            None => {
+                self.queue.push_back(data);
+                Ok(())
+            }
+        }
+    }
+
+    fn keep(&mut self, data: Bytes, terms: &Terms<'_>) -> Read {
+        let fits = match (&mut self.held, terms.hold) {
+            (Some(held), Some(hold)) => held.keep(data, hold.limit()),
+            _ => true,
+        };
+        if fits { Read::Held } else { Read::Full }
+    }
+
+    /// Whether the caller knows nothing of the answer yet.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.head.is_some())
+    }
+
+    /// Queues what was held, and keeps the end for when that is gone; returns how many bytes it was.
+    pub(super) fn release(
+        &mut self,
+        end: Option<Option<HeaderMap>>,
+        terms: &mut Terms<'_>,
+    ) -> Result<u64, FrameError> {
+        let Some(held) = &mut self.held else { return Ok(0) };
+        held.end = end;
+        let mut bytes = 0;
+        for chunk in std::mem::take(&mut held.chunks) {
+            bytes += chunk.len() as u64;
+            self.pass(chunk, terms)?;
+        }
+        Ok(bytes)
+    }
+
+    /// Whether what came is no answer to a unary call, which is one whole message.
+    pub(super) fn is_misframed(&self, terms: &Terms<'_>) -> bool {
+        terms.is_unary() && (self.messages.count() != 1 || self.messages.unfinished())
     }
 
     fn look(&mut self, data: &[u8], terms: &mut Terms<'_>) -> Result<(), FrameError> {

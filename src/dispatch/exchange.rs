@@ -9,9 +9,11 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
+use http::response::Parts;
 use http::{HeaderMap, HeaderValue, Response};
 
 use super::download::{Download, Read, Received};
+use super::hold::{Held, Hold};
 use super::rename::{Renamer, Renaming};
 use super::sending::{Sent, Tail, send};
 use super::stall::{Clock, Stall};
@@ -43,6 +45,8 @@ pub enum End {
         /// Its message, for people.
         message: Option<Box<str>>,
     },
+    /// The upstream's own answer, which failed by this status, was thrown away: the caller knows nothing of it.
+    GivenUp(Code),
     /// The upstream broke off.
     Broken(h2::Error),
     /// The caller gave up, or left.
@@ -71,6 +75,8 @@ pub struct Terms<'a> {
     pub received: &'a mut Received,
     /// Who holds the answer beside those of the call's copies.
     pub tee: Option<Rc<Tee>>,
+    /// What holds the answer back until its end is known; `None`: it streams as it comes.
+    pub(super) hold: Option<&'a Hold<'a>>,
 }
 
 /// One attempt on the wire.
@@ -81,6 +87,8 @@ pub struct Exchange<'a> {
     up: Up,
     down: Down,
     stall: Stall,
+    /// Whether the answer's messages are renamed.
+    renames: bool,
     progressed: bool,
 }
 
@@ -114,6 +122,7 @@ impl<'a> Exchange<'a> {
         renamer: Option<Renamer>,
         terms: Terms<'a>,
     ) -> Self {
+        let renames = terms.renaming.is_some();
         Exchange {
             upload,
             respond,
@@ -121,6 +130,7 @@ impl<'a> Exchange<'a> {
             up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More },
             down: Down::Waiting(response),
             stall: Stall::default(),
+            renames,
             progressed: false,
         }
     }
@@ -178,7 +188,11 @@ impl<'a> Exchange<'a> {
                 }
                 continue;
             }
-            match self.upload.poll_chunk(cx) {
+            let chunk = self.upload.poll_chunk(cx);
+            if let Some(hold) = self.terms.hold {
+                hold.waits_for_caller(chunk.is_pending());
+            }
+            match chunk {
                 Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(Debtor::Caller)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
@@ -208,8 +222,8 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Ok(response)) => self.open(response)?,
             }
         }
-        let Down::Streaming(download) = &mut self.down else { return Ok(Idle::Calm) };
         loop {
+            let Down::Streaming(download) = &mut self.down else { return Ok(Idle::Calm) };
             if !download.queue.is_empty() {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
                 match send(stream, &mut download.queue, &mut download.tail, cx) {
@@ -227,26 +241,58 @@ impl<'a> Exchange<'a> {
                     self.terms.received.messages = download.messages.count();
                     self.progressed = true;
                 }
+                Poll::Ready(Read::Held) => self.progressed = true,
+                Poll::Ready(Read::Full) => self.release(None)?,
                 Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
                 Poll::Ready(Read::Broken(error)) => return Err(End::Broken(error)),
                 Poll::Ready(Read::End(trailers)) => {
                     let http = download.http;
-                    return Err(self.close(trailers, http));
+                    if download.is_held() {
+                        self.judge(trailers, http)?;
+                    } else {
+                        return Err(self.close(trailers, http));
+                    }
                 }
             }
         }
     }
 
-    /// Passes response headers on. A response that is headers only ends the exchange.
+    /// Takes response headers. A response that is headers only ends the exchange.
     fn open(&mut self, response: Response<RecvStream>) -> Result<(), End> {
-        let (mut head, body) = response.into_parts();
-        self.upload.commit();
-        let only = body.is_end_stream();
+        let (head, body) = response.into_parts();
         let http = head.status.as_u16();
-        let end = only.then(|| answered(&head.headers, http));
+        if body.is_end_stream() {
+            let end = answered(&head.headers, http);
+            if let End::Answered { status, .. } = end {
+                // The end of a unary answer without a message.
+                self.terms.received.misframed = status == Code::OK && self.terms.is_unary();
+                let bad = self.terms.received.misframed;
+                let hold = self.terms.hold;
+                if hold.is_some_and(|hold| hold.gives_up(status, bad, self.upload.is_repeatable())) {
+                    return Err(End::GivenUp(status));
+                }
+            }
+            self.say(head, true)?;
+            return Err(end);
+        }
         let encoding = head.headers.get("grpc-encoding").cloned();
+        let held = self.terms.hold.is_some();
+        let head = if held { Some(head) } else { self.say(head, false).map(|()| None)? };
+        let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
+        let mut download = Box::new(Download::new(body, http, renamer, &self.terms));
+        download.held = head.map(|head| Box::new(Held::new(head)));
+        self.down = Down::Streaming(download);
+        Ok(())
+    }
+
+    /// Passes response headers on: from here on the answer is the caller's.
+    fn say(&mut self, mut head: Parts, only: bool) -> Result<(), End> {
+        self.upload.commit();
+        if let Some(hold) = self.terms.hold {
+            hold.commit();
+        }
         (self.terms.tag)(&mut head.headers);
-        if self.terms.renaming.is_some() {
+        if self.renames {
             // A renamed message has another length.
             head.headers.remove(http::header::CONTENT_LENGTH);
         }
@@ -254,11 +300,32 @@ impl<'a> Exchange<'a> {
             return Err(End::Cancelled);
         }
         self.terms.received.answered = true;
-        if let Some(end) = end {
-            return Err(end);
+        Ok(())
+    }
+
+    /// Gives an answer that was held to its end either up or to the caller.
+    fn judge(&mut self, trailers: Option<HeaderMap>, http: u16) -> Result<(), End> {
+        let Down::Streaming(download) = &self.down else { return Ok(()) };
+        let status = trailers.as_ref().map_or(Code::from_http(http), |trailers| answered_by(trailers, http));
+        self.terms.received.misframed = status == Code::OK && download.is_misframed(&self.terms);
+        let bad = self.terms.received.is_bad();
+        let hold = self.terms.hold;
+        if hold.is_some_and(|hold| hold.gives_up(status, bad, self.upload.is_repeatable())) {
+            return Err(End::GivenUp(status));
         }
-        let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
-        self.down = Down::Streaming(Box::new(Download::new(body, http, renamer, &self.terms)));
+        self.release(Some(trailers))
+    }
+
+    /// Gives what is held to the caller, and the answer's end behind it where that is known.
+    fn release(&mut self, end: Option<Option<HeaderMap>>) -> Result<(), End> {
+        let Down::Streaming(download) = &mut self.down else { return Ok(()) };
+        let Some(head) = download.held.as_mut().and_then(|held| held.head.take()) else { return Ok(()) };
+        self.say(head, false)?;
+        let Down::Streaming(download) = &mut self.down else { return Ok(()) };
+        let bytes = download.release(end, &mut self.terms).map_err(End::ResponseTooLarge)?;
+        self.terms.received.bytes += bytes;
+        self.terms.received.messages = download.messages.count();
+        self.progressed = true;
         Ok(())
     }
 
@@ -274,11 +341,21 @@ impl<'a> Exchange<'a> {
             return End::Answered { status: Code::from_http(http), message: Some(message.into()) };
         };
         let end = answered(&trailers, http);
+        if let (End::Answered { status: Code::OK, .. }, Down::Streaming(download)) = (&end, &self.down) {
+            self.terms.received.misframed = download.is_misframed(&self.terms);
+        }
         super::strip_reserved(&mut trailers);
         if self.respond.trailers(trailers).is_err() {
             return End::Cancelled;
         }
         end
+    }
+}
+
+impl Terms<'_> {
+    /// Whether the answer must be one message.
+    pub(super) fn is_unary(&self) -> bool {
+        matches!(self.reader, Some((_, Peek::Unary)))
     }
 }
 

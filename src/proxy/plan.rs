@@ -10,7 +10,7 @@ use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
-use crate::strategy::{Decision, Refused};
+use crate::strategy::{Decision, Refused, Standing};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
@@ -77,7 +77,7 @@ pub(super) fn plan<'a>(
         decision
     } else if addressed {
         let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
-        rollout.strategy.assign(&view, worker.draw(), &ready)
+        rollout.strategy.assign(&Standing::CONFIGURED, &view, worker.draw(), &ready)
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };

@@ -46,12 +46,24 @@ struct Judged {
     failed: Option<bool>,
 }
 
+/// What the messages of an answer say.
+#[derive(Debug, Default)]
+struct Said {
+    /// The version that the first of them names.
+    version: Option<Box<str>>,
+    /// Whether one is an error inside an OK stream.
+    in_band_error: bool,
+}
+
 /// Whose fault an end is, and whether the call counts as copied: it does once its whole request was sent, or the
 /// shadow itself ended it.
-fn judge(end: &End, facts: &Facts) -> Judged {
+fn judge(end: &End, facts: &Facts, in_band_error: bool) -> Judged {
     let copied =
         |status, cause| Judged { skipped: None, status, blame: Blame::Upstream, cause, failed: Some(true) };
     match end {
+        End::Answered(Code::OK) if in_band_error => {
+            Judged { failed: Some(false), ..copied(Code::OK, Some("in_band")) }
+        }
         End::Answered(code) => Judged {
             blame: code.blame(true),
             failed: Some(matches!(*code, Code::UNAVAILABLE | Code::DEADLINE_EXCEEDED)),
@@ -103,7 +115,8 @@ impl Job {
         let end = end.unwrap_or(End::Expired);
         let latency = begun.elapsed();
         link.sent();
-        let judged = judge(&end, &facts);
+        let said = self.said(&link);
+        let judged = judge(&end, &facts, said.in_band_error);
         if let Some(failed) = judged.failed {
             self.ticket.report(failed, Instant::now());
         }
@@ -113,7 +126,6 @@ impl Job {
         }
         // A call that is answered later than this was not answered for the comparison.
         let primary_end = tokio::time::timeout_at(until, primary(&link)).await.ok().flatten();
-        let reported_version = self.reported_version(&link);
         let comparison = compare(&judged, &facts, primary_end, &link).await;
         if judged.skipped.is_none() {
             self.ticket.compared(comparison, primary_end.map(|end| end.latency));
@@ -127,17 +139,17 @@ impl Job {
             latency,
             started,
             request_bytes,
-            reported_version,
+            reported_version: said.version,
         };
         // What it held is given back before anybody is told that it ended.
         drop(link);
         self.write_down(ended);
     }
 
-    /// The version that the shadow's answer names, where it was held and can be read.
-    fn reported_version(&self, link: &Link) -> Option<Box<str>> {
-        let peek = self.call.peek?;
-        link.with_shadow(|chunks| version(self.call.adapter, peek, chunks))
+    /// What the messages of the shadow's answer say, where they were held and can be read.
+    fn said(&self, link: &Link) -> Said {
+        let Some(peek) = self.call.peek else { return Said::default() };
+        link.with_shadow(|chunks| Some(said(self.call.adapter, peek, chunks))).unwrap_or_default()
     }
 
     fn write_down(self, ended: Ended) {
@@ -207,11 +219,11 @@ async fn compare(judged: &Judged, facts: &Facts, primary: Option<PrimaryEnd>, li
     }
 }
 
-/// The version that the first message of an answer names.
-fn version(adapter: &'static dyn crate::protocol::Adapter, peek: Peek, chunks: &[Bytes]) -> Option<Box<str>> {
+/// What the held messages of an answer say. Only a stream can say an error after its first message.
+fn said(adapter: &'static dyn crate::protocol::Adapter, peek: Peek, chunks: &[Bytes]) -> Said {
     let mut messages = Messages::new(usize::MAX);
     let mut scan = None;
-    let mut found = None;
+    let mut said = Said::default();
     for chunk in chunks {
         let walked = messages.walk(chunk, |event| match event {
             Event::Start { compressed: 0, length } => {
@@ -219,21 +231,22 @@ fn version(adapter: &'static dyn crate::protocol::Adapter, peek: Peek, chunks: &
             }
             Event::Start { .. } => scan = None,
             Event::Payload(part) => {
-                // An answer that cannot be read names no version.
+                // An answer that cannot be read says nothing.
                 let _ = scan.as_mut().map(|scan| scan.feed(part));
             }
             Event::End => {
                 if let Some(mut scan) = scan.take() {
                     let _ = scan.finish();
-                    found = found.take().or_else(|| scan.reported_version().map(Into::into));
+                    said.version = said.version.take().or_else(|| scan.reported_version().map(Into::into));
+                    said.in_band_error |= scan.in_band_error().is_some();
                 }
             }
         });
-        if walked.is_err() || found.is_some() {
+        if walked.is_err() || peek == Peek::Unary && said.version.is_some() {
             break;
         }
     }
-    found
+    said
 }
 
 #[cfg(test)]
@@ -246,12 +259,24 @@ mod tests {
 
     #[test]
     fn an_answer_counts_whatever_it_says() {
-        let judged = judge(&End::Answered(Code::INTERNAL), &facts(false, true));
+        let judged = judge(&End::Answered(Code::INTERNAL), &facts(false, true), false);
         assert_eq!((judged.skipped, judged.blame, judged.failed), (None, Blame::Upstream, Some(false)));
-        let judged = judge(&End::Answered(Code::UNAVAILABLE), &facts(true, true));
+        let judged = judge(&End::Answered(Code::UNAVAILABLE), &facts(true, true), false);
         assert_eq!(judged.failed, Some(true));
-        let judged = judge(&End::Answered(Code::INVALID_ARGUMENT), &facts(true, true));
+        let judged = judge(&End::Answered(Code::INVALID_ARGUMENT), &facts(true, true), false);
         assert_eq!((judged.blame, judged.failed), (Blame::Rejection, Some(false)));
+    }
+
+    #[test]
+    fn an_error_inside_an_ok_stream_is_the_shadows() {
+        let adapter = crate::protocol::recognise("/inference.GRPCInferenceService/ModelStreamInfer");
+        // An answer without a word, then `error_message: "bad"`.
+        let answer = Bytes::from_static(b"\0\0\0\0\0\0\0\0\0\x05\x0a\x03bad");
+        let heard = said(adapter, Peek::Stream, &[answer.slice(..7), answer.slice(7..)]);
+        let judged = judge(&End::Answered(Code::OK), &facts(true, true), heard.in_band_error);
+        let found = (judged.blame, judged.cause, judged.failed);
+        assert_eq!(found, (Blame::Upstream, Some("in_band"), Some(false)));
+        assert!(!said(adapter, Peek::Stream, &[answer.slice(..5)]).in_band_error);
     }
 
     #[test]
@@ -268,7 +293,7 @@ mod tests {
             (End::ResponseCap, false, false, None, Blame::Upstream, Some(true)),
             (End::Broken(Code::INTERNAL), false, true, None, Blame::Upstream, Some(true)),
         ] {
-            let judged = judge(&end, &facts(whole, owed));
+            let judged = judge(&end, &facts(whole, owed), false);
             assert_eq!((judged.skipped, judged.blame, judged.failed), (skipped, blame, failed), "{end:?}");
         }
     }

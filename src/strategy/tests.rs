@@ -32,6 +32,9 @@ fn model(strategy: config::Strategy) -> config::Model {
         force: Force::Matching(Match(vec![(metadata("x-role"), "tester".into())])),
         default_deadline: None,
         shadows: Vec::new(),
+        fallback: None,
+        feedback: Vec::new(),
+        revision: 0,
     }
 }
 
@@ -68,7 +71,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 fn decide(strategy: &Strategy, pairs: &[(&'static str, &str)], draw: u32, ready: &[usize]) -> Decision {
     let metadata = headers(pairs);
     let call = Call { metadata: &metadata, parameters: &[] };
-    strategy.assign(&call, draw, &|variant| ready.contains(&variant))
+    strategy.assign(&Standing::CONFIGURED, &call, draw, &|variant| ready.contains(&variant))
 }
 
 fn assigned(strategy: &Strategy, pairs: &[(&'static str, &str)], draw: u32, ready: &[usize]) -> Assignment {
@@ -248,7 +251,12 @@ fn an_assignment_costs_little() {
         let call = Call { metadata: &map, parameters: &[] };
         let start = std::time::Instant::now();
         for draw in 0..calls {
-            std::hint::black_box(strategy.assign(std::hint::black_box(&call), draw, &|_| true));
+            std::hint::black_box(strategy.assign(
+                &Standing::CONFIGURED,
+                std::hint::black_box(&call),
+                draw,
+                &|_| true,
+            ));
         }
         let each = start.elapsed() / calls;
         println!("{what}: {each:?}");

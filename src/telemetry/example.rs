@@ -40,6 +40,9 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         force: Force::Nobody,
         default_deadline: None,
         shadows: Vec::new(),
+        fallback: None,
+        feedback: Vec::new(),
+        revision: 0,
     })
 }
 
@@ -77,6 +80,7 @@ pub(super) fn outcome() -> Outcome {
             segment: None,
         }),
         attempts: vec![attempt()],
+        fallback: None,
         status: Code::OK,
         message: None,
         blame: Blame::Nobody,

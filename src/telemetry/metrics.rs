@@ -16,6 +16,7 @@ use super::shard::{CODES, Count, Histogram, Label, Series, Shard};
 use super::tally::{Cause, Tally};
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
+use crate::outcome::Fallback;
 
 mod shadows;
 mod text;
@@ -107,6 +108,17 @@ fn calls(text: &mut Text, merged: &Merged) {
         for blame in Blame::ALL {
             let count = sum(series, |one| one.attempts(blame));
             text.counted(metric::ATTEMPTS, &with(label, &[("blame", blame.name())]), count);
+        }
+    }
+    text.family(
+        metric::FALLBACKS,
+        Kind::Counter,
+        "Calls that a variant failed at, by what the baseline did.",
+    );
+    for (label, series) in merged {
+        for fallback in Fallback::ALL {
+            let count = sum(series, |one| one.fallbacks(fallback));
+            text.counted(metric::FALLBACKS, &with(label, &[("result", fallback.name())]), count);
         }
     }
 }

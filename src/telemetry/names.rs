@@ -54,6 +54,10 @@ pub mod attribute {
     pub const DIGEST: &str = "parhelion.digest";
     /// Kind of the strategy.
     pub const STRATEGY: &str = "parhelion.strategy";
+    /// The variant that failed, where the baseline was asked instead.
+    pub const FALLBACK_FROM: &str = "parhelion.fallback_from";
+    /// What became of the baseline's answering instead.
+    pub const FALLBACK: &str = "parhelion.fallback";
     /// Why the variant was assigned.
     pub const REASON: &str = "parhelion.reason";
     /// The segment that matched.
@@ -104,7 +108,7 @@ pub mod attribute {
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 49] = [
+    pub const ALL: [&str; 51] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -130,6 +134,8 @@ pub mod attribute {
         REPORTED_VERSION,
         DIGEST,
         STRATEGY,
+        FALLBACK_FROM,
+        FALLBACK,
         REASON,
         SEGMENT,
         PROPENSITY,
@@ -168,6 +174,8 @@ pub mod metric {
     pub const ASSIGNMENTS: &str = "parhelion_assignments_total";
     /// Attempts at upstreams, by whose fault they ended.
     pub const ATTEMPTS: &str = "parhelion_attempts_total";
+    /// Calls at which a variant failed that has a baseline behind it, by what came of that.
+    pub const FALLBACKS: &str = "parhelion_fallbacks_total";
     /// Whole calls.
     pub const CALL_DURATION: &str = "parhelion_call_duration_seconds";
     /// Attempts.
@@ -242,11 +250,12 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 40] = [
+    pub const ALL: [&str; 41] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
         ATTEMPTS,
+        FALLBACKS,
         CALL_DURATION,
         UPSTREAM_DURATION,
         OWN_DURATION,

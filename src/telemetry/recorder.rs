@@ -40,7 +40,7 @@ pub(super) const QUEUE: usize = 2048;
 pub struct Rules {
     /// How trace context is read and written.
     pub propagator: Propagator,
-    /// Keep the spans of calls that failed by a server's or the sidecar's fault.
+    /// Keep the spans of calls that failed by a server's or the sidecar's fault, those that the baseline answered too.
     pub keep_errors: bool,
     /// Keep the spans of calls that took longer.
     pub keep_slower_than: Option<Duration>,
@@ -50,9 +50,16 @@ impl Rules {
     fn want(&self, outcome: &Outcome) -> bool {
         self.propagator.recording
             && (outcome.trace.sampled
-                || self.keep_errors && matches!(outcome.blame, Blame::Upstream | Blame::Sidecar)
+                || self.keep_errors && failed(outcome)
                 || self.keep_slower_than.is_some_and(|bound| outcome.latency.total > bound))
     }
+}
+
+/// Whether a server or the sidecar failed, be it that another server answered instead. What both variants refuse is the
+/// caller's own mistake.
+fn failed(outcome: &Outcome) -> bool {
+    let rescued = outcome.fallback.is_some() && outcome.blame != Blame::Rejection;
+    rescued || matches!(outcome.blame, Blame::Upstream | Blame::Sidecar)
 }
 
 /// What a worker holds of telemetry. It may be moved to the worker's thread, but not shared.

@@ -18,7 +18,7 @@ use super::counter::Counters;
 use super::shadow;
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
-use crate::outcome::{Attempt, Outcome};
+use crate::outcome::{Attempt, Fallback, Outcome};
 
 /// Pairs of model and variant that a worker counts apart.
 pub const SERIES_LIMIT: usize = 4096;
@@ -104,6 +104,7 @@ pub struct Series {
     calls: [[Count; Blame::ALL.len()]; CODES],
     reasons: [Count; Reason::ALL.len()],
     attempts: [Count; Blame::ALL.len()],
+    fallbacks: [Count; Fallback::ALL.len()],
     entered: Count,
     left: Count,
     /// Headers read to the end of the response.
@@ -131,6 +132,9 @@ impl Series {
         self.calls[code][outcome.blame.index()].add(1);
         if let Some(route) = &outcome.route {
             self.reasons[route.assigned.reason.index()].add(1);
+        }
+        if let Some(fallback) = outcome.fallback {
+            self.fallbacks[fallback.index()].add(1);
         }
         self.total.add(outcome.latency.total);
         if !outcome.attempts.is_empty() {
@@ -163,6 +167,11 @@ impl Series {
     /// Attempts that ended by this fault.
     pub fn attempts(&self, blame: Blame) -> u64 {
         self.attempts[blame.index()].get()
+    }
+
+    /// Calls that the variant failed at, of which this became.
+    pub fn fallbacks(&self, fallback: Fallback) -> u64 {
+        self.fallbacks[fallback.index()].get()
     }
 
     /// Calls that were begun and have not ended.

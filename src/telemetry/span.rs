@@ -16,7 +16,7 @@ use http::uri::PathAndQuery;
 
 use super::names::attribute as name;
 use crate::config::Variant;
-use crate::fault::Code;
+use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Outcome, Route, Trace};
 
 mod copy;
@@ -88,6 +88,7 @@ impl Writer {
         if let Some(route) = &outcome.route {
             list.route(route);
         }
+        list.fallback(outcome);
         if let Some(version) = &outcome.reported_version {
             list.text(name::REPORTED_VERSION, version.to_string());
         }
@@ -110,7 +111,8 @@ impl Writer {
     }
 
     fn client(&self, outcome: &Outcome, attempt: &Attempt, number: usize) -> SpanData {
-        let failed = attempt.status != Code::OK;
+        // A server can fail with OK: by an error inside its answer, or an answer that is none.
+        let failed = attempt.status != Code::OK || attempt.blame == Blame::Upstream;
         let mut list = Attributes::new(self.limits);
         let method = self.rpc(&mut list, &Method::of(outcome), attempt.status, failed);
         list.server(&attempt.endpoint);
@@ -158,7 +160,7 @@ impl Writer {
             list.put(name::RPC_GRPC_STATUS_CODE, Value::I64(i64::from(code.0)));
         }
         if failed {
-            list.text(name::ERROR_TYPE, code.name());
+            list.text(name::ERROR_TYPE, if code == Code::OK { "_OTHER" } else { code.name() });
         }
         method.to_owned()
     }
@@ -330,6 +332,16 @@ impl Attributes {
             let hash = format!("{unit:016x}");
             self.text(name::UNIT_HASH, hash.clone());
             self.text(name::FLAG_CONTEXT_ID, hash);
+        }
+    }
+
+    fn fallback(&mut self, outcome: &Outcome) {
+        let Some(fallback) = outcome.fallback else { return };
+        self.text(name::FALLBACK, fallback.name());
+        let variants = outcome.route.as_ref().map(|route| &route.model.variants);
+        let from = outcome.fell_back_from().and_then(|failed| variants?.get(failed));
+        if let Some(failed) = from {
+            self.text(name::FALLBACK_FROM, Arc::clone(&failed.name));
         }
     }
 

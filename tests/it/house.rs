@@ -52,6 +52,8 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "assignment.rs",
         "outcome.rs",
         "fault.rs",
+        "dispatch/budget.rs",
+        "dispatch/patience.rs",
     ];
     let foreign = [
         "tokio",

@@ -9,6 +9,7 @@ mod corpus;
 mod deadline;
 mod demo;
 mod endpoints;
+mod fallback;
 mod hop;
 mod hostile;
 mod house;

@@ -632,8 +632,8 @@ async fn chaos_leaves_the_books_exact() {
     ];
     let begun = Instant::now();
     let scene = Scene::new(", deadline: 100ms, bytes: 4MiB, calls: 50", move |incoming| {
-        // Each kind for a while, so that the breaker opens and closes.
-        let kind = kinds[begun.elapsed().as_millis() as usize / 400 % kinds.len()];
+        // Each kind for so long that the breaker opens and closes again.
+        let kind = kinds[begun.elapsed().as_secs() as usize / 5 % kinds.len()];
         async move { if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await } }
     })
     .await;
@@ -648,6 +648,8 @@ async fn chaos_leaves_the_books_exact() {
             while let Ok(number) = left.fetch_update(Relaxed, Relaxed, take) {
                 if number % 5_000 == 0 {
                     scene.shadow.cut();
+                    scene.primary.forget();
+                    scene.shadow.forget();
                     println!("{number} left, {} KiB, {:?}", resident(), scene.ledger());
                 }
                 scene.shadow.set_ready(number % 20_000 > 1_000);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use super::Check;
+use super::canary::Around;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::{Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
@@ -75,14 +76,24 @@ impl Check<'_> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
+                feedback: Vec::new(),
+                revision: 0,
             };
         };
         let variants = self.variants(&join(path, "variants"), raw.variants.as_ref());
         let unit = self.unit(&join(path, "unit"), raw.unit.as_deref().unwrap_or_default());
+        let feedback = self.feedback(&join(path, "feedback"), raw.feedback.as_ref());
         let shadows = raw.shadows.as_deref().unwrap_or_default();
         let strategy = match (&raw.strategy, only_answering(&variants, shadows)) {
             (None, Some(variant)) => Strategy::Pinned { variant },
-            _ => self.strategy(path, name, &variants, raw.strategy.as_ref()),
+            _ => {
+                let shadows: Vec<&str> =
+                    shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref()).collect();
+                let around =
+                    Around { model: name, variants: &variants, feedback: &feedback, shadows: &shadows };
+                self.strategy(path, &around, raw.strategy.as_ref())
+            }
         };
         let shadows = self.shadows(&join(path, "shadows"), shadows, &variants, &strategy);
         if raw.strategy.is_some() {
@@ -96,13 +107,27 @@ impl Check<'_> {
             Some(deadline)
         });
         let sticky = !unit.is_empty() || self.broken(&join(path, "unit"));
-        if strategy.kind() == "ab" && !sticky && !self.broken(&join(path, "strategy")) {
+        if strategy.kind() != "pinned" && !sticky && !self.broken(&join(path, "strategy")) {
             let problem = Problem::new(join(path, "unit"), "is not given, so every call is drawn by itself");
             let hint =
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
-        Model { name: name.into(), variants, unit, strategy, force, default_deadline, shadows }
+        let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
+        let mut model = Model {
+            name: name.into(),
+            variants,
+            unit,
+            strategy,
+            force,
+            default_deadline,
+            shadows,
+            fallback,
+            feedback,
+            revision: 0,
+        };
+        model.revision = model.rollout_revision();
+        model
     }
 
     fn variants(&mut self, path: &str, variants: Option<&raw::Named<raw::Variant>>) -> Vec<Variant> {

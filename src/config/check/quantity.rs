@@ -72,6 +72,14 @@ impl Check<'_> {
         self.quantity(path, &written?.0, units::percent)
     }
 
+    pub(super) fn ratio(&mut self, path: &str, written: Option<&raw::Ratio>) -> Option<f64> {
+        self.quantity(path, &written?.0, units::ratio)
+    }
+
+    pub(super) fn amount(&mut self, path: &str, written: &raw::Amount) -> Option<f64> {
+        self.quantity(path, &written.0, units::amount)
+    }
+
     pub(super) fn quantity<T>(
         &mut self,
         path: &str,

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use super::Check;
+use super::canary::Around;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
 use crate::config::{Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
-const KINDS: [&str; 2] = ["pinned", "ab"];
+const KINDS: [&str; 3] = ["pinned", "ab", "canary"];
 /// The kinds that are planned.
-const LATER: [&str; 5] = ["rolling", "canary", "bandit", "interleave", "staged"];
+const LATER: [&str; 4] = ["rolling", "bandit", "interleave", "staged"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -20,17 +21,17 @@ impl Check<'_> {
     pub(super) fn strategy(
         &mut self,
         path: &str,
-        model: &str,
-        variants: &[Variant],
+        around: &Around<'_>,
         raw: Option<&raw::Strategy>,
     ) -> Strategy {
+        let variants = around.variants;
         let nothing = Strategy::Pinned { variant: 0 };
         let at = join(path, "strategy");
         let Some(raw) = raw else {
             if variants.len() > 1 {
                 let names: Vec<&str> = variants.iter().map(|variant| &*variant.name).collect();
                 let hint = format!(
-                    "say which of {} answers: {{kind: pinned, variant: {}}}, or kind: ab with weights",
+                    "say which of {} answers: {{kind: pinned, variant: {}}}, or kind: ab with weights, or kind: canary",
                     names.join(", "),
                     names[0]
                 );
@@ -40,15 +41,16 @@ impl Check<'_> {
         };
         match raw.kind.as_deref() {
             Some("pinned") => self.pinned(&at, variants, raw),
-            Some("ab") => self.ab(&at, model, variants, raw),
+            Some("ab") => self.ab(&at, around.model, variants, raw),
+            Some("canary") => self.canary(&at, around, raw),
             Some(kind) if LATER.contains(&kind) => {
                 let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
-                self.error(problem.with_value(format!("{kind:?}")).with_hint("use pinned or ab"));
+                self.error(problem.with_value(format!("{kind:?}")).with_hint("use pinned, ab or canary"));
                 nothing
             }
             Some("shadow") => {
                 let problem = Problem::new(join(&at, "kind"), "is no strategy: it rides on any of them");
-                let hint = "use pinned or ab, and name the variant under `shadows` beside `strategy`";
+                let hint = "use pinned, ab or canary, and name the variant under `shadows` beside `strategy`";
                 self.error(problem.with_value("\"shadow\"").with_hint(hint));
                 nothing
             }
@@ -57,7 +59,12 @@ impl Check<'_> {
                 nothing
             }
             None => {
-                let guess = if raw.weights.is_some() || raw.segments.is_some() { "ab" } else { "pinned" };
+                let canary = raw.steps.is_some() || raw.candidate.is_some() || raw.guards.is_some();
+                let guess = match raw.weights.is_some() || raw.segments.is_some() {
+                    true => "ab",
+                    false if canary => "canary",
+                    false => "pinned",
+                };
                 self.missing(
                     &join(&at, "kind"),
                     &format!("say how calls are given to variants: kind: {guess}"),
@@ -68,16 +75,14 @@ impl Check<'_> {
     }
 
     fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
-        let foreign = [
+        let split = [
             ("baseline", raw.baseline.is_some()),
             ("salt", raw.salt.is_some()),
             ("weights", raw.weights.is_some()),
             ("segments", raw.segments.is_some()),
         ];
-        for (key, _) in foreign.iter().filter(|(_, given)| *given) {
-            let problem = Problem::new(join(path, key), "has no meaning for kind: pinned");
-            self.error(problem.with_hint("remove it, or write kind: ab"));
-        }
+        self.foreign(path, "pinned", "remove it, or write kind: ab", &split);
+        self.only_canary(path, "pinned", raw);
         let at = join(path, "variant");
         let variant = match &raw.variant {
             Some(name) => self.variant_index(&at, name, variants),
@@ -91,10 +96,9 @@ impl Check<'_> {
     }
 
     fn ab(&mut self, path: &str, model: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
-        if raw.variant.is_some() {
-            let problem = Problem::new(join(path, "variant"), "has no meaning for kind: ab");
-            self.error(problem.with_hint("remove it, or write kind: pinned"));
-        }
+        let variant = [("variant", raw.variant.is_some())];
+        self.foreign(path, "ab", "remove it, or write kind: pinned", &variant);
+        self.only_canary(path, "ab", raw);
         let baseline = raw.baseline.as_deref();
         let baseline = baseline.map(|name| self.variant_index(&join(path, "baseline"), name, variants));
         let at = join(path, "weights");
@@ -108,22 +112,43 @@ impl Check<'_> {
         let segments =
             self.segments(&join(path, "segments"), variants, raw.segments.as_deref().unwrap_or_default());
         let baseline = baseline.flatten().unwrap_or(0);
-        let salt = match raw.salt.as_deref() {
-            Some(salt) => {
-                if salt.is_empty() {
-                    let problem = Problem::new(join(path, "salt"), "is empty").with_value("\"\"");
-                    self.error(problem.with_hint("leave it out, or write a text no other rollout uses"));
-                }
-                salt.into()
-            }
-            None => "".into(),
-        };
-        let mut strategy = Strategy::Ab { baseline, salt, weights, segments };
-        let default = default_salt(model, variants, &strategy);
-        if let (Strategy::Ab { salt, .. }, None) = (&mut strategy, &raw.salt) {
-            *salt = default;
+        let given = self.salt(path, raw.salt.as_deref());
+        let shares = segments.iter().flat_map(|segment| &segment.weights).chain(&weights);
+        let used: Vec<usize> = shares.map(|(variant, _)| *variant).collect();
+        let salt = given.unwrap_or_else(|| default_salt(model, variants, baseline, &used));
+        Strategy::Ab { baseline, salt, weights, segments }
+    }
+
+    /// The salt that the file gives.
+    pub(super) fn salt(&mut self, path: &str, given: Option<&str>) -> Option<Arc<str>> {
+        let salt = given?;
+        if salt.is_empty() {
+            let problem = Problem::new(join(path, "salt"), "is empty").with_value("\"\"");
+            self.error(problem.with_hint("leave it out, or write a text no other rollout uses"));
         }
-        strategy
+        Some(salt.into())
+    }
+
+    /// Keys that another kind has.
+    pub(super) fn foreign(&mut self, path: &str, kind: &str, hint: &str, keys: &[(&str, bool)]) {
+        for (key, _) in keys.iter().filter(|(_, given)| *given) {
+            let problem = Problem::new(join(path, key), format!("has no meaning for kind: {kind}"));
+            self.error(problem.with_hint(hint));
+        }
+    }
+
+    fn only_canary(&mut self, path: &str, kind: &str, raw: &raw::Strategy) {
+        let keys = [
+            ("candidate", raw.candidate.is_some()),
+            ("steps", raw.steps.is_some()),
+            ("guards", raw.guards.is_some()),
+            ("warmup", raw.warmup.is_some()),
+            ("alpha", raw.alpha.is_some()),
+            ("max_step_time", raw.max_step_time.is_some()),
+            ("on_pass", raw.on_pass.is_some()),
+            ("on_fail", raw.on_fail.is_some()),
+        ];
+        self.foreign(path, kind, "remove it, or write kind: canary", &keys);
     }
 
     fn segments(
@@ -228,6 +253,9 @@ impl Check<'_> {
             Strategy::Ab { .. } => {
                 "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)"
             }
+            Strategy::Canary(_) => {
+                "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
+            }
         };
         if self.broken(&join(path, "strategy")) || self.broken(&join(path, "shadows")) {
             return;
@@ -250,6 +278,9 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
             let shares = segments.iter().flat_map(|segment| &segment.weights).chain(weights);
             Box::new(shares.copied().chain([(*baseline, Percent::ALL)]))
         }
+        Strategy::Canary(canary) => {
+            Box::new([(canary.baseline, Percent::ALL), (canary.candidate, Percent::ALL)].into_iter())
+        }
     }
 }
 
@@ -261,10 +292,8 @@ fn thousandths(sum: u128) -> String {
 
 /// The rollout and what is new in it: another build is another rollout, and splits anew. A variant that the strategy
 /// does not name has no part in it: a shadow comes and goes, and every unit stays where it is.
-fn default_salt(model: &str, variants: &[Variant], strategy: &Strategy) -> Arc<str> {
-    let Strategy::Ab { baseline, .. } = strategy else { return "".into() };
-    let used: Vec<usize> = named(strategy).map(|(variant, _)| variant).collect();
-    let new = variants.iter().enumerate().filter(|(index, _)| index != baseline && used.contains(index));
+pub(super) fn default_salt(model: &str, variants: &[Variant], baseline: usize, used: &[usize]) -> Arc<str> {
+    let new = variants.iter().enumerate().filter(|(index, _)| *index != baseline && used.contains(index));
     let new = new.map(|(_, variant)| {
         variant.digest.as_deref().or(variant.version.as_deref()).unwrap_or(&variant.name)
     });

@@ -85,6 +85,15 @@ scalars! {
     Share, "a share like 5%", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["5%", "0.1%"]
     };
+    /// `25%`, and more than everything where something may more than double.
+    Ratio, "a part like 25%", {
+        "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$", "examples": ["15%", "200%"]
+    };
+    /// `0.5%` or `0.2`.
+    Amount, "a number, or a share like 0.5%", {
+        "anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%\s*$"}],
+        "examples": ["0.5%", 0.2]
+    };
     /// `250ms`.
     Span, "a duration like 250ms", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)\s*$", "examples": ["250ms", "30s"]
@@ -92,6 +101,10 @@ scalars! {
     /// `5m` or `none`.
     SpanOrNone, "a duration like 30m, or none", {
         "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|none)\s*$", "examples": ["30m", "none"]
+    };
+    /// `250ms` or `auto`.
+    SpanOrAuto, "a duration like 250ms, or auto", {
+        "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(ns|us|ms|s|m|h|d)|auto)\s*$", "examples": ["auto", "250ms"]
     };
     /// `4MiB`.
     Bytes, "a size like 4MiB", {

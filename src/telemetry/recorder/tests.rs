@@ -1,7 +1,7 @@
 use super::*;
 use crate::assignment::Reason;
 use crate::fault::Code;
-use crate::outcome::Attempt;
+use crate::outcome::{Attempt, Fallback};
 use crate::telemetry::example::{attempt, model, outcome};
 use crate::telemetry::propagate::{Formats, Root, Sampler};
 
@@ -59,6 +59,16 @@ fn a_span_is_kept_for_a_reason_only() {
         call.blame = blame;
         assert_eq!(kept(call), expected, "{blame:?}");
     }
+    for (fallback, blame, expected) in [
+        (Fallback::Answered, Blame::Nobody, true),
+        (Fallback::Cancelled, Blame::Nobody, true),
+        (Fallback::Failed, Blame::Rejection, false),
+        (Fallback::Budget, Blame::Upstream, true),
+    ] {
+        let mut call = unsampled();
+        (call.fallback, call.blame) = (Some(fallback), blame);
+        assert_eq!(kept(call), expected, "{fallback:?}");
+    }
     let mut slow = unsampled();
     slow.latency.total = Duration::from_millis(100);
     assert!(!kept(slow.clone()));
@@ -98,12 +108,14 @@ fn a_call_counts_for_the_assigned_and_an_attempt_for_its_own() {
     let second = Attempt { variant: 0, ..attempt() };
     call.attempts = vec![failed, second];
     call.route.as_mut().unwrap().served = Some(0);
+    call.fallback = Some(Fallback::Answered);
     bench.recorder.observe(call);
     let v1 = bench.shard.series(&Arc::from("fraud"), &Arc::from("v1"));
     let v2 = bench.shard.series(&Arc::from("fraud"), &Arc::from("v2"));
     assert_eq!((v1.calls(Code::OK, Blame::Nobody), v2.calls(Code::OK, Blame::Nobody)), (0, 1));
     assert_eq!((v1.attempts(Blame::Nobody), v2.attempts(Blame::Upstream)), (1, 1));
     assert_eq!((v1.assigned(Reason::Split), v2.assigned(Reason::Split)), (0, 1));
+    assert_eq!((v1.fallbacks(Fallback::Answered), v2.fallbacks(Fallback::Answered)), (0, 1));
 }
 
 #[test]

@@ -2,6 +2,7 @@ use std::time::UNIX_EPOCH;
 
 use super::*;
 use crate::fault::Blame;
+use crate::outcome::Fallback;
 use crate::telemetry::example::{attempt, outcome};
 
 fn write(conventions: Conventions, outcome: &Outcome) -> Vec<SpanData> {
@@ -255,4 +256,62 @@ fn a_copy_is_a_root_of_its_own_with_a_link_to_its_call() {
     }
     assert_eq!(get(&span, "parhelion.skipped"), None);
     assert_eq!(span.status, Status::error("deadline"));
+}
+
+#[test]
+fn a_call_that_fell_back_shows_both_attempts() {
+    let mut call = outcome();
+    // An answer that was none: OK, and the server's fault all the same.
+    for (status, error) in [(Code::INTERNAL, "INTERNAL"), (Code::OK, "_OTHER")] {
+        let failed = Attempt { status, blame: Blame::Upstream, ..attempt() };
+        let second = Attempt { variant: 0, span: 0x23, offset: Duration::from_millis(11), ..attempt() };
+        call.attempts = vec![failed, second];
+        call.route.as_mut().unwrap().served = Some(0);
+        call.fallback = Some(Fallback::Answered);
+        let spans = write(Conventions::New, &call);
+        let [server, first, second] = spans.as_slice() else { panic!("{}", spans.len()) };
+        for (name, value) in [
+            ("parhelion.fallback", "answered"),
+            ("parhelion.fallback_from", "v2"),
+            ("parhelion.assigned", "v2"),
+            ("parhelion.variant", "v1"),
+            ("parhelion.version", "1.4.0"),
+            ("parhelion.blame", "nobody"),
+        ] {
+            assert_eq!(get(server, name).as_deref(), Some(value), "{name}");
+        }
+        assert_eq!(server.status, Status::Unset);
+        assert!(matches!(first.status, Status::Error { .. }), "{:?}", first.status);
+        assert_eq!(get(first, "error.type").as_deref(), Some(error));
+        assert_eq!(
+            (get(first, "parhelion.variant"), get(first, "parhelion.attempt")),
+            (Some("v2".into()), Some("1".into()))
+        );
+        assert_eq!(second.status, Status::Unset);
+        assert_eq!(
+            (get(second, "parhelion.variant"), get(second, "parhelion.attempt")),
+            (Some("v1".into()), Some("2".into()))
+        );
+    }
+    call.fallback = Some(Fallback::Budget);
+    let spans = write(Conventions::New, &call);
+    assert_eq!(get(&spans[0], "parhelion.fallback").as_deref(), Some("budget"));
+    assert_eq!(get(&spans[0], "parhelion.fallback_from"), None);
+}
+
+#[test]
+fn the_assigned_variants_own_end_is_told_whatever_came_after() {
+    let mut call = outcome();
+    let refused = Attempt { status: Code::UNAVAILABLE, blame: Blame::Upstream, ..attempt() };
+    let elapsed = Duration::from_millis(3);
+    let failed = Attempt { status: Code::INTERNAL, blame: Blame::Upstream, elapsed, ..attempt() };
+    call.attempts = vec![refused, failed, Attempt { variant: 0, ..attempt() }];
+    call.fallback = Some(Fallback::Answered);
+    let own = call.assigned_attempt().unwrap();
+    assert_eq!((own.status, own.blame, own.elapsed), (Code::INTERNAL, Blame::Upstream, elapsed));
+    assert_eq!(call.fell_back_from(), Some(1));
+    call.attempts = vec![Attempt { variant: 0, ..attempt() }];
+    assert!(call.assigned_attempt().is_none(), "nothing was sent to it");
+    call.fallback = None;
+    assert_eq!(call.fell_back_from(), None);
 }

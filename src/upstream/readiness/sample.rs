@@ -35,6 +35,9 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
+                fallback: None,
+                feedback: Vec::new(),
+                revision: 0,
             })
         })
         .collect();

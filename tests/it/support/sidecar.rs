@@ -7,6 +7,7 @@ use parhelion::app;
 use parhelion::assignment::Reason;
 use parhelion::config::{self, Config, Listen};
 use parhelion::fault::{Blame, Code};
+use parhelion::outcome::Fallback;
 use parhelion::telemetry::Telemetry;
 use parhelion::telemetry::counter::Counter;
 use parhelion::telemetry::environment::Environment;
@@ -86,6 +87,19 @@ impl Sidecar {
     pub(crate) fn calls(&self, code: Code, blame: Blame) -> u64 {
         let shards = self.telemetry.shards().iter();
         shards.flat_map(|shard| shard.each()).map(|(_, series)| series.calls(code, blame)).sum()
+    }
+
+    /// Calls that a variant failed at, of which this became.
+    pub(crate) fn fallbacks(&self, fallback: Fallback) -> u64 {
+        let shards = self.telemetry.shards().iter();
+        shards.flat_map(|shard| shard.each()).map(|(_, series)| series.fallbacks(fallback)).sum()
+    }
+
+    /// Attempts at that variant that ended by that fault.
+    pub(crate) fn attempts(&self, variant: &str, blame: Blame) -> u64 {
+        let all = self.telemetry.shards().iter().flat_map(|shard| shard.each());
+        let its = all.filter(|(label, _)| *label.variant == *variant);
+        its.map(|(_, series)| series.attempts(blame)).sum()
     }
 
     /// Calls that were assigned for that reason.

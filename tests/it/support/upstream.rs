@@ -122,6 +122,11 @@ impl Upstream {
         self.shared.requests.lock().unwrap().clone()
     }
 
+    /// Remembers headers and messages of no request so far, for a test that runs long.
+    pub(crate) fn forget(&self) {
+        self.shared.requests.lock().unwrap().iter_mut().for_each(|request| *request = Request::default());
+    }
+
     /// Waits until the requests are as `good` wants them, and returns them.
     pub(crate) async fn until(&self, what: &str, good: impl Fn(&[Request]) -> bool) -> Vec<Request> {
         self.wait(what, good).await;

@@ -1,0 +1,157 @@
+//! How the file says who gets which call, what a canary is judged on, and what is learnt later.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Amount, Count, Match, Named, OrOff, Ratio, Several, Share, Span};
+
+/// How a call is given to a variant.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Strategy {
+    /// `pinned`: always the same variant. `ab`: by weight, sticky by unit. `canary`: a growing share for a candidate
+    /// that is judged all the time.
+    #[schemars(extend("enum" = ["pinned", "ab", "canary"]))]
+    pub(in crate::config) kind: Option<String>,
+    /// `pinned`: the variant that answers.
+    pub(in crate::config) variant: Option<String>,
+    /// `ab`, `canary`: gets what the other variants cannot take. Left out: the first variant.
+    pub(in crate::config) baseline: Option<String>,
+    /// `ab`, `canary`: makes this rollout's split independent of all others; never used again by another. Left out:
+    /// the model's name and the digests, versions or names of the variants that are not the baseline.
+    pub(in crate::config) salt: Option<String>,
+    /// `ab`: share of each variant; they sum to 100 %.
+    pub(in crate::config) weights: Option<Named<Share>>,
+    /// `ab`: calls that are split differently; the first that matches decides.
+    pub(in crate::config) segments: Option<Vec<Option<Segment>>>,
+    /// `canary`: the variant that must prove itself. Left out: the only one that is neither the baseline nor a shadow.
+    pub(in crate::config) candidate: Option<String>,
+    /// `canary`: the candidate's shares, growing. Default 1%, 5%, 10%, 25%, 50%.
+    pub(in crate::config) steps: Option<Vec<Option<Step>>>,
+    /// `canary`: what the candidate is judged on.
+    pub(in crate::config) guards: Option<Guards>,
+    /// `canary`: when the candidate's latency begins to count.
+    pub(in crate::config) warmup: Option<Warmup>,
+    /// `canary`: chance that a candidate as good as its margins allow is ever rolled back. Default 1%.
+    pub(in crate::config) alpha: Option<Share>,
+    /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
+    /// the longest `hold` or feedback window it waits for, where that is more.
+    pub(in crate::config) max_step_time: Option<Span>,
+    /// `canary`: what becomes of a candidate that passed the last step. `promote`: it gets everything. `wait`: a
+    /// person decides. Default promote.
+    #[schemars(extend("enum" = ["promote", "wait"]))]
+    pub(in crate::config) on_pass: Option<String>,
+    /// `canary`: what becomes of a candidate that fails. `rollback`: it gets nothing. `hold`: it stays where it is,
+    /// and an alert says so. Default rollback.
+    #[schemars(extend("enum" = ["rollback", "hold"]))]
+    pub(in crate::config) on_fail: Option<String>,
+}
+
+/// Calls that are split differently.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Segment {
+    /// Said in spans. Left out: `segment-N`, counted from 1.
+    pub(in crate::config) name: Option<String>,
+    /// Which calls: all pairs must be equal.
+    #[serde(rename = "match")]
+    pub(in crate::config) matches: Option<Match>,
+    /// The variant that answers all of them.
+    pub(in crate::config) variant: Option<String>,
+    /// Share of each variant; they sum to 100 %.
+    pub(in crate::config) weights: Option<Named<Share>>,
+}
+
+/// One step of a canary.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Step {
+    /// The candidate's share.
+    pub(in crate::config) share: Option<Share>,
+    /// It lasts at least this long. Default 5m.
+    pub(in crate::config) hold: Option<Span>,
+    /// And at least so many calls of the candidate. Default 200.
+    pub(in crate::config) calls: Option<Count>,
+}
+
+/// What a canary is judged on.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Guards {
+    /// Share of calls that fail by the variant's own fault. Default {absolute: 0.1%, relative: 25%}.
+    pub(in crate::config) errors: Option<OrOff<RateGuard>>,
+    /// Share of calls that the variant refuses for what they ask. Default {absolute: 0.1%, relative: 25%}.
+    pub(in crate::config) rejections: Option<OrOff<RateGuard>>,
+    /// Quantiles of latency. Default the median by 10% and the 95% and 99% quantiles by 15%.
+    pub(in crate::config) latency: Option<Several<LatencyGuard>>,
+    /// Means of feedback. Default none.
+    pub(in crate::config) feedback: Option<Several<FeedbackGuard>>,
+}
+
+/// How much more often something may happen: the larger of the two.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct RateGuard {
+    /// By so many of all calls.
+    pub(in crate::config) absolute: Option<Share>,
+    /// By so much of the baseline's share.
+    pub(in crate::config) relative: Option<Ratio>,
+}
+
+/// How much slower.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct LatencyGuard {
+    /// Which quantile, 50% is the median.
+    pub(in crate::config) quantile: Option<Share>,
+    /// By so much of the baseline's.
+    pub(in crate::config) relative: Option<Ratio>,
+}
+
+/// How much worse a mean may become: by the larger of the two.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct FeedbackGuard {
+    /// Of a feedback that the model declares.
+    pub(in crate::config) name: Option<String>,
+    /// In the feedback's own unit: `0.5%` of a binary one, or a number.
+    pub(in crate::config) absolute: Option<Amount>,
+    /// By so much of the baseline's mean.
+    pub(in crate::config) relative: Option<Ratio>,
+    /// Which values are better. Default higher.
+    #[schemars(extend("enum" = ["higher", "lower"]))]
+    pub(in crate::config) better: Option<String>,
+}
+
+/// When a candidate's latency begins to count.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Warmup {
+    /// So long after its first call. Default 30s.
+    pub(in crate::config) time: Option<Span>,
+    /// And after so many of its calls. Default 50.
+    pub(in crate::config) calls: Option<Count>,
+}
+
+/// Something that is learnt about predictions after they were made.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Feedback {
+    /// What its values are. `binary`: 0 or 1. `bounded`: from `min` to `max`. `real`: any number. `label`: a word.
+    /// `clicks`: parts of the answer that were taken, or turned down.
+    #[schemars(extend("enum" = ["binary", "bounded", "real", "label", "clicks"]))]
+    pub(in crate::config) kind: Option<String>,
+    /// `bounded`: the least value.
+    pub(in crate::config) min: Option<Amount>,
+    /// `bounded`: the largest value.
+    pub(in crate::config) max: Option<Amount>,
+    /// How long after its prediction it counts. Default 24h.
+    pub(in crate::config) window: Option<Span>,
+    /// The value of predictions that got none within the window. Left out: those say nothing.
+    pub(in crate::config) default: Option<Amount>,
+    /// What several values for one prediction make. Default last; for clicks sum.
+    #[schemars(extend("enum" = ["first", "last", "sum", "max"]))]
+    pub(in crate::config) join: Option<String>,
+    /// Reports that are taken per second and worker. Default 10000.
+    pub(in crate::config) max_rate: Option<Count>,
+}

@@ -1,0 +1,49 @@
+//! A growing share for one candidate.
+//!
+//! `murmur3(salt ++ unit)` says where a unit falls among 100,000 places, and the candidate owns the lowest of them: as
+//! its share grows it takes from the baseline only, so no unit ever leaves it but by its rollback. A call without a
+//! unit falls where the draw says. While the candidate is not ready the baseline answers for it, and the propensity
+//! says so.
+
+use std::sync::Arc;
+
+use crate::assignment::{Assignment, Reason};
+use crate::config;
+use crate::config::units::Percent;
+use crate::stats::hash;
+
+#[derive(Debug, Clone)]
+pub(super) struct Canary {
+    baseline: usize,
+    candidate: usize,
+    salt: Arc<str>,
+}
+
+impl Canary {
+    pub(super) fn new(config: &config::Canary) -> Self {
+        Canary { baseline: config.baseline, candidate: config.candidate, salt: Arc::clone(&config.salt) }
+    }
+
+    pub(super) fn assign(
+        &self,
+        share: Percent,
+        unit: Option<&str>,
+        draw: u32,
+        ready: &dyn Fn(usize) -> bool,
+    ) -> Assignment {
+        let place =
+            unit.map_or(draw, |unit| hash::murmur3_x86_32(0, &[self.salt.as_bytes(), unit.as_bytes()]));
+        let chosen = hash::bucket(place, Percent::ALL.thousandths()) < share.thousandths();
+        let reason = if unit.is_some() { Reason::Split } else { Reason::Draw };
+        // Nobody asks about a candidate that gets nothing.
+        let ready = share == Percent::NONE || ready(self.candidate);
+        match (chosen, ready) {
+            (true, true) => Assignment { variant: self.candidate, reason, propensity: share.probability() },
+            (true, false) => Assignment { variant: self.baseline, reason: Reason::NotReady, propensity: 1.0 },
+            (false, true) => {
+                Assignment { variant: self.baseline, reason, propensity: 1.0 - share.probability() }
+            }
+            (false, false) => Assignment { variant: self.baseline, reason, propensity: 1.0 },
+        }
+    }
+}

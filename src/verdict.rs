@@ -1,0 +1,275 @@
+//! What a rollout found out, what it decided, and why: plain data for status pages, spans, audit records and the
+//! state that outlives the process.
+//!
+//! A verdict is one of three, and *not enough data* is said as such. Every change of plan carries the findings that it
+//! was made on, so that nobody must believe it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What the evidence says of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It is proven to be no worse than its margin allows.
+    Pass,
+    /// It is proven to be worse.
+    Fail,
+    /// Neither is proven yet.
+    NotEnoughData,
+}
+
+/// Where a rollout is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// The strategy decides nothing: it goes on as configured for ever.
+    Steady,
+    /// The candidate is not ready or not warm yet, so it gets nothing.
+    Waiting,
+    /// It moves by itself.
+    Running,
+    /// A person stopped it; guards stay active.
+    Paused,
+    /// It stopped by itself, for no verdict came in time; guards stay active.
+    Held,
+    /// The last step passed, and a person must promote it; guards stay active.
+    Passed,
+    /// The candidate gets everything.
+    Promoted,
+    /// The candidate gets nothing, and its build is blocked.
+    RolledBack,
+    /// A person gave everything to one variant.
+    Pinned,
+}
+
+/// What one guard found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `errors`, `rejections`, `latency p99`, `feedback approved`, `resources memory`.
+    pub guard: Arc<str>,
+    /// What it says.
+    pub verdict: Verdict,
+    /// The baseline, in the guard's own unit.
+    pub baseline: Estimate,
+    /// The candidate, likewise.
+    pub candidate: Estimate,
+    /// How much worse the candidate is, in [`Finding::scale`]; negative: better. None: nothing can be said yet.
+    pub harm: Option<Interval>,
+    /// The harm that is allowed, in the same scale.
+    pub margin: f64,
+    /// What `harm` and `margin` are measured in.
+    pub scale: Scale,
+    /// Natural logarithm of the evidence against the candidate (an e-value).
+    pub ln_e: f64,
+    /// Where [`Finding::ln_e`] makes the guard fail.
+    pub threshold: f64,
+    /// Candidate calls, or feedback, that a healthy candidate still needs before the guard can pass; 0: none.
+    pub missing: u64,
+}
+
+/// What was seen of one variant.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Calls, or feedback, it rests on.
+    pub n: u64,
+    /// A share, seconds, or the feedback's own unit; none without data.
+    pub value: Option<f64>,
+}
+
+/// A confidence interval that holds at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Lower end.
+    pub low: f64,
+    /// The estimate itself.
+    pub middle: f64,
+    /// Upper end; infinite where nothing bounds it yet.
+    pub high: f64,
+}
+
+/// What a difference is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// Candidate's share less the baseline's, 0.001 is a tenth of a percent of calls.
+    Share,
+    /// Candidate's value over the baseline's, less one: 0.15 is 15 % more.
+    Ratio,
+    /// Baseline's mean less the candidate's, in the feedback's own unit, or the reverse where lower is better.
+    Mean,
+}
+
+/// A change of plan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// What was done.
+    pub action: Action,
+    /// In words, for people: one sentence.
+    pub why: String,
+    /// State before and after.
+    pub from: State,
+    /// State after it.
+    pub to: State,
+    /// Step after it, from 0; none for strategies without steps.
+    pub step: Option<u32>,
+    /// The candidate's share after it, 0 to 1.
+    pub share: f64,
+    /// What it was decided on; empty where a person decided without evidence.
+    pub findings: Vec<Finding>,
+}
+
+/// What was done to a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// A revision began.
+    Started,
+    /// The candidate's first step began, after it was ready and warm.
+    Began,
+    /// The next step.
+    Advanced,
+    /// No verdict in time.
+    Held,
+    /// The last step passed, and a person must promote it.
+    Passed,
+    /// The candidate became what everybody gets.
+    Promoted,
+    /// The candidate was taken out.
+    RolledBack,
+    /// A person stopped it.
+    Paused,
+    /// A person let it go on.
+    Resumed,
+    /// A person gave everything to one variant.
+    Pinned,
+}
+
+/// What a person wants of a rollout.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Give the candidate everything now.
+    Promote,
+    /// Take the candidate out now, and block its build.
+    Rollback,
+    /// Stay at this step.
+    Pause,
+    /// Go on after a pause, a hold or a pin.
+    Resume,
+    /// Give everything to this variant, an index into the model's.
+    Pin(usize),
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The strategy has no such thing.
+    #[error("{command} has no meaning for kind: {kind}")]
+    Meaningless {
+        /// The command's word.
+        command: &'static str,
+        /// The strategy's kind.
+        kind: &'static str,
+    },
+    /// Not in this state.
+    #[error("{command} is not possible while the rollout is {state}: {remedy}")]
+    State {
+        /// The command's word.
+        command: &'static str,
+        /// The state's word.
+        state: &'static str,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The variant cannot take calls.
+    #[error("variant {variant} is not ready ({why}): wait until it is, or pin another")]
+    NotReady {
+        /// Its name.
+        variant: Arc<str>,
+        /// What its endpoints say.
+        why: String,
+    },
+}
+
+/// Everything a status page says of one rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Where it is in its life.
+    pub state: State,
+    /// The step it is at, from 0, and how many there are; none for strategies without steps.
+    pub step: Option<(u32, u32)>,
+    /// The share of each variant, in the order of the model's variants, 0 to 1; sums to 1.
+    pub shares: Vec<f64>,
+    /// Calls that were assigned to each variant since the revision began.
+    pub calls: Vec<u64>,
+    /// How long this step lasts already.
+    pub since: Duration,
+    /// What the guards find now.
+    pub findings: Vec<Finding>,
+    /// All of them together.
+    pub verdict: Verdict,
+    /// What it waits for, in words for people; empty where it waits for nothing.
+    pub waits_for: String,
+}
+
+impl Verdict {
+    /// The word used in status, spans and audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "fail",
+            Verdict::NotEnoughData => "not_enough_data",
+        }
+    }
+}
+
+impl State {
+    /// The word used in status, metrics and audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Steady => "steady",
+            State::Waiting => "waiting",
+            State::Running => "running",
+            State::Paused => "paused",
+            State::Held => "held",
+            State::Passed => "passed",
+            State::Promoted => "promoted",
+            State::RolledBack => "rolled_back",
+            State::Pinned => "pinned",
+        }
+    }
+}
+
+impl Action {
+    /// The word used in audit records and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Action::Started => "started",
+            Action::Began => "began",
+            Action::Advanced => "advanced",
+            Action::Held => "held",
+            Action::Passed => "passed",
+            Action::Promoted => "promoted",
+            Action::RolledBack => "rolled_back",
+            Action::Paused => "paused",
+            Action::Resumed => "resumed",
+            Action::Pinned => "pinned",
+        }
+    }
+}
+
+impl Command {
+    /// The word it is given by.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Promote => "promote",
+            Command::Rollback => "rollback",
+            Command::Pause => "pause",
+            Command::Resume => "resume",
+            Command::Pin(_) => "pin",
+        }
+    }
+}
