@@ -13,7 +13,7 @@ use parhelion::config::{self, Environment, Model};
 use parhelion::fault::{Blame, Code};
 use parhelion::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
 use parhelion::protocol;
-use parhelion::strategy::Strategy;
+use parhelion::strategy::{Standing, Strategy};
 use parhelion::telemetry::counter::Counters;
 use parhelion::telemetry::{self, environment};
 use uuid::Uuid;
@@ -56,7 +56,7 @@ pub(crate) fn assign(calls: usize) -> Result<Duration, Box<dyn Error>> {
     };
     Ok(timed(calls, prepare, |metadata| {
         let call = Call { metadata: &metadata, parameters: &[] };
-        black_box(strategy.assign(black_box(&call), 0, &|_| true));
+        black_box(strategy.assign(&Standing::CONFIGURED, black_box(&call), 0, &|_| true));
         // Dropping the headers is no part of it.
         std::mem::forget(metadata);
     }))
@@ -120,6 +120,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
             status: Code::OK,
             blame: Blame::Nobody,
         }],
+        fallback: None,
         status: Code::OK,
         message: None,
         blame: Blame::Nobody,
