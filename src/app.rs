@@ -15,8 +15,10 @@ use tokio::time::Instant;
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::hop::{Keys, KeysError};
+use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
+use crate::state::State;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 use crate::telemetry::environment::Environment;
@@ -29,6 +31,8 @@ use crate::worker;
 
 /// How long the last spans may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
+/// How long the last evidence may take to be on the disk.
+const STATE: Duration = Duration::from_secs(1);
 /// How long answers of the health and the admin port that are under way may still take.
 const PAGES: Duration = Duration::from_millis(500);
 
@@ -74,6 +78,8 @@ pub struct Running {
     pub telemetry: Telemetry,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
+    /// Where rollouts stand.
+    pub rollouts: Arc<Rollouts>,
     config: watch::Receiver<Arc<Config>>,
     draining: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
@@ -121,11 +127,25 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
+    let ground = Ground {
+        board: Arc::clone(&board),
+        unit_key: keys.unit_key(),
+        shards: started.telemetry.shards().to_vec(),
+    };
+    let kept = match &config.state {
+        Some(directory) => State::start(directory)?,
+        None => State::memory(),
+    };
+    let rollouts = Arc::new(Rollouts::new(&config, kept, ground));
+    // Known to those who look at endpoints first, then to the keeper of rollouts, then in force.
+    let (introduce, introduced) = watch::channel(Arc::clone(&config));
+    tasks.spawn("keeper", rollout::keeper::run(Arc::clone(&rollouts)));
+    tasks.spawn("rollouts", rollout::adopt(introduced, publish, Arc::clone(&rollouts)));
     let exporter = started.exporter;
     tasks.spawn("exporter", exporter.run());
     tasks.spawn("prober", probe::run(accepted.clone(), Arc::clone(&board), Arc::clone(&counters)));
     tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
-    tasks.spawn("introduction", introduce::run(accepted, publish, Arc::clone(&board)));
+    tasks.spawn("introduction", introduce::run(accepted, introduce, Arc::clone(&board)));
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
     let metrics = metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone());
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
@@ -134,7 +154,14 @@ pub async fn start(
     let control_page = control_page(view, &state, workers);
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
-    let shared = Shared { config: configs.clone(), phase: phases, counters, keys, board: Arc::clone(&board) };
+    let shared = Shared {
+        config: configs.clone(),
+        phase: phases,
+        counters,
+        keys,
+        board: Arc::clone(&board),
+        rollouts: Arc::clone(&rollouts),
+    };
     let ended = start_workers(listeners, started.recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
@@ -152,6 +179,7 @@ pub async fn start(
         admin: admin_at,
         telemetry: started.telemetry,
         board,
+        rollouts,
         config: configs,
         draining,
         phase,
@@ -170,6 +198,7 @@ struct Shared {
     counters: Arc<Counters>,
     keys: Arc<Keys>,
     board: Arc<Board>,
+    rollouts: Arc<Rollouts>,
 }
 
 fn start_workers(
@@ -187,6 +216,8 @@ fn start_workers(
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
             board: Arc::clone(&shared.board),
+            rollouts: Arc::clone(&shared.rollouts),
+            index,
         };
         let tell = tell.clone();
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
@@ -241,6 +272,7 @@ impl Running {
             self.phase.send_replace(Phase::Cut);
             let _ = tokio::time::timeout(Duration::from_secs(1), self.all_ended()).await;
         }
+        self.rollouts.close(STATE).await;
         self.telemetry.flush(FLUSH).await;
         self.close.send_replace(true);
         self.pages.drain(PAGES).await;

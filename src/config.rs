@@ -21,7 +21,7 @@ mod source;
 pub mod units;
 pub mod watch;
 
-pub use effective::{HIDDEN, effective};
+pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use problem::{Errors, Problem};
 pub use schema::schema;
@@ -254,6 +254,9 @@ pub struct Variant {
     pub model_name: Option<Arc<str>>,
     /// The version to ask the server for.
     pub model_version: Option<Arc<str>>,
+    /// What it is, whatever it is called: its digest, else its version and where the file says it is reached. The same
+    /// in every pod of a fleet, whichever variant is at home there.
+    pub build: Arc<str>,
 }
 
 /// One place where a variant is reached.
@@ -384,6 +387,8 @@ pub struct LatencyGuard {
 pub struct FeedbackGuard {
     /// Index into [`Model::feedback`]; neither a label nor clicks.
     pub feedback: usize,
+    /// Its name there.
+    pub name: Arc<str>,
     /// How much.
     pub margin: Margin,
     /// Whether less is better.
@@ -531,20 +536,6 @@ impl Model {
     /// The index of the variant of that name.
     pub fn variant(&self, name: &str) -> Option<usize> {
         self.variants.iter().position(|variant| &*variant.name == name)
-    }
-}
-
-impl Variant {
-    /// What it is, whatever it is called: its digest, else its version and where it is reached.
-    pub fn build(&self) -> String {
-        if let Some(digest) = &self.digest {
-            return digest.to_string();
-        }
-        let version = self.version.as_deref().unwrap_or("unversioned");
-        let mut places: Vec<String> =
-            self.endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
-        places.sort();
-        format!("{version} at {}", places.join(","))
     }
 }
 

@@ -16,6 +16,8 @@
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
+//! | [`rollout`] | where every rollout stands, and who moves it |
+//! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
@@ -41,9 +43,11 @@ pub mod outcome;
 pub mod pb;
 pub mod protocol;
 pub mod proxy;
+pub mod rollout;
 pub mod server;
 pub mod serving;
 pub mod shadow;
+pub mod state;
 pub mod stats;
 pub mod strategy;
 pub mod tasks;

@@ -30,6 +30,7 @@ mod copies;
 mod ending;
 pub mod plan;
 mod planned;
+mod proof;
 
 use ending::{end, expired, expired_at, outcome};
 use plan::Plan;
@@ -103,7 +104,11 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     }
     let (unary, reserve) =
         (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
+    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let outcome = outcome(call, plan, ended, journal, &upload);
+    if let Some((counted, live)) = counted {
+        proof::count(worker, counted, live, &outcome);
+    }
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
     }

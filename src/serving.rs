@@ -15,6 +15,8 @@ use crate::config::{self, Config, Model};
 use crate::dispatch::Answering;
 use crate::dispatch::fallback::Reserve;
 use crate::protocol::Adapter;
+use crate::rollout::Rollouts;
+use crate::rollout::live::View;
 use crate::shadow::{self, Shadow};
 use crate::strategy::Strategy;
 use crate::upstream::Upstream;
@@ -58,6 +60,8 @@ pub struct Rollout {
     pub shadows: Vec<Rc<Shadow>>,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
+    /// Where it stands.
+    pub live: View,
 }
 
 /// What a worker's generations are built on.
@@ -71,6 +75,8 @@ pub struct Base {
     pub surroundings: Surroundings,
     /// For copies.
     pub shadows: shadow::Ground,
+    /// Where rollouts stand.
+    pub rollouts: Arc<Rollouts>,
 }
 
 /// One variant, ready to be sent to.
@@ -107,7 +113,7 @@ impl Serving {
                 let shadows = model.shadows.iter().map(|config| shadow(model, config)).collect();
                 let same = before.and_then(|before| before.by_name(&model.name));
                 let reserve = Reserve::new(model, same.and_then(|same| same.reserve.as_ref()));
-                let rollout = Rollout::new(model, &config.revision, &base.unit_key, upstream, shadows);
+                let rollout = Rollout::new(model, (&config.revision, base), upstream, shadows);
                 Rollout { reserve, ..rollout }
             })
             .collect();
@@ -202,8 +208,7 @@ impl<'a> Known<'a> {
 impl Rollout {
     fn new(
         model: &Arc<Model>,
-        revision: &str,
-        unit_key: &[u8; 32],
+        (revision, base): (&str, &Base),
         upstream: impl Fn(&config::Variant) -> Upstream,
         shadows: Vec<Rc<Shadow>>,
     ) -> Self {
@@ -216,7 +221,8 @@ impl Rollout {
         });
         Rollout {
             variants: variants.collect(),
-            strategy: Strategy::new(model, unit_key),
+            strategy: Strategy::new(model, &base.unit_key),
+            live: base.rollouts.live(model).view(),
             model: Arc::clone(model),
             shadows,
             reserve: None,

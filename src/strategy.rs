@@ -3,15 +3,17 @@
 //! A closed set of kinds, each in a file of its own. All of it is pure: the same call and the same draw give the same
 //! answer in every process, today and in a year.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Force, Key, Match};
+use crate::stats::hash;
 
 mod ab;
-mod canary;
+pub mod canary;
 mod pinned;
 mod ranges;
 
@@ -153,6 +155,30 @@ impl Strategy {
             unit: self.unit_hash(call),
             segment: None,
         })
+    }
+
+    /// Where the call's unit falls among 100,000 places; `None` where it brings none, or nothing is drawn.
+    pub fn place(&self, call: &Call<'_>) -> Option<u32> {
+        let salt = match &self.kind {
+            Kind::Pinned(_) => return None,
+            Kind::Ab(ab) => ab.salt(),
+            Kind::Canary(canary) => canary.salt(),
+        };
+        let unit = self.unit_of(call)?;
+        let hash = hash::murmur3_x86_32(0, &[salt.as_bytes(), unit.as_bytes()]);
+        Some(hash::bucket(hash, Percent::ALL.thousandths()))
+    }
+
+    /// Which places belong to whom while all are ready, in order, for calls that `segment` matches or none.
+    pub fn intervals(&self, standing: &Standing, segment: Option<usize>) -> Vec<(usize, Range<u32>)> {
+        let all = 0..Percent::ALL.thousandths();
+        match (&self.kind, standing.split) {
+            (_, Split::Only(variant)) => vec![(variant, all)],
+            (Kind::Pinned(pinned), _) => vec![(pinned.assign().variant, all)],
+            (Kind::Ab(ab), _) => ab.intervals(segment),
+            (Kind::Canary(canary), Split::Candidate(share)) => canary.intervals(share),
+            (Kind::Canary(canary), Split::Configured) => canary.intervals(Percent::NONE),
+        }
     }
 
     /// Keyed hash of the call's unit, for calls that are not assigned here; `None` where it brings none.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// What the evidence says of a candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,15 +79,22 @@ pub struct Estimate {
     pub value: Option<f64>,
 }
 
-/// A confidence interval that holds at any time.
+/// A confidence interval that holds at any time. An end that nothing bounds yet is infinite, and null in JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Lower end.
+    #[serde(deserialize_with = "bounded::<_, -1>")]
     pub low: f64,
     /// The estimate itself.
     pub middle: f64,
-    /// Upper end; infinite where nothing bounds it yet.
+    /// Upper end.
+    #[serde(deserialize_with = "bounded::<_, 1>")]
     pub high: f64,
+}
+
+/// Reads null as the infinity of that sign.
+fn bounded<'de, D: Deserializer<'de>, const SIGN: i8>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::<f64>::deserialize(from)?.unwrap_or(f64::INFINITY * f64::from(SIGN)))
 }
 
 /// What a difference is measured in.

@@ -18,6 +18,7 @@ use crate::dispatch::stall::Clock;
 use crate::hop::{Hop, Keys};
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
+use crate::rollout::{self, Rollouts};
 use crate::server::listener::{Acceptor, Listener};
 use crate::server::{Phase, connection, layers};
 use crate::serving::{Base, Serving};
@@ -47,6 +48,10 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
+    /// Where rollouts stand.
+    pub rollouts: Arc<Rollouts>,
+    /// Which of the workers this is, from 0.
+    pub index: usize,
 }
 
 /// A worker as its calls see it.
@@ -63,6 +68,10 @@ pub struct Worker {
     pub stalls: Clock,
     /// Says to every call under way that it must end now.
     pub cut: Notify,
+    /// Which of the workers this is, from 0.
+    pub index: usize,
+    /// What evidence is timed by.
+    pub clock: rollout::Clock,
     chance: RefCell<SmallRng>,
 }
 
@@ -125,7 +134,8 @@ pub fn run(parts: Parts) -> io::Result<()> {
 /// # Errors
 /// When its listener cannot be set up.
 pub async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts { listener, mut config, mut phase, recorder, counters, keys, board } = parts;
+    let Parts { listener, mut config, mut phase, recorder, counters, keys, board, rollouts, index } = parts;
+    let clock = rollouts.clock();
     let scratch = Scratch::new();
     let surroundings = Surroundings {
         scratch: Rc::clone(&scratch),
@@ -139,7 +149,8 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         shard,
         copies: Local::new(Arc::clone(&counters)),
     };
-    let base = Base { unit_key: keys.unit_key(), board, surroundings: surroundings.clone(), shadows };
+    let unit_key = keys.unit_key();
+    let base = Base { unit_key, board, surroundings: surroundings.clone(), shadows, rollouts };
     let first = Arc::clone(&config.borrow_and_update());
     let build = |config: &Arc<Config>, before: Option<&Serving>| Rc::new(Serving::new(config, &base, before));
     let worker = Rc::new(Worker {
@@ -149,6 +160,8 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         keys,
         stalls: Clock::default(),
         cut: Notify::new(),
+        index,
+        clock,
         chance: RefCell::new(SmallRng::try_from_rng(&mut rand::rngs::SysRng).map_err(io::Error::other)?),
     });
     let in_flight = Rc::new(Cell::new(first.limits.in_flight));

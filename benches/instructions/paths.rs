@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use parhelion::config::{self, Config, Environment, Listen};
 use parhelion::hop::Keys;
+use parhelion::rollout::{Ground, Rollouts};
 use parhelion::server::{Phase, listener};
+use parhelion::state::State;
 use parhelion::telemetry::counter::Counters;
 use parhelion::telemetry::{self, Telemetry, environment};
 use parhelion::upstream::readiness::{Board, Target};
@@ -102,6 +104,13 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
     let (phase, phases) = watch::channel(Phase::Serving);
     let (publish, configs) = watch::channel(Arc::clone(config));
     let Listen::Unix(_) = &config.listen else { return Err("it listens at no unix socket".into()) };
+    let keys = Arc::new(Keys::random()?);
+    let ground = Ground {
+        board: Arc::clone(&board),
+        unit_key: keys.unit_key(),
+        shards: started.telemetry.shards().to_vec(),
+    };
+    let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;
     let parts = worker::Parts {
         listener: listeners.remove(0),
@@ -109,8 +118,10 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         phase: phases,
         recorder: started.recorders.into_iter().next().ok_or("no recorder")?,
         counters,
-        keys: Arc::new(Keys::random()?),
+        keys,
         board,
+        rollouts,
+        index: 0,
     };
     let working = spawn_local(async move {
         // A worker whose configuration has no sender any more ends.

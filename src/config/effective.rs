@@ -54,7 +54,8 @@ fn put(map: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>)
     }
 }
 
-fn model(model: &Model) -> Value {
+/// One model as it is in force, spelled as in the file.
+pub fn model(model: &Model) -> Value {
     let mut map = Map::new();
     let variants = model.variants.iter().map(|found| (found.name.to_string(), variant(found)));
     map.insert("variants".into(), Value::Object(variants.collect()));
@@ -146,8 +147,8 @@ fn step(step: &Step) -> Value {
 pub(super) fn rollout(model: &Model) -> String {
     let units: Value = model.unit.iter().map(key).collect();
     let feedback: Value = model.feedback.iter().map(|found| json!([*found.name, feedback(found)])).collect();
-    let mut builds: Vec<(&str, String)> =
-        model.taking_part().map(|variant| (&*variant.name, variant.build())).collect();
+    let mut builds: Vec<(&str, &str)> =
+        model.taking_part().map(|variant| (&*variant.name, &*variant.build)).collect();
     builds.sort();
     json!([*model.name, units, strategy(model), builds, feedback]).to_string()
 }

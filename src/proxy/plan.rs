@@ -4,13 +4,14 @@ use super::Recognised;
 use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
+use crate::evidence::epoch::{self, Counted};
 use crate::fault::Code;
 use crate::fault::Failure;
 use crate::protocol::encoding::inflate_front;
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
-use crate::strategy::{Decision, Refused, Standing};
+use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
 
@@ -36,6 +37,8 @@ pub struct Plan<'a> {
     /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
     /// is not meant for its other variants.
     pub addressed: bool,
+    /// Where the call is counted as evidence; none where it is none.
+    pub counted: Option<Counted>,
 }
 
 impl Plan<'_> {
@@ -70,6 +73,7 @@ pub(super) fn plan<'a>(
         unit: None,
         segment: None,
     };
+    let mut counted = None;
     let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
@@ -77,13 +81,20 @@ pub(super) fn plan<'a>(
         decision
     } else if addressed {
         let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
-        rollout.strategy.assign(&Standing::CONFIGURED, &view, worker.draw(), &ready)
+        rollout.live.with(|snapshot| {
+            let decision = rollout.strategy.assign(&snapshot.standing, &view, worker.draw(), &ready);
+            if let Some(epoch) = snapshot.epoch.as_ref().filter(|_| epoch::counts(&decision.assignment)) {
+                let (variant, unit) = (decision.assignment.variant, decision.unit);
+                counted = epoch.begin(worker.index, variant, unit, worker.clock.at(call.arrived));
+            }
+            decision
+        })
     } else {
         certain(rollout.model.baseline(), Reason::Default)
     };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
-    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed })
+    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed, counted })
 }
 
 /// The variant that the caller forces, where it may.

@@ -6,6 +6,7 @@
 //! and the propensity says what was true at that moment: the baseline's is then its own share and that of every
 //! variant it stands in for.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::matches;
@@ -45,6 +46,16 @@ impl Ab {
     /// The rules that choose a segment.
     pub(super) fn rules(&self) -> impl Iterator<Item = &Match> {
         self.segments.iter().map(|(rule, _)| rule)
+    }
+
+    pub(super) fn salt(&self) -> &str {
+        &self.salt
+    }
+
+    /// Which places belong to whom.
+    pub(super) fn intervals(&self, segment: Option<usize>) -> Vec<(usize, Range<u32>)> {
+        let ranges = segment.and_then(|segment| self.segments.get(segment)).map(|(_, ranges)| ranges);
+        ranges.unwrap_or(&self.split).intervals()
     }
 
     /// The first segment that matches.

@@ -3,14 +3,24 @@
 //! `murmur3(salt ++ unit)` says where a unit falls among 100,000 places, and the candidate owns the lowest of them: as
 //! its share grows it takes from the baseline only, so no unit ever leaves it but by its rollback. A call without a
 //! unit falls where the draw says. While the candidate is not ready the baseline answers for it, and the propensity
-//! says so.
+//! says so. Whether the share grows is decided by [`Progress`]: a state machine over what the calls show.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::assignment::{Assignment, Reason};
 use crate::config;
 use crate::config::units::Percent;
 use crate::stats::hash;
+
+mod feedback;
+mod judge;
+mod latency;
+pub mod plan;
+mod progress;
+mod rate;
+
+pub use progress::Progress;
 
 #[derive(Debug, Clone)]
 pub(super) struct Canary {
@@ -22,6 +32,17 @@ pub(super) struct Canary {
 impl Canary {
     pub(super) fn new(config: &config::Canary) -> Self {
         Canary { baseline: config.baseline, candidate: config.candidate, salt: Arc::clone(&config.salt) }
+    }
+
+    pub(super) fn salt(&self) -> &str {
+        &self.salt
+    }
+
+    /// Which places belong to whom.
+    pub(super) fn intervals(&self, share: Percent) -> Vec<(usize, Range<u32>)> {
+        let end = share.thousandths();
+        let all = [(self.candidate, 0..end), (self.baseline, end..Percent::ALL.thousandths())];
+        all.into_iter().filter(|(_, places)| !places.is_empty()).collect()
     }
 
     pub(super) fn assign(

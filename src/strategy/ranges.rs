@@ -16,6 +16,8 @@
 //! that knows the weights alone can avoid that. The order is that of the list, with zero weights in their places, so
 //! a candidate is added at the end and removed by the weight zero.
 
+use std::ops::Range;
+
 use crate::config::units::Percent;
 use crate::stats::hash;
 
@@ -57,6 +59,13 @@ impl Ranges {
     pub(super) fn find(&self, hash: u32) -> Option<usize> {
         let bucket = hash::bucket(hash, self.total);
         self.ends.iter().find(|(end, _)| *end > bucket).map(|(_, variant)| *variant)
+    }
+
+    /// Each owner's interval, without those that have no width.
+    pub(super) fn intervals(&self) -> Vec<(usize, Range<u32>)> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));
+        let intervals = starts.zip(&self.ends).map(|(start, (end, variant))| (*variant, start..*end));
+        intervals.filter(|(_, places)| !places.is_empty()).collect()
     }
 
     /// The share of all variants that `counts` chooses, summed before it is divided so that all of them are 1.0.

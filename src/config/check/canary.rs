@@ -302,7 +302,8 @@ impl Check<'_> {
             if found.iter().any(|known| known.feedback == feedback) {
                 self.error(Problem::new(at, "is guarded already").with_hint("keep one of them"));
             }
-            found.extend(margin.map(|margin| FeedbackGuard { feedback, margin, lower_is_better }));
+            let name = Arc::clone(&declared[feedback].name);
+            found.extend(margin.map(|margin| FeedbackGuard { feedback, name, margin, lower_is_better }));
         }
         found
     }

@@ -25,7 +25,18 @@ fn unknown(name: &str) -> Variant {
         endpoints: Vec::new(),
         model_name: None,
         model_version: None,
+        build: "".into(),
     }
+}
+
+/// What a variant is, see [`Variant::build`].
+fn build(digest: Option<&str>, version: Option<&str>, endpoints: &[Endpoint]) -> Arc<str> {
+    if let Some(digest) = digest {
+        return digest.into();
+    }
+    let mut places: Vec<String> = endpoints.iter().map(|endpoint| endpoint.address.to_string()).collect();
+    places.sort();
+    format!("{} at {}", version.unwrap_or("unversioned"), places.join(",")).into()
 }
 
 /// The one variant that is no shadow, where there are shadows and one such.
@@ -191,12 +202,17 @@ impl Check<'_> {
             }
         }
         let mut text = |key: &str, text: Option<&String>| self.printable(&join(path, key), text);
+        let version = text("version", raw.version.as_ref());
+        let model_name = text("model_name", raw.model_name.as_ref());
+        let model_version = text("model_version", raw.model_version.as_ref());
+        let digest = self.digest(&join(path, "digest"), raw.digest.as_deref());
         Variant {
             name: name.into(),
-            version: text("version", raw.version.as_ref()),
-            model_name: text("model_name", raw.model_name.as_ref()),
-            model_version: text("model_version", raw.model_version.as_ref()),
-            digest: self.digest(&join(path, "digest"), raw.digest.as_deref()),
+            build: build(digest.as_deref(), version.as_deref(), &endpoints),
+            version,
+            model_name,
+            model_version,
+            digest,
             endpoints,
         }
     }

@@ -8,6 +8,7 @@ use parhelion::assignment::Reason;
 use parhelion::config::{self, Config, Listen};
 use parhelion::fault::{Blame, Code};
 use parhelion::outcome::Fallback;
+use parhelion::rollout::Rollouts;
 use parhelion::telemetry::Telemetry;
 use parhelion::telemetry::counter::Counter;
 use parhelion::telemetry::environment::Environment;
@@ -20,6 +21,7 @@ use super::{PATIENCE, soon};
 pub(crate) struct Sidecar {
     pub(crate) address: SocketAddr,
     pub(crate) telemetry: Telemetry,
+    pub(crate) rollouts: Arc<Rollouts>,
     board: Arc<Board>,
     config: Arc<Config>,
     stop: Option<oneshot::Sender<()>>,
@@ -50,14 +52,15 @@ impl Sidecar {
                 let nothing_set = Environment::read(|_| None).unwrap();
                 let running = app::start(loaded, None, nothing_set).await.unwrap();
                 let Listen::Tcp(address) = running.listen else { panic!("a TCP port was asked for") };
-                let _ = tell.send((address, running.telemetry.clone(), Arc::clone(&running.board)));
+                let rollouts = Arc::clone(&running.rollouts);
+                let _ = tell.send((address, running.telemetry.clone(), Arc::clone(&running.board), rollouts));
                 // Dropped counts as asked to stop.
                 let _ = stopped.await;
                 running.drain(false, std::future::ready(())).await;
             });
         });
-        let (address, telemetry, board) = soon("the start", started).await.unwrap();
-        Sidecar { address, telemetry, board, config, stop: Some(stop), thread: Some(thread) }
+        let (address, telemetry, board, rollouts) = soon("the start", started).await.unwrap();
+        Sidecar { address, telemetry, rollouts, board, config, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Waits until `good` holds for each variant's name and readiness of each of its endpoints.

@@ -1,0 +1,136 @@
+//! What the calls of one epoch are counted in, by worker and variant.
+//!
+//! A call keeps the epoch it was assigned in and is counted there, however late it ends: a step that begins meanwhile
+//! never mixes two splits. Who counts is the rule of [`counts`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::once::{Failed, Kind, Measured};
+use super::tally::Tally;
+use crate::assignment::{Assignment, Reason};
+
+/// One epoch of one rollout.
+#[derive(Debug)]
+pub struct Epoch {
+    pub(super) number: u32,
+    pub(super) arms: Box<[Arm]>,
+    pub(super) failed: Failed,
+    candidate: usize,
+}
+
+/// One variant of it.
+#[derive(Debug)]
+pub(super) struct Arm {
+    /// By worker.
+    pub(super) tallies: Box<[Tally]>,
+    measured: Measured,
+}
+
+/// A call that counts, from its assignment to its end. Dropped without [`Counted::end`] it never was.
+#[derive(Debug)]
+pub struct Counted {
+    epoch: Arc<Epoch>,
+    worker: usize,
+    variant: usize,
+    unit: Option<u64>,
+    measured: bool,
+    place: Option<u32>,
+}
+
+/// How the assigned variant did by a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// Nothing that is its fault.
+    Well,
+    /// It failed.
+    Error,
+    /// It refused what was asked.
+    Rejection,
+}
+
+/// Whether a call enters its arm's evidence: where chance gave it to one of several, and to no stand-in. Forced calls,
+/// hops, calls that name no model and whatever one variant gets alone compare nothing.
+pub fn counts(assignment: &Assignment) -> bool {
+    matches!(assignment.reason, Reason::Split | Reason::Draw)
+        && assignment.propensity > 0.0
+        && assignment.propensity < 1.0
+}
+
+impl Epoch {
+    /// Nothing counted yet. `variants` are all of the model, `workers` at least 1, `candidate` the one whose failures
+    /// are urgent.
+    pub fn new(number: u32, variants: usize, workers: usize, candidate: usize) -> Self {
+        let arm = || Arm {
+            tallies: (0..workers).map(|_| Tally::default()).collect(),
+            measured: Measured::default(),
+        };
+        Epoch { number, arms: (0..variants).map(|_| arm()).collect(), failed: Failed::default(), candidate }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Failures that were not counted, for there were too many at once.
+    pub fn uncounted(&self) -> u64 {
+        self.failed.refused()
+    }
+
+    /// A call that counts begins on `worker` at `now`, time since any fixed moment. None: no such worker or variant.
+    pub fn begin(
+        self: &Arc<Self>,
+        worker: usize,
+        variant: usize,
+        unit: Option<u64>,
+        now: Duration,
+    ) -> Option<Counted> {
+        let arm = self.arms.get(variant)?;
+        let tally = arm.tallies.get(worker)?;
+        let measured = unit.is_none_or(|unit| arm.measured.take(unit, minute(now)));
+        let place = if measured { tally.enter(now) } else { None };
+        Some(Counted { epoch: Arc::clone(self), worker, variant, unit, measured, place })
+    }
+}
+
+impl Counted {
+    /// Counts the call, that took the variant `latency`; whether somebody should look at once.
+    pub fn end(mut self, how: How, latency: Option<Duration>, now: Duration) -> bool {
+        let epoch = Arc::clone(&self.epoch);
+        let Some(tally) = epoch.arms.get(self.variant).and_then(|arm| arm.tallies.get(self.worker)) else {
+            return false;
+        };
+        let uncounted = self.place.take().is_none_or(|place| tally.leave(place));
+        if let Some(latency) = latency.filter(|_| self.measured && uncounted) {
+            tally.latency(latency);
+        }
+        tally.call();
+        let kind = match how {
+            How::Well => return false,
+            How::Error => Kind::Error,
+            How::Rejection => Kind::Rejection,
+        };
+        if !self.unit.is_none_or(|unit| epoch.failed.first(unit, minute(now), kind)) {
+            return false;
+        }
+        match kind {
+            Kind::Error => tally.error(),
+            Kind::Rejection => tally.rejection(),
+        }
+        self.variant == epoch.candidate
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let arm = self.epoch.arms.get(self.variant);
+        if let (Some(place), Some(tally)) = (self.place, arm.and_then(|arm| arm.tallies.get(self.worker))) {
+            tally.leave(place);
+        }
+    }
+}
+
+pub(super) fn minute(now: Duration) -> u32 {
+    (now.as_secs() / 60) as u32
+}

@@ -1,0 +1,118 @@
+//! At most one per unit and minute: what keeps a user with many calls from being taken for many users.
+//!
+//! Failures need an exact set, for few of them decide. Latency needs a fair sample, chosen when a call begins and so
+//! before anybody knows how long it takes: a unit takes the place its hash falls on, once a minute, and whoever falls
+//! on a place that is taken is not measured.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+
+/// Failures of one epoch and two minutes that are told apart.
+const FAILURES: usize = 65_536;
+/// Units of one variant that are measured in a minute, at most.
+const PLACES: usize = 8192;
+
+/// What can befall a unit once a minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Error,
+    Rejection,
+}
+
+/// Failures that were counted.
+#[derive(Debug)]
+pub(super) struct Failed {
+    seen: DashMap<(u64, u32, bool), ()>,
+    len: AtomicUsize,
+    refused: AtomicU64,
+}
+
+impl Default for Failed {
+    fn default() -> Self {
+        Failed { seen: DashMap::with_shard_amount(2), len: AtomicUsize::new(0), refused: AtomicU64::new(0) }
+    }
+}
+
+impl Failed {
+    /// Whether this is the unit's first in this minute. A full set says no, and counts that it did.
+    pub(super) fn first(&self, unit: u64, minute: u32, kind: Kind) -> bool {
+        let key = (unit, minute, kind == Kind::Rejection);
+        if self.len.load(Ordering::Relaxed) >= FAILURES {
+            if !self.seen.contains_key(&key) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            return false;
+        }
+        let first = self.seen.insert(key, ()).is_none();
+        if first {
+            self.len.fetch_add(1, Ordering::Relaxed);
+        }
+        first
+    }
+
+    /// Forgets minutes that are over; the one before is kept, for workers' clocks are read at different moments.
+    pub(super) fn forget(&self, minute: u32) {
+        if self.len.load(Ordering::Relaxed) > 0 {
+            self.seen.retain(|(_, seen, _), ()| seen.saturating_add(1) >= minute);
+            self.len.store(self.seen.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Failures that were not counted for want of room.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// Who was measured.
+#[derive(Debug, Default)]
+pub(super) struct Measured(OnceLock<Box<[AtomicU32]>>);
+
+impl Measured {
+    /// Whether a call of this unit that begins in this minute is measured.
+    pub(super) fn take(&self, unit: u64, minute: u32) -> bool {
+        let places = self.0.get_or_init(|| (0..PLACES).map(|_| AtomicU32::new(0)).collect());
+        let Some(place) = places.get(unit as usize % PLACES) else { return false };
+        // Minute 0 differs from a place that nobody ever took.
+        let now = minute.wrapping_add(1);
+        place.load(Ordering::Relaxed) != now && place.swap(now, Ordering::Relaxed) != now
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_fails_once_a_minute_of_each_kind() {
+        let failed = Failed::default();
+        assert!(failed.first(7, 1, Kind::Error) && !failed.first(7, 1, Kind::Error));
+        assert!(failed.first(7, 1, Kind::Rejection) && failed.first(7, 2, Kind::Error));
+        assert!(failed.first(8, 1, Kind::Error));
+        failed.forget(3);
+        assert!(!failed.first(7, 2, Kind::Error), "the minute before is remembered");
+        assert!(failed.first(7, 1, Kind::Error), "those before are not");
+    }
+
+    #[test]
+    fn beyond_its_room_nothing_is_counted_and_that_is_told() {
+        let failed = Failed::default();
+        for unit in 0..FAILURES as u64 {
+            assert!(failed.first(unit, 1, Kind::Error));
+        }
+        assert!(!failed.first(u64::MAX, 1, Kind::Error) && !failed.first(0, 1, Kind::Error));
+        assert_eq!(failed.refused(), 1, "a repetition is no loss");
+        failed.forget(9);
+        assert!(failed.first(u64::MAX, 9, Kind::Error));
+    }
+
+    #[test]
+    fn a_unit_is_measured_at_most_once_a_minute() {
+        let measured = Measured::default();
+        assert!(measured.take(5, 0) && !measured.take(5, 0) && measured.take(5, 1));
+        assert!(!measured.take(5 + PLACES as u64, 1), "the place is taken");
+        assert!(measured.take(6, 1));
+    }
+}

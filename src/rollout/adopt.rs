@@ -1,0 +1,179 @@
+//! How a configuration becomes rollouts: those that stay go on, others begin, or go on where an earlier process was.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
+
+use tokio::sync::watch;
+
+use super::live::Live;
+use super::machine::{Machine, Saved};
+use super::record::{Actor, AuditRecord};
+use super::{Rollouts, audit};
+use crate::config::{Config, Model, Strategy};
+use crate::state::Batch;
+use crate::verdict::{Action, Change, State};
+
+/// Passes each configuration on from `accepted` to `publish` once its rollouts are there, until `accepted` has no sender
+/// any more: a worker that serves it finds them.
+pub async fn adopt(
+    mut accepted: watch::Receiver<Arc<Config>>,
+    publish: watch::Sender<Arc<Config>>,
+    rollouts: Arc<Rollouts>,
+) {
+    while accepted.changed().await.is_ok() {
+        let next = Arc::clone(&accepted.borrow_and_update());
+        rollouts.take(&next);
+        publish.send_replace(next);
+    }
+}
+
+impl Rollouts {
+    /// Makes the rollouts those of `config`.
+    pub(super) fn take(&self, config: &Arc<Config>) {
+        let before = self.lives.read().unwrap_or_else(PoisonError::into_inner).by_name.clone();
+        let mut by_name = HashMap::with_capacity(config.models.len());
+        for model in &config.models {
+            let live = match before.get(&model.name) {
+                Some(live) if live.inner().fits(model) => {
+                    let mut inner = live.inner();
+                    inner.model = Arc::clone(model);
+                    inner.config = Arc::clone(&config.revision);
+                    drop(inner);
+                    Arc::clone(live)
+                }
+                known => self.begin(model, config, known),
+            };
+            by_name.insert(Arc::clone(&model.name), live);
+        }
+        for (name, live) in &before {
+            if let Some(saved) = live.inner().saved().filter(|_| !by_name.contains_key(name)) {
+                self.memory().left.insert(name.to_string(), saved);
+            }
+        }
+        let mut lives = self.lives.write().unwrap_or_else(PoisonError::into_inner);
+        lives.by_name = by_name;
+        lives.config = Arc::clone(config);
+        drop(lives);
+        self.changed();
+    }
+
+    /// Takes in what an earlier process left, once that can be read; whether it is known.
+    pub(super) fn read_left(&self) -> bool {
+        let Some(left) = self.state.left().borrow().clone() else { return false };
+        let mut memory = self.memory();
+        if !memory.read {
+            memory.read = true;
+            memory.blocks.read(&left.blocks);
+            let renumbered = memory.audit.read(&left.audit);
+            memory.left.extend(left.progress.iter().map(|(name, saved)| (name.clone(), saved.clone())));
+            let audit = renumbered.iter().map(|record| audit::entry(record)).collect();
+            self.state.defer(Batch { audit, ..Batch::default() });
+        }
+        true
+    }
+
+    /// Starts the rollouts that waited for what an earlier process left.
+    pub(super) fn resume(&self) {
+        if !self.read_left() {
+            return;
+        }
+        let config = self.config();
+        for live in self.all() {
+            let model = {
+                let inner = live.inner();
+                if inner.machine.is_some() {
+                    continue;
+                }
+                Arc::clone(&inner.model)
+            };
+            let machine = self.machine(&model, &config, None);
+            live.inner().machine = machine;
+            live.publish();
+        }
+        self.changed();
+    }
+
+    /// A rollout that the process does not know in this revision; `before`: the one of the revision before.
+    fn begin(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Arc<Live> {
+        let machine = self.machine(model, config, before);
+        let ground = (self.ground.shards.len(), &self.alarm);
+        Arc::new(Live::new(model, &config.revision, machine, ground))
+    }
+
+    /// Where a rollout stands at its beginning; none: nobody can know yet.
+    fn machine(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Option<Machine> {
+        let now = self.clock.now();
+        let mut memory = self.memory();
+        if !memory.read {
+            return None;
+        }
+        let left = memory.left.remove(&*model.name);
+        let saved = match left.as_deref().map(serde_json::from_slice::<Saved>) {
+            Some(Ok(saved)) => Some(saved),
+            Some(Err(error)) => {
+                tracing::error!(model = %model.name, %error, "where the rollout stood cannot be read: it begins anew");
+                None
+            }
+            None => None,
+        };
+        if let Some(saved) = saved.as_ref().filter(|saved| saved.fits(model)) {
+            return Some(saved.machine.clone());
+        }
+        let base = match before {
+            Some(live) => Some(live.standing().epoch.saturating_add(1)),
+            None => saved.map(|saved| saved.machine.epoch().saturating_add(1)),
+        };
+        let blocked = candidate(model).and_then(|build| {
+            let block = memory.blocks.get(&model.name, build)?;
+            Some(format!(
+                "the candidate's build was rolled back before ({build}, audit record {})",
+                block.record
+            ))
+        });
+        let machine = Machine::begin(model, blocked.clone(), base.unwrap_or(0), now);
+        if base.is_none() && matches!(machine.state(), State::Steady) {
+            // What was never anything but what the file says has no story.
+            return Some(machine);
+        }
+        let change = Change {
+            action: Action::Started,
+            why: match blocked {
+                Some(why) => why,
+                None if base.is_some() => "the file has another rollout".to_owned(),
+                None => "the file has a rollout".to_owned(),
+            },
+            from: machine.state(),
+            to: machine.state(),
+            step: None,
+            share: 0.0,
+            findings: Vec::new(),
+        };
+        let record = memory.audit.add(AuditRecord {
+            sequence: 0,
+            millis: now.as_millis() as u64,
+            model: Arc::clone(&model.name),
+            revision: model.revision,
+            epoch: machine.epoch(),
+            config: Arc::clone(&config.revision),
+            actor: Actor::File,
+            change,
+        });
+        *memory.decisions.entry(record.change.action.name()).or_default() += 1;
+        drop(memory);
+        super::decide::log(&record);
+        let saved = Saved {
+            revision: model.revision,
+            variants: super::machine::names(model),
+            machine: machine.clone(),
+        };
+        let progress = HashMap::from([(model.name.to_string(), serde_json::to_vec(&saved).ok())]);
+        self.state.defer(Batch { progress, audit: vec![audit::entry(&record)], ..Batch::default() });
+        Some(machine)
+    }
+}
+
+/// The build that must prove itself.
+pub(super) fn candidate(model: &Model) -> Option<&str> {
+    let Strategy::Canary(canary) = &model.strategy else { return None };
+    model.variants.get(canary.candidate).map(|variant| &*variant.build)
+}

@@ -1,0 +1,172 @@
+//! How a change of plan is made: decided, written down, published, told, in this order and one at a time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Rollouts;
+use super::audit;
+use super::block::Block;
+use super::live::{Depth, Live};
+use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
+use crate::config::Model;
+use crate::state::Batch;
+use crate::upstream::readiness::Target;
+use crate::verdict::{Action, Change, Command, Refused, State};
+
+/// How long a decision waits to be on the disk; then it holds all the same.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+impl Rollouts {
+    /// Gathers what calls showed and moves the rollout as far as that goes.
+    pub(super) async fn look(&self, live: &Live, depth: Depth) {
+        live.inner().gather(depth, self.clock.now());
+        loop {
+            let ordered = live.order.lock().await;
+            let decided = {
+                let mut inner = live.inner();
+                let change = inner.act(|machine, model| {
+                    let ready = |variant| self.ready(model, variant);
+                    machine.look(model, &ready, self.clock.now())
+                });
+                change.flatten().map(|change| self.note(&mut inner, change, Actor::Judge))
+            };
+            let Some((record, batch)) = decided else { return };
+            self.finish(live, &record, batch).await;
+            drop(ordered);
+        }
+    }
+
+    /// Does what a person wants.
+    pub(super) async fn obey(&self, live: &Live, command: &Command, actor: Actor) -> Result<Done, Refusal> {
+        let _ordered = live.order.lock().await;
+        let (record, batch) = {
+            let mut inner = live.inner();
+            inner.gather(Depth::All, self.clock.now());
+            let obeyed = inner.act(|machine, model| {
+                let ready = |variant| self.ready(model, variant);
+                machine.command(model, command, &ready, self.clock.now())
+            });
+            let unknown = || Refused::State {
+                command: command.name(),
+                state: State::Waiting.name(),
+                remedy: "where it stood is not known: the state directory cannot be read; mend that first",
+            };
+            let change = obeyed.unwrap_or_else(|| Err(unknown()))?;
+            self.note(&mut inner, change, actor)
+        };
+        let kept = self.finish(live, &record, batch).await;
+        Ok(Done { record, kept })
+    }
+
+    /// Makes a record of a change that was made, and what must be written with it.
+    fn note(
+        &self,
+        inner: &mut super::live::Inner,
+        change: Change,
+        actor: Actor,
+    ) -> (Arc<AuditRecord>, Batch) {
+        let now = self.clock.now();
+        let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
+        let blocking = inner.blocks(&change);
+        let mut memory = self.memory();
+        *memory.decisions.entry(change.action.name()).or_default() += 1;
+        let model = &inner.model;
+        let record = memory.audit.add(AuditRecord {
+            sequence: 0,
+            millis: now.as_millis() as u64,
+            model: Arc::clone(&model.name),
+            revision: model.revision,
+            epoch,
+            config: Arc::clone(&inner.config),
+            actor,
+            change,
+        });
+        let blocks = blocking.map(|(build, blocked)| {
+            if blocked {
+                let (model, millis) = (Arc::clone(&model.name), record.millis);
+                memory.blocks.add(Block { model, build, millis, record: record.sequence })
+            } else {
+                memory.blocks.remove(&model.name, &build)
+            }
+        });
+        drop(memory);
+        let batch = Batch {
+            progress: HashMap::from([(model.name.to_string(), inner.saved())]),
+            blocks: blocks.into_iter().collect(),
+            audit: vec![audit::entry(&record)],
+            ..Batch::default()
+        };
+        (record, batch)
+    }
+
+    /// Writes a change down, lets workers see it, and tells it.
+    async fn finish(&self, live: &Live, record: &AuditRecord, batch: Batch) -> Kept {
+        let written = self.state.commit(batch, PATIENCE).await;
+        live.publish();
+        log(record);
+        self.changed();
+        let kept = self.kept(written);
+        if let Kept::Failing(why) = &kept {
+            tracing::warn!(model = %record.model, why, "the change holds, but is not on the disk yet");
+        }
+        kept
+    }
+
+    /// What becomes of a rollout when the process ends.
+    pub(super) fn kept(&self, written: bool) -> Kept {
+        match self.state.trouble() {
+            _ if !self.state.is_kept() => Kept::Memory,
+            None if written => Kept::Directory,
+            Some(why) => Kept::Failing(why.to_string()),
+            None => Kept::Failing("the disk is slow".to_owned()),
+        }
+    }
+
+    /// Writes down what evidence came in since the last time, with the next flush.
+    pub(super) fn flush(&self) {
+        let mut progress = HashMap::new();
+        for live in self.all() {
+            let mut inner = live.inner();
+            inner.gather(Depth::All, self.clock.now());
+            if let Some(saved) = inner.take_dirty() {
+                progress.insert(inner.model.name.to_string(), Some(saved));
+            }
+        }
+        if !progress.is_empty() {
+            self.state.defer(Batch { progress, ..Batch::default() });
+            self.changed();
+        }
+    }
+
+    /// Whether a variant can take calls.
+    pub(super) fn ready(&self, model: &Model, variant: usize) -> Result<(), Refused> {
+        let Some(found) = model.variants.get(variant) else {
+            let why = "there is no such variant".to_owned();
+            return Err(Refused::NotReady { variant: variant.to_string().into(), why });
+        };
+        let mut why = None;
+        for endpoint in &found.endpoints {
+            let readiness = self.ground.board.find(&Target::new(model, found, endpoint));
+            if readiness.as_ref().is_some_and(|readiness| readiness.is_ready()) {
+                return Ok(());
+            }
+            why = why.or(readiness.and_then(|readiness| readiness.why()));
+        }
+        let why = why.map_or_else(|| "it was not asked yet".to_owned(), |why| why.to_string());
+        Err(Refused::NotReady { variant: Arc::clone(&found.name), why })
+    }
+}
+
+/// Tells a change to whoever reads the log.
+pub(super) fn log(record: &AuditRecord) {
+    let AuditRecord { model, sequence, epoch, actor, change, .. } = record;
+    let (action, state, why) = (change.action.name(), change.to.name(), &*change.why);
+    let percent = change.share * 100.0;
+    match change.action {
+        Action::RolledBack | Action::Held => {
+            tracing::warn!(%model, sequence, epoch, %actor, action, state, percent, why, "rollout changed");
+        }
+        _ => tracing::info!(%model, sequence, epoch, %actor, action, state, percent, why, "rollout changed"),
+    }
+}

@@ -1,0 +1,47 @@
+//! A model's part of the file that says what is in force: after a promotion the plan in the file is over, and this is
+//! what to write instead.
+
+use serde_json::{Map, Value, json};
+
+use super::Rollouts;
+use crate::config;
+use crate::strategy::Split;
+
+impl Rollouts {
+    /// The model's part of a file that says what is in force: YAML, to stand below `models:`, two spaces in. None: no
+    /// such model.
+    pub fn export(&self, model: &str) -> Option<String> {
+        let live = self.find(model)?;
+        let standing = live.standing();
+        let inner = live.inner();
+        let mut value = config::effective_model(&inner.model);
+        if let (Split::Only(variant), Value::Object(map)) = (standing.split, &mut value) {
+            let name = &*inner.model.variants.get(variant)?.name;
+            map.insert("strategy".to_owned(), json!({"kind": "pinned", "variant": name}));
+        }
+        let mut text = String::new();
+        let whole = Map::from_iter([(inner.model.name.to_string(), value)]);
+        block(&mut text, &Value::Object(whole), 1);
+        Some(text)
+    }
+}
+
+/// Writes a map as YAML, `depth` times two spaces in. What is no map stands on one line, as JSON, which is YAML too.
+fn block(text: &mut String, value: &Value, depth: usize) {
+    let Value::Object(map) = value else { return };
+    for (key, value) in map {
+        text.push_str(&"  ".repeat(depth));
+        text.push_str(&Value::from(&**key).to_string());
+        match value {
+            Value::Object(inner) if !inner.is_empty() => {
+                text.push_str(":\n");
+                block(text, value, depth + 1);
+            }
+            _ => {
+                text.push_str(": ");
+                text.push_str(&value.to_string());
+                text.push('\n');
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! One rollout while the process runs: what workers read of it, and what its owner keeps.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::Notify;
+
+use super::machine::{Machine, Saved, names, same};
+use crate::config::{Model, Strategy};
+use crate::evidence::epoch::Epoch;
+use crate::evidence::gather::Gatherer;
+use crate::strategy::{Split, Standing};
+use crate::verdict::Change;
+
+/// Epochs that may still have calls under way; beyond it the oldest is forgotten.
+const EPOCHS: usize = 16;
+
+/// What a call must know of its rollout.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Where it stands.
+    pub standing: Standing,
+    /// What calls that count are counted in; none where no call does.
+    pub epoch: Option<Arc<Epoch>>,
+}
+
+/// One rollout.
+#[derive(Debug)]
+pub struct Live {
+    published: Arc<ArcSwap<Snapshot>>,
+    workers: usize,
+    inner: Mutex<Inner>,
+    /// Held by who decides, from the decision until it is published.
+    pub(super) order: tokio::sync::Mutex<()>,
+    alarm: Arc<Notify>,
+    raised: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// As the newest generation has it.
+    pub(super) model: Arc<Model>,
+    /// Revision of that generation.
+    pub(super) config: Arc<str>,
+    /// None: nobody knows yet where it stood.
+    pub(super) machine: Option<Machine>,
+    /// The epoch in force is the last one.
+    gatherers: Vec<Gatherer>,
+    /// Whether there is something to write down.
+    dirty: bool,
+    /// Failures that were not counted in epochs that are over.
+    uncounted: u64,
+}
+
+/// One worker's view of a rollout.
+#[derive(Debug)]
+pub struct View {
+    live: Arc<Live>,
+    snapshot: RefCell<Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>>,
+}
+
+impl View {
+    /// Runs `read` with the rollout as it stands now.
+    pub fn with<T>(&self, read: impl FnOnce(&Snapshot) -> T) -> T {
+        read(self.snapshot.borrow_mut().load())
+    }
+
+    /// Says that a candidate failed, so that somebody looks at once.
+    pub fn alarm(&self) {
+        // One wake for as many failures as come until somebody looks.
+        if !self.live.raised.swap(true, Ordering::AcqRel) {
+            self.live.alarm.notify_one();
+        }
+    }
+}
+
+impl Live {
+    pub(super) fn new(
+        model: &Arc<Model>,
+        config: &Arc<str>,
+        machine: Option<Machine>,
+        (workers, alarm): (usize, &Arc<Notify>),
+    ) -> Self {
+        let unknown = Snapshot { standing: Standing::CONFIGURED, epoch: None };
+        let live = Live {
+            published: Arc::new(ArcSwap::from_pointee(unknown)),
+            workers,
+            inner: Mutex::new(Inner {
+                model: Arc::clone(model),
+                config: Arc::clone(config),
+                machine,
+                gatherers: Vec::new(),
+                dirty: false,
+                uncounted: 0,
+            }),
+            order: tokio::sync::Mutex::default(),
+            alarm: Arc::clone(alarm),
+            raised: AtomicBool::new(false),
+        };
+        live.publish();
+        live
+    }
+
+    /// A worker's way to it.
+    pub fn view(self: &Arc<Self>) -> View {
+        let snapshot = RefCell::new(Cache::new(Arc::clone(&self.published)));
+        View { live: Arc::clone(self), snapshot }
+    }
+
+    /// Where it stands, as workers see it.
+    pub fn standing(&self) -> Standing {
+        self.published.load().standing
+    }
+
+    pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
+        // What it guards is whole between any two statements.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a candidate failed since the last time this was asked.
+    pub(super) fn was_raised(&self) -> bool {
+        self.raised.swap(false, Ordering::AcqRel)
+    }
+
+    /// Lets workers see where the machine stands.
+    pub(super) fn publish(&self) {
+        let mut inner = self.inner();
+        let Some(machine) = &inner.machine else { return };
+        let standing = machine.standing(&inner.model);
+        let known = self.published.load();
+        if known.standing == standing
+            && (known.epoch.is_some() || epoch_of(&standing, &inner.model).is_none())
+        {
+            return;
+        }
+        let epoch = epoch_of(&standing, &inner.model).map(|candidate| {
+            let variants = inner.model.variants.len();
+            Arc::new(Epoch::new(standing.epoch, variants, self.workers, candidate))
+        });
+        if let Some(epoch) = &epoch {
+            let baseline = inner.model.baseline();
+            inner.gatherers.push(Gatherer::new(Arc::clone(epoch), baseline));
+            if inner.gatherers.len() > EPOCHS {
+                let oldest = inner.gatherers.remove(0);
+                inner.uncounted += oldest.epoch().uncounted();
+            }
+        }
+        self.published.store(Arc::new(Snapshot { standing, epoch }));
+    }
+}
+
+/// The candidate whose calls are counted, where any are.
+fn epoch_of(standing: &Standing, model: &Model) -> Option<usize> {
+    match (&model.strategy, standing.split) {
+        (Strategy::Canary(canary), Split::Candidate(share)) => {
+            (share.thousandths() > 0).then_some(canary.candidate)
+        }
+        _ => None,
+    }
+}
+
+/// What a look is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Failures, as soon as they happen.
+    Failures,
+    /// Everything.
+    All,
+}
+
+impl Inner {
+    /// Whether `model` is the same rollout, so that it goes on.
+    pub(super) fn fits(&self, model: &Model) -> bool {
+        self.model.revision == model.revision && same(&names(&self.model), model)
+    }
+
+    /// Takes in what calls showed since the last time; whether there was anything.
+    pub(super) fn gather(&mut self, depth: Depth, now: Duration) -> bool {
+        let Some(machine) = &mut self.machine else { return false };
+        let mut gained = false;
+        for gatherer in &mut self.gatherers {
+            let gain = match depth {
+                Depth::Failures => gatherer.failures(),
+                Depth::All => gatherer.all(now),
+            };
+            if let Some(gain) = gain {
+                machine.absorb(&self.model, gain, now);
+                gained = true;
+            }
+        }
+        self.dirty |= gained;
+        if depth == Depth::All {
+            self.forget();
+        }
+        gained
+    }
+
+    /// Lets epochs go that no call belongs to any more.
+    fn forget(&mut self) {
+        let last = self.gatherers.len().saturating_sub(1);
+        let mut place = 0;
+        let uncounted = &mut self.uncounted;
+        self.gatherers.retain(|gatherer| {
+            let keep = place == last || gatherer.is_open();
+            place += 1;
+            if !keep {
+                *uncounted += gatherer.epoch().uncounted();
+            }
+            keep
+        });
+    }
+
+    /// Failures that were not counted, for there were too many at once.
+    pub(super) fn uncounted(&self) -> u64 {
+        self.uncounted + self.gatherers.iter().map(|gatherer| gatherer.epoch().uncounted()).sum::<u64>()
+    }
+
+    /// Runs `act` on the machine and the model; none where the machine is not known yet.
+    pub(super) fn act<T>(&mut self, act: impl FnOnce(&mut Machine, &Model) -> T) -> Option<T> {
+        let model = Arc::clone(&self.model);
+        self.machine.as_mut().map(|machine| act(machine, &model))
+    }
+
+    /// As it is written down; none where there is nothing worth it.
+    pub(super) fn saved(&self) -> Option<Vec<u8>> {
+        let machine = self.machine.clone()?;
+        let saved = Saved { revision: self.model.revision, variants: names(&self.model), machine };
+        // A machine is plain data: it can always be written.
+        serde_json::to_vec(&saved).ok()
+    }
+
+    /// As it is written down, if it changed since the last time.
+    pub(super) fn take_dirty(&mut self) -> Option<Vec<u8>> {
+        if !std::mem::take(&mut self.dirty) {
+            return None;
+        }
+        self.saved()
+    }
+
+    /// The build that a change blocks or lets go, and which of both.
+    pub(super) fn blocks(&self, change: &Change) -> Option<(String, bool)> {
+        use crate::verdict::State;
+        let Strategy::Canary(canary) = &self.model.strategy else { return None };
+        let build = self.model.variants.get(canary.candidate)?.build.to_string();
+        match (change.from, change.to) {
+            (_, State::RolledBack) => Some((build, true)),
+            (State::RolledBack, _) => Some((build, false)),
+            _ => None,
+        }
+    }
+}

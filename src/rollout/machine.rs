@@ -1,0 +1,255 @@
+//! One rollout as it moves: the strategy's own state machine, and what a person may do to any of them.
+//!
+//! Two things are added to what a strategy decides. A build that was rolled back gets nothing in any later revision
+//! either, until a person lets it. And epochs go on counting where a rollout begins anew, so that no two splits of
+//! one model are ever taken for one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Canary, Model, Strategy};
+use crate::evidence::Gain;
+use crate::strategy::canary::Progress;
+use crate::strategy::{Split, Standing};
+use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
+
+/// What a rollout remembers; written down as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Machine {
+    /// Epochs of machines before this one.
+    base: u32,
+    since: Duration,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    /// Decides nothing; a person may give everything to one variant.
+    Steady { pinned: Option<usize>, epoch: u32 },
+    /// Moves by its evidence.
+    Canary(Progress),
+    /// A canary whose candidate was rolled back before this revision began.
+    Blocked { why: String },
+}
+
+/// Who wants to know whether a variant can take calls.
+pub(super) type Ready<'a> = &'a dyn Fn(usize) -> Result<(), Refused>;
+
+impl Machine {
+    /// At the beginning of a revision; `blocked`: why the candidate may get nothing, if so.
+    pub(super) fn begin(model: &Model, blocked: Option<String>, base: u32, now: Duration) -> Self {
+        let kind = match (&model.strategy, blocked) {
+            (Strategy::Canary(_), Some(why)) => Kind::Blocked { why },
+            (Strategy::Canary(canary), None) => Kind::Canary(Progress::begin(canary, now)),
+            (Strategy::Pinned { .. } | Strategy::Ab { .. }, _) => Kind::Steady { pinned: None, epoch: 0 },
+        };
+        Machine { base, since: now, kind }
+    }
+
+    pub(super) fn standing(&self, model: &Model) -> Standing {
+        let split = match &self.kind {
+            Kind::Steady { pinned, .. } => pinned.map_or(Split::Configured, Split::Only),
+            Kind::Canary(progress) => progress.standing().split,
+            Kind::Blocked { .. } => Split::Only(model.baseline()),
+        };
+        Standing { epoch: self.epoch(), split }
+    }
+
+    /// Counts the changes of the split, over all machines of the model.
+    pub(super) fn epoch(&self) -> u32 {
+        let own = match &self.kind {
+            Kind::Steady { epoch, .. } => *epoch,
+            Kind::Canary(progress) => progress.standing().epoch,
+            Kind::Blocked { .. } => 0,
+        };
+        self.base.saturating_add(own)
+    }
+
+    pub(super) fn state(&self) -> State {
+        match &self.kind {
+            Kind::Steady { pinned: None, .. } => State::Steady,
+            Kind::Steady { pinned: Some(_), .. } => State::Pinned,
+            Kind::Canary(progress) => progress.state(),
+            Kind::Blocked { .. } => State::RolledBack,
+        }
+    }
+
+    /// Adds what calls showed.
+    pub(super) fn absorb(&mut self, model: &Model, mut gain: Gain, now: Duration) {
+        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy)
+            && let Some(epoch) = gain.epoch.checked_sub(self.base)
+        {
+            gain.epoch = epoch;
+            progress.absorb(canary, &gain, now);
+        }
+    }
+
+    /// Moves by one, where that is due.
+    pub(super) fn look(&mut self, model: &Model, ready: Ready<'_>, now: Duration) -> Option<Change> {
+        match (&mut self.kind, &model.strategy) {
+            (Kind::Canary(progress), Strategy::Canary(canary)) => {
+                progress.look(canary, ready(canary.candidate).is_ok(), now)
+            }
+            _ => None,
+        }
+    }
+
+    /// Does what a person wants.
+    pub(super) fn command(
+        &mut self,
+        model: &Model,
+        command: &Command,
+        ready: Ready<'_>,
+        now: Duration,
+    ) -> Result<Change, Refused> {
+        let Strategy::Canary(canary) = &model.strategy else {
+            return self.steady(model, command, ready, now);
+        };
+        if self.state() == State::RolledBack {
+            return self.unblock(canary, command, ready, now);
+        }
+        match &mut self.kind {
+            Kind::Canary(progress) => progress.command(canary, command, ready, now),
+            Kind::Steady { .. } | Kind::Blocked { .. } => Err(meaningless(model, command)),
+        }
+    }
+
+    /// A person lets a build that was rolled back try again, from the first step and with no evidence.
+    fn unblock(
+        &mut self,
+        canary: &Canary,
+        command: &Command,
+        ready: Ready<'_>,
+        now: Duration,
+    ) -> Result<Change, Refused> {
+        let base = self.epoch().saturating_add(1);
+        let mut progress = Progress::begin(canary, now);
+        let change = match command {
+            Command::Resume => Change {
+                action: Action::Resumed,
+                why: "a person's command: the build may try again, from the first step".to_owned(),
+                from: State::RolledBack,
+                to: State::Waiting,
+                step: Some(0),
+                share: 0.0,
+                findings: Vec::new(),
+            },
+            Command::Promote => {
+                let change = progress.command(canary, command, ready, now)?;
+                Change { from: State::RolledBack, ..change }
+            }
+            Command::Rollback | Command::Pause | Command::Pin(_) => {
+                return Err(Refused::State {
+                    command: command.name(),
+                    state: State::RolledBack.name(),
+                    remedy: "its build is blocked; resume it to let it try again, promote it, or give the candidate another build",
+                });
+            }
+        };
+        *self = Machine { base, since: now, kind: Kind::Canary(progress) };
+        Ok(change)
+    }
+
+    /// What a person can do to a strategy that decides nothing.
+    fn steady(
+        &mut self,
+        model: &Model,
+        command: &Command,
+        ready: Ready<'_>,
+        now: Duration,
+    ) -> Result<Change, Refused> {
+        let from = self.state();
+        let Kind::Steady { pinned, epoch } = &mut self.kind else { return Err(meaningless(model, command)) };
+        let (action, wanted) = match command {
+            Command::Pin(variant) => {
+                ready(*variant)?;
+                (Action::Pinned, Some(*variant))
+            }
+            Command::Resume if pinned.is_some() => (Action::Resumed, None),
+            Command::Resume => {
+                let remedy = "it is as the file says; pin a variant to change that";
+                return Err(Refused::State { command: command.name(), state: from.name(), remedy });
+            }
+            Command::Promote | Command::Rollback | Command::Pause => return Err(meaningless(model, command)),
+        };
+        if *pinned != wanted {
+            *epoch += 1;
+        }
+        *pinned = wanted;
+        self.since = now;
+        let why = format!("a person's command: {}", command.name());
+        Ok(Change { action, why, from, to: self.state(), step: None, share: 0.0, findings: Vec::new() })
+    }
+
+    /// Everything a status page says, but for the calls of strategies that decide nothing.
+    pub(super) fn report(&self, model: &Model, now: Duration) -> Report {
+        match (&self.kind, &model.strategy) {
+            (Kind::Canary(progress), Strategy::Canary(canary)) => {
+                progress.report(canary, model.variants.len(), now)
+            }
+            _ => Report {
+                state: self.state(),
+                step: None,
+                shares: shares(model, &self.standing(model)),
+                calls: vec![0; model.variants.len()],
+                since: now.saturating_sub(self.since),
+                findings: Vec::new(),
+                verdict: Verdict::NotEnoughData,
+                waits_for: match &self.kind {
+                    Kind::Blocked { why } => format!("{why}; a person may resume or promote it"),
+                    Kind::Steady { pinned: Some(_), .. } => "a person to resume it".to_owned(),
+                    Kind::Steady { .. } | Kind::Canary(_) => String::new(),
+                },
+            },
+        }
+    }
+}
+
+/// What each variant gets of the calls that match no segment.
+fn shares(model: &Model, standing: &Standing) -> Vec<f64> {
+    let only = |variant: usize| match (&standing.split, &model.strategy) {
+        (Split::Only(only), _) => f64::from(u8::from(*only == variant)),
+        (_, Strategy::Ab { weights, .. }) => {
+            let own = weights.iter().filter(|(weighted, _)| *weighted == variant);
+            own.map(|(_, share)| share.probability()).sum()
+        }
+        _ => f64::from(u8::from(model.baseline() == variant)),
+    };
+    (0..model.variants.len()).map(only).collect()
+}
+
+fn meaningless(model: &Model, command: &Command) -> Refused {
+    Refused::Meaningless { command: command.name(), kind: model.strategy.kind() }
+}
+
+/// A machine with what it can only be read with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Saved {
+    pub(super) revision: u32,
+    /// Names behind the indices.
+    pub(super) variants: Vec<Arc<str>>,
+    pub(super) machine: Machine,
+}
+
+impl Saved {
+    /// Whether it can go on with `model` as it is now: the same revision, and every index means the same variant.
+    pub(super) fn fits(&self, model: &Model) -> bool {
+        self.revision == model.revision && same(&self.variants, model)
+    }
+}
+
+/// Whether indices into `names` mean the same in `model`: variants may only have come or gone behind the others.
+pub(super) fn same(names: &[Arc<str>], model: &Model) -> bool {
+    names.iter().zip(&model.variants).all(|(name, variant)| *name == variant.name)
+}
+
+/// The names behind a model's indices.
+pub(super) fn names(model: &Model) -> Vec<Arc<str>> {
+    model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! The thread that owns the file: opens it, writes what waits, and begins anew after a failure.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::disk::{Disk, StateError};
+use super::{FLUSH, Shared};
+
+/// How long a directory that failed is left alone.
+const RETRY: Duration = Duration::from_secs(2);
+
+impl Shared {
+    /// Works until the end is asked for and nothing waits any more, or cannot be written.
+    pub(super) fn run(&self, mut open: bool) {
+        let ended = Ended(self);
+        let mut next = Instant::now() + if open { FLUSH } else { RETRY };
+        loop {
+            let waiting = self.wait(next, open);
+            let ends = waiting.ends;
+            drop(waiting);
+            if !open {
+                open = self.open();
+            }
+            open = open && self.flush();
+            if ends {
+                break;
+            }
+            next = Instant::now() + if open { FLUSH } else { RETRY };
+        }
+        self.set_disk(None);
+        drop(ended);
+    }
+
+    /// Opens the file, and tells what an earlier process left if nobody knows yet.
+    pub(super) fn open(&self) -> bool {
+        let opened = Disk::open(&self.directory).and_then(|disk| {
+            let left = if self.left.borrow().is_none() { Some(disk.left()?) } else { None };
+            Ok((disk, left))
+        });
+        match opened {
+            Ok((disk, left)) => {
+                self.set_disk(Some(Arc::new(disk)));
+                if let Some(left) = left {
+                    self.left.send_replace(Some(Arc::new(left)));
+                }
+                self.well();
+                true
+            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Writes what waits; false: it waits on, and the file must be opened again.
+    fn flush(&self) -> bool {
+        let (batch, ticket) = {
+            let mut waiting = self.waiting();
+            waiting.urgent = false;
+            (std::mem::take(&mut waiting.batch), waiting.ticket)
+        };
+        let Some(disk) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+            return false;
+        };
+        if !batch.is_empty()
+            && let Err(error) = disk.write(&batch)
+        {
+            let mut waiting = self.waiting();
+            let later = std::mem::replace(&mut waiting.batch, batch);
+            let lost = waiting.batch.add(later);
+            self.lost.fetch_add(lost as u64, Ordering::Relaxed);
+            drop(waiting);
+            drop(disk);
+            self.set_disk(None);
+            return self.failed(&error);
+        }
+        self.written.send_replace(ticket);
+        self.well();
+        true
+    }
+
+    fn set_disk(&self, disk: Option<Arc<Disk>>) {
+        *self.disk.lock().unwrap_or_else(PoisonError::into_inner) = disk;
+    }
+
+    fn well(&self) {
+        if self.trouble.send_replace(None).is_some() {
+            tracing::info!(directory = %self.directory.display(), "the state is kept again");
+        }
+    }
+
+    fn failed(&self, error: &StateError) -> bool {
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        let text: Arc<str> = error.to_string().into();
+        let known = self.trouble.send_replace(Some(Arc::clone(&text)));
+        if known.as_ref() != Some(&text) {
+            tracing::error!(error = %text, "the state cannot be kept; calls go on, and it is tried again");
+        }
+        false
+    }
+}
+
+/// Says that the thread has ended, however it did.
+struct Ended<'a>(&'a Shared);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.ended.send_replace(true);
+    }
+}

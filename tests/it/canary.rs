@@ -1,0 +1,277 @@
+//! Canaries over real sockets: a candidate that breaks is taken out, one that is sound goes all the way, and neither a
+//! shared outage nor a strange caller is taken for either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parhelion::rollout::{Actor, Status};
+use parhelion::verdict::{Action, Command, State};
+use tokio::task::JoinSet;
+
+use crate::support::oip::{self, INFER};
+use crate::support::{Client, Incoming, Sidecar, Upstream, eventually};
+
+/// What a server does with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Mode {
+    Well,
+    Fail,
+    Reject,
+    Hang,
+    Slow,
+}
+
+/// A model server whose behaviour changes while it runs.
+struct Server {
+    upstream: Upstream,
+    mode: Arc<AtomicU8>,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (mode, calls) = (Arc::new(AtomicU8::new(Mode::Well as u8)), Arc::new(AtomicUsize::new(0)));
+        let (script, seen) = (Arc::clone(&mode), Arc::clone(&calls));
+        let upstream = Upstream::start(move |incoming| {
+            seen.fetch_add(1, Ordering::Relaxed);
+            behave(incoming, script.load(Ordering::Relaxed))
+        })
+        .await;
+        Server { upstream, mode, calls }
+    }
+
+    fn become_(&self, mode: Mode) {
+        self.mode.store(mode as u8, Ordering::Relaxed);
+    }
+
+    fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
+
+async fn behave(mut incoming: Incoming, mode: u8) {
+    let fail = Mode::Fail as u8;
+    let reject = Mode::Reject as u8;
+    if mode == fail || mode == reject {
+        incoming.message().await;
+        return incoming.trailers(&[("grpc-status", if mode == fail { "13" } else { "3" })]);
+    }
+    if mode == Mode::Hang as u8 {
+        return incoming.until_reset().await;
+    }
+    if mode == Mode::Slow as u8 {
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    oip::serve(incoming).await;
+}
+
+/// A baseline, a candidate, and a sidecar before them.
+struct House {
+    v1: Server,
+    v2: Server,
+    sidecar: Sidecar,
+}
+
+/// Steps that a test can wait for: the guards' own evidence is as in life.
+const QUICK: &str = "steps: [{share: 20%, hold: 0s, calls: 20}, {share: 50%, hold: 0s, calls: 20}], \
+                     guards: {errors: {absolute: 5%, relative: 25%}, rejections: {absolute: 5%, relative: 25%}, latency: off}";
+/// One step that nothing passes within a test.
+const STAYING: &str = "steps: [{share: 20%, hold: 1h}], guards: {latency: off}";
+
+impl House {
+    async fn new(strategy: &str) -> Self {
+        Self::with(strategy, "unit: [metadata:x-user]").await
+    }
+
+    async fn with(strategy: &str, more: &str) -> Self {
+        let (v1, v2) = (Server::start().await, Server::start().await);
+        let sidecar = Sidecar::start(&config(&v1, &v2, strategy, more)).await;
+        House { v1, v2, sidecar }
+    }
+
+    fn status(&self) -> Status {
+        self.sidecar.rollouts.report("m").unwrap()
+    }
+
+    async fn until(&self, state: State) -> Status {
+        let what = format!("{state:?}");
+        eventually(&what, || {
+            let status = self.status();
+            (status.report.state == state).then_some(status)
+        })
+        .await
+    }
+
+    fn actions(&self) -> Vec<Action> {
+        let records = self.sidecar.rollouts.audit(Some("m"), 100);
+        records.iter().rev().map(|record| record.change.action).collect()
+    }
+
+    /// Callers that call until they are stopped, each for users of its own.
+    fn callers(&self, count: usize, metadata: &'static [(&'static str, &'static str)]) -> Callers {
+        let (stop, stopped) = tokio::sync::watch::channel(false);
+        let mut tasks = JoinSet::new();
+        for caller in 0..count {
+            let (address, stopped) = (self.sidecar.address, stopped.clone());
+            tasks.spawn(async move {
+                let client = Client::connect(address).await;
+                let message = oip::request("m", &[], 100);
+                let mut seen = Seen::default();
+                while !*stopped.borrow() {
+                    let user = format!("u{caller}-{}", seen.calls);
+                    let mut extra = vec![("x-user", user.as_str())];
+                    extra.extend_from_slice(metadata);
+                    let answer = client.unary(INFER, &extra, &message).await;
+                    seen.calls += 1;
+                    seen.failures += usize::from(answer.status() != Some(0));
+                }
+                seen
+            });
+        }
+        Callers { stop, tasks }
+    }
+}
+
+fn config(v1: &Server, v2: &Server, strategy: &str, more: &str) -> String {
+    let (v1, v2) = (&v1.upstream.url, &v2.upstream.url);
+    format!(
+        "models:\n  m:\n    variants: {{v1: {{endpoint: \"{v1}\", version: \"1\"}}, \
+         v2: {{endpoint: \"{v2}\", version: \"2\"}}}}\n    {more}\n    \
+         strategy: {{kind: canary, baseline: v1, candidate: v2, {strategy}}}\n"
+    )
+}
+
+struct Callers {
+    stop: tokio::sync::watch::Sender<bool>,
+    tasks: JoinSet<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    calls: usize,
+    failures: usize,
+}
+
+impl Callers {
+    async fn stop(mut self) -> Seen {
+        self.stop.send_replace(true);
+        let mut all = Seen::default();
+        while let Some(seen) = self.tasks.join_next().await {
+            let seen = seen.unwrap();
+            all.calls += seen.calls;
+            all.failures += seen.failures;
+        }
+        all
+    }
+}
+
+/// Waits until the candidate has had so many calls.
+async fn calls(server: &Server, count: usize) {
+    eventually("calls", || (server.calls() >= count).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_candidate_that_breaks_is_rolled_back_and_gets_nothing_more() {
+    let house = House::new(STAYING).await;
+    let callers = house.callers(8, &[]);
+    calls(&house.v2, 30).await;
+    assert_eq!(house.status().report.state, State::Running);
+    house.v2.become_(Mode::Fail);
+    let began = Instant::now();
+    let status = house.until(State::RolledBack).await;
+    let took = began.elapsed();
+    let after = house.v2.calls();
+    let before = house.v1.calls();
+    eventually("more calls", || (house.v1.calls() > before + 200).then_some(())).await;
+    // Those under way at the moment of the decision, and no other.
+    assert!(house.v2.calls() <= after + 8, "{} calls after {after}", house.v2.calls());
+    callers.stop().await;
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(house.actions(), [Action::Started, Action::Began, Action::RolledBack]);
+    let record = &house.sidecar.rollouts.audit(None, 1)[0];
+    assert_eq!(record.actor, Actor::Judge);
+    let errors = record.change.findings.iter().find(|finding| &*finding.guard == "errors").unwrap();
+    assert!(errors.ln_e >= errors.threshold, "{errors:?}");
+    assert!(status.variants[1].blocked && !status.variants[0].blocked);
+    assert_eq!(status.report.shares, [1.0, 0.0]);
+    assert!(status.differs.unwrap().contains("v1 gets everything"));
+}
+
+#[tokio::test]
+async fn a_candidate_that_refuses_valid_calls_is_rolled_back() {
+    let house = House::new(STAYING).await;
+    let callers = house.callers(8, &[]);
+    calls(&house.v2, 10).await;
+    house.v2.become_(Mode::Reject);
+    let status = house.until(State::RolledBack).await;
+    callers.stop().await;
+    let failed = |name: &str| {
+        let finding = status.report.findings.iter().find(|finding| &*finding.guard == name).unwrap();
+        finding.ln_e >= finding.threshold
+    };
+    assert!(failed("rejections") && !failed("errors"));
+}
+
+#[tokio::test]
+async fn an_outage_of_both_blames_nobody() {
+    let house = House::new(STAYING).await;
+    let callers = house.callers(8, &[]);
+    calls(&house.v2, 10).await;
+    house.v1.become_(Mode::Fail);
+    house.v2.become_(Mode::Fail);
+    let before = house.v2.calls();
+    calls(&house.v2, before + 100).await;
+    callers.stop().await;
+    assert_eq!(house.status().report.state, State::Running);
+}
+
+#[tokio::test]
+async fn a_sound_candidate_is_promoted() {
+    let house = House::new(QUICK).await;
+    let callers = house.callers(8, &[]);
+    let status = house.until(State::Promoted).await;
+    let before = house.v1.calls();
+    let candidate = house.v2.calls();
+    calls(&house.v2, candidate + 100).await;
+    assert!(house.v1.calls() <= before + 8, "the candidate gets everything");
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0);
+    assert_eq!(house.actions(), [Action::Started, Action::Began, Action::Advanced, Action::Promoted]);
+    assert_eq!(status.report.shares, [0.0, 1.0]);
+    let export = house.sidecar.rollouts.export("m").unwrap();
+    assert!(export.contains(r#""strategy":"#) && export.contains(r#""kind": "pinned""#), "{export}");
+    assert!(export.contains(r#""variant": "v2""#), "{export}");
+}
+
+#[tokio::test]
+async fn a_person_can_pin_pause_resume_and_roll_back() {
+    let house = House::new(STAYING).await;
+    let rollouts = &house.sidecar.rollouts;
+    house.until(State::Running).await;
+    let ann = || Actor::Operator("ann".to_owned());
+    for (command, state) in [
+        (Command::Pause, State::Paused),
+        (Command::Resume, State::Running),
+        (Command::Pin(1), State::Pinned),
+        (Command::Resume, State::Running),
+        (Command::Rollback, State::RolledBack),
+    ] {
+        let done = rollouts.command("m", command.clone(), ann()).await.unwrap();
+        assert_eq!((done.record.change.to, &done.record.actor), (state, &ann()), "{command:?}");
+        assert_eq!(house.status().report.state, state);
+    }
+    assert!(rollouts.command("m", Command::Pause, ann()).await.is_err());
+    assert!(
+        rollouts.command("n", Command::Pause, ann()).await.unwrap_err().to_string().contains("there is m")
+    );
+    assert!(house.status().variants[1].blocked);
+    rollouts.command("m", Command::Resume, ann()).await.unwrap();
+    assert!(!house.status().variants[1].blocked);
+    house.until(State::Running).await;
+    rollouts.command("m", Command::Promote, ann()).await.unwrap();
+    let client = Client::connect(house.sidecar.address).await;
+    let answer = client.unary(INFER, &[("x-user", "any")], &oip::request("m", &[], 10)).await;
+    assert_eq!(answer.header("parhelion-variant"), Some("v2"));
+}
