@@ -135,7 +135,11 @@ pub fn run(parts: Parts) -> io::Result<()> {
     runtime.block_on(serve(parts))
 }
 
-async fn serve(parts: Parts) -> io::Result<()> {
+/// The same on the current runtime, which must be a local one: for several parts of a whole on one thread.
+///
+/// # Errors
+/// When its listener cannot be set up.
+pub async fn serve(parts: Parts) -> io::Result<()> {
     let Parts { listener, mut config, mut phase, recorder, counters, keys, board, feedback, rollouts, index } =
         parts;
     let clock = rollouts.clock();
