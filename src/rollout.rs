@@ -76,6 +76,10 @@ struct Memory {
     left: HashMap<String, Vec<u8>>,
     /// Whether what an earlier process left is known.
     read: bool,
+    /// Whether the log is listened to.
+    told: bool,
+    /// Records that it has not been told.
+    untold: Vec<Arc<AuditRecord>>,
     /// Changes made, by what was done.
     changes: HashMap<&'static str, u64>,
 }
