@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod check;
+pub mod document;
 mod effective;
 mod environment;
 mod problem;

@@ -22,6 +22,7 @@
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
+//! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
@@ -47,6 +48,7 @@ pub mod rollout;
 pub mod server;
 pub mod serving;
 pub mod shadow;
+pub mod simulate;
 pub mod state;
 pub mod stats;
 pub mod strategy;

@@ -68,3 +68,6 @@ impl Canary {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

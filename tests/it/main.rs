@@ -20,6 +20,7 @@ mod reload;
 mod rename;
 mod retry;
 mod routing;
+mod scenarios;
 mod shadow;
 mod shed;
 mod startup;
