@@ -81,6 +81,10 @@ struct Memory {
     read: bool,
     /// Hours since 1970, when marks that have expired were last removed.
     hour: u32,
+    /// Whether the log is listened to.
+    told: bool,
+    /// Records that it has not been told.
+    untold: Vec<Arc<AuditRecord>>,
     /// Changes made, by what was done.
     changes: HashMap<&'static str, u64>,
 }

@@ -97,6 +97,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
     let elapsed = Duration::from_micros(100 + number as u64 % 1000);
     Outcome {
         prediction: Uuid::from_u128(number as u128),
+        told: None,
         trace: Trace { trace_id: 1, span_id: 2, parent: None, sampled: false, state: None },
         started: UNIX_EPOCH,
         path: http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer"),

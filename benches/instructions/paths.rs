@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parhelion::config::{self, Config, Environment, Listen};
-use parhelion::hop::Keys;
+use parhelion::feedback::Intake;
+use parhelion::keys::Keys;
 use parhelion::rollout::{Ground, Rollouts};
 use parhelion::server::{Phase, listener};
 use parhelion::state::State;
@@ -105,10 +106,12 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
     let (publish, configs) = watch::channel(Arc::clone(config));
     let Listen::Unix(_) = &config.listen else { return Err("it listens at no unix socket".into()) };
     let keys = Arc::new(Keys::random()?);
+    let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), 1);
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
         shards: started.telemetry.shards().to_vec(),
+        intake: Arc::clone(&intake),
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;
@@ -120,6 +123,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         counters,
         keys,
         board,
+        feedback: intake.door(0),
         rollouts,
         index: 0,
     };

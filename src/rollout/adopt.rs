@@ -76,6 +76,19 @@ impl Rollouts {
         true
     }
 
+    /// Tells what happened before anybody listened to the log.
+    pub(super) fn tell_beginning(&self) {
+        if let Some(error) = self.state.trouble() {
+            tracing::error!(%error, "the state cannot be read: deciding rollouts give the baseline everything until it can");
+        }
+        let untold = {
+            let mut memory = self.memory();
+            memory.told = true;
+            std::mem::take(&mut memory.untold)
+        };
+        untold.iter().for_each(|record| super::decide::log(record));
+    }
+
     /// Starts the rollouts that waited for what an earlier process left.
     pub(super) fn resume(&self) {
         if !self.read_left() {
@@ -163,8 +176,12 @@ impl Rollouts {
             change,
         });
         *memory.changes.entry(record.change.action.name()).or_default() += 1;
+        if memory.told {
+            super::decide::log(&record);
+        } else {
+            memory.untold.push(Arc::clone(&record));
+        }
         drop(memory);
-        super::decide::log(&record);
         let saved = Saved {
             revision: model.revision,
             variants: super::machine::names(model),

@@ -25,7 +25,10 @@ fn eager(models: [&Model; 2], state: &Path) -> String {
     canary(
         models,
         state,
-        &format!("steps: [{}], guards: {{errors: off, rejections: off, latency: off}}", steps.join(", ")),
+        &format!(
+            "steps: [{}], guards: {{errors: {{absolute: 50%, relative: 25%}}, rejections: off, latency: off}}",
+            steps.join(", ")
+        ),
     )
 }
 
@@ -94,6 +97,7 @@ async fn killed_at_any_moment_it_forgets_no_decision_and_at_most_a_flush_of_evid
     let models = [&Model::start("1"), &Model::start("2")];
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
     let yaml = eager(models, &state);
     let (mut records, mut step, mut counted) = (0, 0, 0);
     for round in 0..6 {
@@ -140,6 +144,7 @@ async fn a_second_process_on_the_same_directory_serves_by_the_baseline_until_it_
     let models = [&Model::start("1"), &Model::start("2")];
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
     let yaml = canary(models, &state, "steps: [{share: 99.999%, hold: 1h}]");
     let first = Sidecar::ready(&yaml).await;
     until("the first step", || async { first.log().contains("its first step begins") }).await;
@@ -178,6 +183,7 @@ async fn a_reload_that_changes_nothing_the_rollout_rests_on_keeps_its_evidence()
     let models = [&Model::start("1"), &Model::start("2")];
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
     let yaml = canary(models, &state, "steps: [{share: 50%, hold: 1h}]");
     let mut sidecar = Sidecar::ready(&yaml).await;
     let (task, answered) = load(&sidecar);
@@ -200,25 +206,28 @@ async fn a_reload_that_changes_nothing_the_rollout_rests_on_keeps_its_evidence()
 #[tokio::test]
 async fn an_idle_rollout_is_small() {
     let models = [&Model::start("1"), &Model::start("2")];
-    let resident = |count: usize| async move {
+    let resident = |strategy: &'static str| async move {
         let model = |number: usize| {
             format!(
                 "  m{number}:\n    variants: {{v1: {{endpoint: 'http://{}', version: '1'}}, \
                  v2: {{endpoint: 'http://{}', version: '2'}}}}\n    unit: [metadata:x-user]\n    \
-                 strategy: {{kind: canary, baseline: v1, candidate: v2}}\n",
+                 strategy: {strategy}\n",
                 models[0].address, models[1].address
             )
         };
-        let text: String = (0..count).map(model).collect();
+        let text: String = (0..COUNT).map(model).collect();
         let sidecar = Sidecar::ready(&format!("default: m0\nmodels:\n{text}")).await;
+        let moved = if strategy.contains("canary") { COUNT as u64 } else { 0 };
         until("first steps", || async {
-            sidecar.metric("parhelion_rollout_changes_total{action=\"began\"}").await == count as u64
+            sidecar.metric("parhelion_rollout_changes_total{action=\"began\"}").await == moved
         })
         .await;
         sidecar.resident()
     };
-    let (few, many) = (resident(10).await, resident(210).await);
-    let each = many.saturating_sub(few) / 200;
-    println!("{each} KiB for each idle rollout, its two endpoints' probes and connections included");
+    const COUNT: usize = 200;
+    let canary = resident("{kind: canary, baseline: v1, candidate: v2}").await;
+    let ab = resident("{kind: ab, baseline: v1, weights: {v1: 90%, v2: 10%}}").await;
+    let each = canary.saturating_sub(ab) / COUNT as u64;
+    println!("an idle canary: {each} KiB more than an A/B test of the same two variants");
     assert!(each <= 64, "{each} KiB");
 }
