@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded};
-use crate::{ctl, demo};
 use crate::shadow::record::Comparison;
 use crate::telemetry::Telemetry;
 use crate::telemetry::environment::Environment;
@@ -21,6 +20,7 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
+use crate::{ctl, demo};
 
 /// Cannot begin.
 const REFUSED: u8 = 2;

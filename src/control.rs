@@ -92,7 +92,8 @@ impl Control {
         reason: &str,
     ) -> Result<Response<v1::CommandResponse>, Status> {
         let actor = actor(caller, &command, reason)?;
-        let done = self.seen.rollouts.command(model, command, actor).await.map_err(|refusal| refused(&refusal))?;
+        let done =
+            self.seen.rollouts.command(model, command, actor).await.map_err(|refusal| refused(&refusal))?;
         Ok(Response::new(v1::CommandResponse {
             record: Some(message::audit(&done.record)),
             rollout: Some(self.seen.rollout(model)?),
@@ -246,7 +247,8 @@ impl v1::control_server::Control for Control {
         let asked = request.into_inner();
         let model = self.seen.model(&asked.model)?;
         let question = question(asked)?;
-        let explained = self.seen.rollouts.explain(&model.name, &question).map_err(|refusal| refused(&refusal))?;
+        let explained =
+            self.seen.rollouts.explain(&model.name, &question).map_err(|refusal| refused(&refusal))?;
         let state = self.seen.rollouts.report(&model.name).map(|status| status.report.state);
         Ok(Response::new(message::explanation(&model, &explained, state)))
     }

@@ -223,7 +223,11 @@ async fn one(client: &mut Client, command: Command, out: &Out) -> Result<(), Fai
         Command::Audit { model, limit } => {
             let mut records = client.audit(model.unwrap_or_default(), limit).await?;
             records.reverse();
-            out.show(&records, |records| records.iter().map(json::audit).collect(), |records, paint| audit::trail(records, paint))
+            out.show(
+                &records,
+                |records| records.iter().map(json::audit).collect(),
+                |records, paint| audit::trail(records, paint),
+            )
         }
         Command::Export { model } => export(client.export(model).await?, out),
         // Both are answered before anything is asked.
@@ -280,7 +284,9 @@ fn say(lines: &[String]) -> Result<(), Failure> {
 /// What stands in the file goes to standard output, the rest is said beside it.
 fn export(exported: v1::ExportResponse, out: &Out) -> Result<(), Failure> {
     if out.json {
-        return say(&[serde_json::json!({"yaml": exported.yaml, "differs": json::text(&exported.differs)}).to_string()]);
+        return say(&[
+            serde_json::json!({"yaml": exported.yaml, "differs": json::text(&exported.differs)}).to_string()
+        ]);
     }
     if io::stderr().is_terminal() {
         let said = match exported.differs.as_str() {
@@ -298,7 +304,9 @@ fn token(name: &str, right: &str, json: bool) -> Result<(), Failure> {
     }
     let right = if right == "act" { Right::Act } else { Right::Read };
     let secret = connect::random().map_err(|why| {
-        Failure::Usage(format!("the system's random source fails ({why}); `openssl rand -hex 32` makes a token too"))
+        Failure::Usage(format!(
+            "the system's random source fails ({why}); `openssl rand -hex 32` makes a token too"
+        ))
     })?;
     let line = tokens::line(name, right, &secret);
     if json {

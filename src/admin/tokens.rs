@@ -185,9 +185,7 @@ fn parse(line: &str) -> Result<Token, &'static str> {
         _ => return Err("the right is neither `read` nor `act`"),
     };
     let hash = match secret.strip_prefix(HASHED) {
-        Some(hex) => {
-            blake3::Hash::from_hex(hex).map_err(|_| "after `blake3:` come 64 hexadecimal digits")?
-        }
+        Some(hex) => blake3::Hash::from_hex(hex).map_err(|_| "after `blake3:` come 64 hexadecimal digits")?,
         None if (32..=128).contains(&secret.len()) && secret.chars().all(|c| c.is_ascii_hexdigit()) => {
             blake3::hash(secret.as_bytes())
         }
@@ -238,7 +236,9 @@ mod tests {
             assert!(told.contains(want), "{text}: {told}");
             assert!(!told.contains("topsecret") && !told.contains(ANN), "{told}");
         }
-        assert!(Tokens::load(Path::new("/nowhere/tokens")).unwrap_err().to_string().contains("/nowhere/tokens"));
+        assert!(
+            Tokens::load(Path::new("/nowhere/tokens")).unwrap_err().to_string().contains("/nowhere/tokens")
+        );
     }
 
     #[test]

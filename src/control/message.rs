@@ -131,7 +131,9 @@ fn why(explained: &Explanation) -> String {
         ("segment", Some(segment)) => {
             format!("the call matches segment {segment}, whose split gives it {variant}")
         }
-        ("not_ready", _) => format!("the variant that was chosen is not ready, so {variant} stands in for it"),
+        ("not_ready", _) => {
+            format!("the variant that was chosen is not ready, so {variant} stands in for it")
+        }
         ("decided", _) => {
             format!("everything goes to {variant}: the rollout ended in it, or a person gave it everything")
         }

@@ -20,11 +20,7 @@ use crate::pb::v1::Rollout;
 const PACE: Duration = Duration::from_millis(500);
 
 /// Tells of one model, or of all, until nobody listens or the model is gone.
-pub(super) async fn tell(
-    seen: Arc<Seen>,
-    model: Option<String>,
-    tell: Sender<Result<Rollout, Status>>,
-) {
+pub(super) async fn tell(seen: Arc<Seen>, model: Option<String>, tell: Sender<Result<Rollout, Status>>) {
     let mut watcher = Watcher { seen, model, told: HashMap::new() };
     let stopped = async {
         // Whichever comes first, there is nothing left to do.
@@ -84,8 +80,12 @@ impl Watcher {
                 }
             },
         };
-        let gone: Vec<String> =
-            self.told.keys().filter(|name| !now.iter().any(|rollout| rollout.model == **name)).cloned().collect();
+        let gone: Vec<String> = self
+            .told
+            .keys()
+            .filter(|name| !now.iter().any(|rollout| rollout.model == **name))
+            .cloned()
+            .collect();
         for model in gone {
             self.told.remove(&model);
             tell.send(Ok(Rollout { model, gone: true, ..Rollout::default() })).await.map_err(|_| Over)?;

@@ -28,7 +28,6 @@ fn one(record: &AuditRecord, paint: Paint) -> Vec<String> {
     lines
 }
 
-
 /// `running → running, step 3, candidate 25 %`.
 fn outcome(record: &AuditRecord) -> String {
     let word = |state: State| text::spaced(&text::state(state));

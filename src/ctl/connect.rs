@@ -71,16 +71,18 @@ impl Place {
         let address = admin.or_else(|| set("PARHELION_ADMIN")).unwrap_or_else(|| super::ADMIN.to_owned());
         let token = match token_file {
             None => set("PARHELION_TOKEN"),
-            Some(path) => Some(std::fs::read_to_string(path).map_err(|error| {
-                Failure::Usage(format!("--token-file {}: {error}", path.display()))
-            })?),
+            Some(path) => Some(
+                std::fs::read_to_string(path)
+                    .map_err(|error| Failure::Usage(format!("--token-file {}: {error}", path.display())))?,
+            ),
         };
         Self::new(&address, token.as_deref())
     }
 
     fn new(address: &str, token: Option<&str>) -> Result<Self, Failure> {
         let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
-        let wrong = || Failure::Usage(format!("{address:?} is no address: write HOST:PORT, like {}", super::ADMIN));
+        let wrong =
+            || Failure::Usage(format!("{address:?} is no address: write HOST:PORT, like {}", super::ADMIN));
         let authority: http::uri::Authority = address.parse().map_err(|_| wrong())?;
         if authority.port_u16().is_none() || authority.host().is_empty() || address.contains('@') {
             return Err(wrong());

@@ -112,6 +112,9 @@ mod tests {
     fn a_call_without_a_unit_says_where_one_was_looked_for() {
         let drawn = Explanation { place: None, unit: String::new(), ..explanation() };
         let text = lines(&drawn, Paint(false)).join("\n");
-        assert!(text.contains("none: looked for in metadata:x-user-id") && !text.contains("replay"), "{text}");
+        assert!(
+            text.contains("none: looked for in metadata:x-user-id") && !text.contains("replay"),
+            "{text}"
+        );
     }
 }

@@ -42,10 +42,14 @@ pub(super) fn line(guard: &Guard, width: usize) -> String {
             *cell = '┃';
         }
     }
-    if low < 0.0 && let Some(first) = cells.first_mut() {
+    if low < 0.0
+        && let Some(first) = cells.first_mut()
+    {
         *first = '◄';
     }
-    if high > last && let Some(end) = cells.last_mut() {
+    if high > last
+        && let Some(end) = cells.last_mut()
+    {
         *end = '►';
     }
     cells.into_iter().collect()

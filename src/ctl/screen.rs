@@ -132,7 +132,8 @@ impl Screen {
     /// The rollouts around the one that is looked at.
     fn list(&self, rows: u16) -> Text<'static> {
         let mut lines = status::list(&self.rollouts, Paint(false)).into_iter();
-        let mut shown: Vec<Line<'static>> = lines.next().map(|heading| faint(format!("  {heading}"))).into_iter().collect();
+        let mut shown: Vec<Line<'static>> =
+            lines.next().map(|heading| faint(format!("  {heading}"))).into_iter().collect();
         let room = usize::from(rows.saturating_sub(2)).max(1);
         let first = self.selected.saturating_sub(room - 1);
         for (index, line) in lines.enumerate().skip(first).take(room) {
@@ -163,7 +164,8 @@ impl Screen {
                 Some((arm.variant.clone(), points))
             })
             .collect();
-        let from = lines.iter().filter_map(|(_, points)| points.first()).map(|(at, _)| *at).fold(now, f64::min);
+        let from =
+            lines.iter().filter_map(|(_, points)| points.first()).map(|(at, _)| *at).fold(now, f64::min);
         let colours = COLOURS.iter().cycle();
         let sets = lines.iter().zip(colours).map(|((name, points), colour)| {
             let set = Dataset::default().name(name.as_str()).data(points).graph_type(GraphType::Line);

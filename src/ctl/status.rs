@@ -93,12 +93,18 @@ pub(super) fn facts(rollout: &Rollout) -> Vec<String> {
     match rollout.kept() {
         Kept::Failing => lines.extend(wrapped("  kept    ", &format!("not now: {}", rollout.kept_why))),
         Kept::Memory if rollout.steps > 0 => {
-            lines.extend(wrapped("  kept    ", "in memory only: without `state` it begins again when the process ends"));
+            lines.extend(wrapped(
+                "  kept    ",
+                "in memory only: without `state` it begins again when the process ends",
+            ));
         }
         Kept::Memory | Kept::Directory | Kept::Unspecified => {}
     }
     let (config, revision) = (&rollout.config_revision, &rollout.revision);
-    lines.extend(wrapped("  file    ", &format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch)));
+    lines.extend(wrapped(
+        "  file    ",
+        &format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch),
+    ));
     lines
 }
 

@@ -189,7 +189,11 @@ pub(super) fn table(rows: Vec<Vec<Cell>>, most: &[usize], paint: Paint) -> Vec<S
             let gap = " ".repeat(width - cell.text.chars().count());
             let text = paint.text(if index == 0 { Hue::Faint } else { cell.hue }, &cell.text);
             let space = if column == 0 { "" } else { "  " };
-            line.push_str(&if cell.right { format!("{space}{gap}{text}") } else { format!("{space}{text}{gap}") });
+            line.push_str(&if cell.right {
+                format!("{space}{gap}{text}")
+            } else {
+                format!("{space}{text}{gap}")
+            });
         }
         line.trim_end().to_owned()
     };
@@ -210,18 +214,25 @@ mod tests {
     #[test]
     fn figures_read_as_people_write_them() {
         assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((share(0.05), share(0.00125), share(1.0)), ("5 %".into(), "0.125 %".into(), "100 %".into()));
+        assert_eq!(
+            (share(0.05), share(0.00125), share(1.0)),
+            ("5 %".into(), "0.125 %".into(), "100 %".into())
+        );
         let spans = [(0, "0s"), (59, "59s"), (60, "1m"), (125, "2m 5s"), (3_601, "1h"), (90_000, "1d 1h")];
         for (seconds, text) in spans {
             assert_eq!(span(Duration::from_secs(seconds)), text);
         }
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
-        assert_eq!((three(0.000_123_4), three(123_456.0), three(-0.0)), ("0.000123".into(), "123456".into(), "0".into()));
+        assert_eq!(
+            (three(0.000_123_4), three(123_456.0), three(-0.0)),
+            ("0.000123".into(), "123456".into(), "0".into())
+        );
     }
 
     #[test]
     fn harm_has_its_scale() {
-        let of = |name: &str, scale: Scale| Guard { name: name.into(), scale: scale.into(), ..Guard::default() };
+        let of =
+            |name: &str, scale: Scale| Guard { name: name.into(), scale: scale.into(), ..Guard::default() };
         let (errors, latency, feedback) =
             (of("errors", Scale::Share), of("latency p99", Scale::Ratio), of("feedback ok", Scale::Mean));
         assert_eq!(harm(&errors, 0.0012), "+0.12");
@@ -231,14 +242,20 @@ mod tests {
         assert_eq!(estimate(&errors, Some(0.001)), "0.1 %");
         assert_eq!(estimate(&latency, Some(0.0123)), "12.3 ms");
         assert_eq!(estimate(&feedback, None), "–");
-        assert_eq!((state(State::RolledBack), verdict(Verdict::NotEnoughData)), ("rolled_back".into(), "not_enough_data".into()));
+        assert_eq!(
+            (state(State::RolledBack), verdict(Verdict::NotEnoughData)),
+            ("rolled_back".into(), "not_enough_data".into())
+        );
     }
 
     #[test]
     fn long_texts_hang_below_their_label() {
         let lines = wrapped("  waits   ", &"word ".repeat(30));
         assert!(lines.len() == 3 && lines.iter().all(|line| line.chars().count() <= WIDTH), "{lines:?}");
-        assert!(lines[0].starts_with("  waits   word") && lines[1].starts_with("          word"), "{lines:?}");
+        assert!(
+            lines[0].starts_with("  waits   word") && lines[1].starts_with("          word"),
+            "{lines:?}"
+        );
     }
 
     #[test]

@@ -67,8 +67,12 @@ fn plan(rollout: &Rollout) -> Vec<String> {
         rollout.kept_why.clone(),
     ];
     plan.extend(rollout.refused.iter().cloned());
-    plan.extend(rollout.arms.iter().map(|arm| format!("{} {} {} {}", arm.variant, arm.share, arm.ready, arm.blocked)));
-    plan.extend(rollout.guards.iter().map(|guard| format!("{} {}", guard.name, text::verdict(guard.verdict()))));
+    plan.extend(
+        rollout.arms.iter().map(|arm| format!("{} {} {} {}", arm.variant, arm.share, arm.ready, arm.blocked)),
+    );
+    plan.extend(
+        rollout.guards.iter().map(|guard| format!("{} {}", guard.name, text::verdict(guard.verdict()))),
+    );
     plan
 }
 

@@ -21,8 +21,10 @@ fn config(candidate: &str, strategy: &str, beside: &str) -> Arc<Config> {
     }
 }
 
-const CANARY: &str = "{kind: canary, baseline: v1, candidate: v2, salt: s, steps: [{share: 5%}, {share: 50%}]}";
-const OTHER: &str = "{kind: canary, baseline: v1, candidate: v2, salt: s, steps: [{share: 6%}, {share: 50%}]}";
+const CANARY: &str =
+    "{kind: canary, baseline: v1, candidate: v2, salt: s, steps: [{share: 5%}, {share: 50%}]}";
+const OTHER: &str =
+    "{kind: canary, baseline: v1, candidate: v2, salt: s, steps: [{share: 6%}, {share: 50%}]}";
 
 struct House {
     rollouts: Arc<Rollouts>,
@@ -52,7 +54,9 @@ impl House {
     }
 
     async fn command(&self, command: Command) -> Result<Done, Refusal> {
-        self.rollouts.command("m", command, Actor::Operator { name: "ann".to_owned(), reason: String::new() }).await
+        self.rollouts
+            .command("m", command, Actor::Operator { name: "ann".to_owned(), reason: String::new() })
+            .await
     }
 
     fn standing(&self) -> Standing {
@@ -104,7 +108,11 @@ async fn an_unrelated_change_of_the_file_leaves_a_rollout_as_it_is() {
     assert_eq!((house.standing(), house.candidate_calls()), (standing, 40));
     assert_eq!(house.actions(), [Action::Started, Action::Began]);
     house.command(Command::Rollback).await.unwrap();
-    assert_eq!(view.with(|seen| seen.standing.split), only(0), "a worker of the generation before sees it too");
+    assert_eq!(
+        view.with(|seen| seen.standing.split),
+        only(0),
+        "a worker of the generation before sees it too"
+    );
 }
 
 #[tokio::test]

@@ -105,7 +105,9 @@ async fn a_person_sees_and_steers_a_rollout() {
     assert_eq!(list.code, 0, "{}", list.err);
     assert!(list.out.contains("m      canary  running  1/2") && list.out.contains("steady"), "{}", list.out);
     let status = house.ctl(&["status", "m"]).out;
-    for want in ["m: canary, running", "step 1 of 2, v2 50 %", "waits", "next    if every guard passes: step 2 of 2"] {
+    for want in
+        ["m: canary, running", "step 1 of 2, v2 50 %", "waits", "next    if every guard passes: step 2 of 2"]
+    {
         assert!(status.contains(want), "{want}\n{status}");
     }
     assert!(house.ctl(&["status"]).out.lines().all(|line| line.chars().count() <= 80), "{status}");
@@ -166,9 +168,10 @@ async fn explain_says_what_calls_get() {
         assert_eq!(explained["variant"], variant, "{user}");
         assert_eq!(explained["reason"], "split");
         let place = explained["place"].as_u64().unwrap();
-        let owner = explained["ranges"].as_array().unwrap().iter().find(|range| {
-            (range["from"].as_u64().unwrap()..range["to"].as_u64().unwrap()).contains(&place)
-        });
+        let owner =
+            explained["ranges"].as_array().unwrap().iter().find(|range| {
+                (range["from"].as_u64().unwrap()..range["to"].as_u64().unwrap()).contains(&place)
+            });
         assert_eq!(owner.unwrap()["variant"], variant);
         seen.push(variant.to_owned());
     }
@@ -232,7 +235,8 @@ async fn another_port_and_no_port_are_told_apart_from_refusals() {
         assert!(told.err.contains(want), "{address}: {}", told.err);
     }
     let by_environment = [("PARHELION_ADMIN", house.sidecar.admin.to_string())];
-    let environment: Vec<(&str, &str)> = by_environment.iter().map(|(name, value)| (*name, &**value)).collect();
+    let environment: Vec<(&str, &str)> =
+        by_environment.iter().map(|(name, value)| (*name, &**value)).collect();
     assert_eq!(run_to_end(&["ctl", "list"], &environment).status.code(), Some(0));
 }
 
@@ -338,7 +342,10 @@ async fn without_a_terminal_watch_is_a_line_for_each_change() {
     let first: Value = serde_json::from_str(&json.next()).unwrap();
     assert_eq!((&first["model"], &first["state"]), (&"m".into(), &"running".into()));
     let (one, other) = (lines.next(), lines.next());
-    assert!(one.contains(" m running 1/2: v2 50 %, v1 50 %") && other.contains(" other steady"), "{one}\n{other}");
+    assert!(
+        one.contains(" m running 1/2: v2 50 %, v1 50 %") && other.contains(" other steady"),
+        "{one}\n{other}"
+    );
     house.json(&["pause", "m"]);
     let next: Value = serde_json::from_str(&json.next()).unwrap();
     assert_eq!(next["state"], "paused");
@@ -388,7 +395,8 @@ async fn a_made_token_is_one() {
     let directory = tempfile::tempdir().unwrap();
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, made["line"].as_str().unwrap()).unwrap();
-    let text = format!("control: {{tokens: {}}}\n{}", tokens.display(), crate::support::process::one(model.address));
+    let text =
+        format!("control: {{tokens: {}}}\n{}", tokens.display(), crate::support::process::one(model.address));
     let sidecar = Sidecar::start(&text).await;
     let token = [("PARHELION_TOKEN", made["token"].as_str().unwrap())];
     assert_eq!(ctl(sidecar.admin, &["list"], &token).code, 0);

@@ -62,7 +62,8 @@ fn several_rollouts_have_a_list_and_one_is_looked_at() {
     let told = drawn(&screen, 80, 45).join("\n");
     assert!(told.contains("› ranker") && told.contains("ranker: canary, running"), "{told}");
     assert!(told.contains("choose"), "{told}");
-    screen.take(Rollout { model: "ranker".into(), gone: true, ..Rollout::default() }, Duration::from_secs(92));
+    screen
+        .take(Rollout { model: "ranker".into(), gone: true, ..Rollout::default() }, Duration::from_secs(92));
     assert!(drawn(&screen, 80, 45).join("\n").contains("fraud: canary, running"));
     screen.select(-5);
     screen.take(Rollout { model: "fraud".into(), gone: true, ..Rollout::default() }, Duration::from_secs(93));
