@@ -104,6 +104,8 @@ struct Course {
     arrived: Option<(u64, u64)>,
     /// Whether a person has taken part: then nothing is due at any time.
     person: bool,
+    /// Whether it was told that calls go on after the end.
+    staying: bool,
 }
 
 /// The last word on the candidate.
@@ -140,9 +142,9 @@ impl<W: Write> Demo<W> {
             decided: None,
             arrived: None,
             person: false,
+            staying: false,
         };
         self.follow(&world, &sidecar, &mut course, answers).await?;
-        // Those who follow its log on the disk find it whole until here.
         tokio::select! {
             _ = sidecar.stop() => {}
             Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
@@ -173,7 +175,9 @@ impl<W: Write> Demo<W> {
                 _ = tick.tick() => {
                     self.screen.say(&course.trouble_due(world))?;
                     course.look_after(world);
-                    if course.is_over(self.options.stay) {
+                    if course.is_over() && self.options.stay {
+                        self.screen.say(&course.stay())?;
+                    } else if course.is_over() {
                         answers.close();
                     } else if course.is_late() {
                         return Err(DemoError::Undecided);
@@ -237,8 +241,14 @@ impl Course {
         }
     }
 
-    fn is_over(&self, stay: bool) -> bool {
-        !stay && self.decided.as_ref().is_some_and(|decided| decided.at.elapsed() >= AFTER)
+    /// What is told, once, where calls go on after the end.
+    fn stay(&mut self) -> Vec<String> {
+        let told = std::mem::replace(&mut self.staying, true);
+        if told { Vec::new() } else { words::staying(self.began.elapsed()) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.decided.as_ref().is_some_and(|decided| decided.at.elapsed() >= AFTER)
     }
 
     fn is_late(&self) -> bool {

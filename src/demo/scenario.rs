@@ -133,3 +133,54 @@ models:
 
 /// Calls of a candidate that never fails until an absolute margin of 2 %, and of 0.1 %, is proven.
 const NEEDED: [u64; 2] = [230, 4_600];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Strategy};
+    use crate::strategy::canary::plan::{Expected, needs};
+
+    fn text() -> String {
+        let named = |name, version, port| Named { name, version, server: ([127, 0, 0, 1], port).into() };
+        let variants = [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)];
+        configuration("digits", &variants, Path::new("/tmp/a \"b\": #c"))
+    }
+
+    fn canary() -> config::Canary {
+        let loaded = config::read("demo.yaml", &text(), &config::Environment::default()).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert_eq!(loaded.config.state.as_deref(), Some(Path::new("/tmp/a \"b\": #c")));
+        let model = loaded.config.model("digits").unwrap();
+        let Strategy::Canary(canary) = &model.strategy else { panic!("{:?}", model.strategy) };
+        config::Canary::clone(canary)
+    }
+
+    #[test]
+    fn what_its_comments_say_of_margins_is_what_the_judge_needs() {
+        let mut canary = canary();
+        for (margin, said) in [(0.02, NEEDED[0]), (0.001, NEEDED[1])] {
+            canary.guards.errors = Some(config::Margin { absolute: margin, relative: 0.0 });
+            let needs = needs(&canary, &Expected { rate: 0.0, spread: 0.5 });
+            let calls = needs.iter().find(|need| &*need.guard == "errors").unwrap().calls.unwrap();
+            assert!(calls.abs_diff(said) * 20 <= said, "{margin}: {calls} calls are needed, {said} are said");
+        }
+        assert!(text().contains(&format!("about {} of the candidate's", NEEDED[0])), "{}", text());
+    }
+
+    #[test]
+    fn the_trouble_falls_into_its_step_and_every_step_ends_in_time() {
+        let canary = canary();
+        assert!(canary.steps[TROUBLE_AT as usize].hold > BEFORE_TROUBLE * 2);
+        assert!(canary.max_step_time * canary.steps.len() as u32 <= Duration::from_secs(110));
+    }
+
+    #[test]
+    fn names_are_those_that_are_typed() {
+        use clap::ValueEnum as _;
+        for scenario in Scenario::value_variants() {
+            assert_eq!(scenario.to_possible_value().unwrap().get_name(), scenario.name());
+            assert_eq!(scenario.trouble().is_none(), scenario.end() == Action::Promoted);
+            assert_ne!(scenario.next(), *scenario);
+        }
+    }
+}

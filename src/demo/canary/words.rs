@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::scenario::Scenario;
 use super::super::server::manner::{Asked, SLOW, Trouble};
-use super::super::tally::Arm;
+use super::super::tally::{Arm, Tally};
 use super::{Course, Ending};
 use crate::rollout::{AuditRecord, Status};
 use crate::verdict::{Finding, Scale, State, Verdict};
@@ -33,7 +33,7 @@ pub(super) fn opening(scenario: Scenario, configuration: &str, file: &Path) -> V
         String::new(),
         configuration.to_owned(),
         String::new(),
-        format!("It stands in {}, for `parhelion check`, while the demo runs.", file.display()),
+        format!("While the demo runs it stands in {}, for `parhelion check`.", file.display()),
     ]
 }
 
@@ -72,6 +72,11 @@ pub(super) fn trouble(elapsed: Duration, trouble: Trouble) -> Vec<String> {
     vec![format!("{} {:<11} from now on {CANDIDATE}'s server {what}", clock(elapsed), "trouble")]
 }
 
+/// The end, where calls go on.
+pub(super) fn staying(elapsed: Duration) -> Vec<String> {
+    vec![format!("{} {:<11} the story is over; calls go on until Ctrl-C", clock(elapsed), "stay")]
+}
+
 /// What one guard finds.
 fn finding(finding: &Finding) -> String {
     let places = if finding.scale == Scale::Share { 1 } else { 0 };
@@ -105,7 +110,7 @@ fn finding(finding: &Finding) -> String {
 pub(super) fn block(now: &Now<'_>) -> Vec<String> {
     let Now { course, status, asked } = now;
     let tally = &course.tally;
-    let mut lines = vec![String::new(), format!("  {}", step(status))];
+    let mut lines = vec![String::new(), format!("  {}{}", at(status), waits(status))];
     for (name, arm) in &tally.arms {
         lines.push(bar(name, arm, tally.answers()));
     }
@@ -138,31 +143,29 @@ fn bar(name: &str, arm: &Arm, all: u64) -> String {
 /// The moment in one line.
 pub(super) fn line(now: &Now<'_>) -> String {
     let Now { course, status, asked } = now;
-    let tally = &course.tally;
     let clock = clock(course.began.elapsed());
-    let (calls, failed) = (tally.calls(), tally.failed);
+    let (calls, failed) = (course.tally.calls(), course.tally.failed);
+    let (at, failures, of) = (at(status), asked.failures, asked.calls);
     format!(
-        "{clock} {:<11} {calls} calls, {failed} failed at their callers; {CANDIDATE}'s server failed {} of its {}; {}",
-        "",
-        asked.failures,
-        asked.calls,
-        step(status)
+        "{clock} {:<11} {at}; {calls} calls, {failed} failed; {CANDIDATE}'s server failed {failures} of {of}",
+        ""
     )
 }
 
-/// Where the rollout stands, and what it waits for.
-fn step(status: &Status) -> String {
+fn waits(status: &Status) -> String {
+    let waits = &status.report.waits_for;
+    if waits.is_empty() { String::new() } else { format!("; it waits for {waits}") }
+}
+
+/// Where the rollout stands.
+fn at(status: &Status) -> String {
     let report = &status.report;
     let share = report.shares.get(1).copied().unwrap_or(0.0);
     let at = match (report.state, report.step) {
         (State::Running, Some((step, steps))) => format!("step {} of {steps}", step + 1),
         (state, _) => state.name().replace('_', " "),
     };
-    let waits = match report.waits_for.as_str() {
-        "" => String::new(),
-        waits => format!(", waits for {waits}"),
-    };
-    format!("{at}: {CANDIDATE} gets {}{waits}", percent(share, 0))
+    format!("{at}, {CANDIDATE} gets {}", percent(share, 0))
 }
 
 /// How it ended.
@@ -199,6 +202,7 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
         "decision",
         format!("{since}on {} calls: {}", ending.decided_after_calls, decided.record.change.why),
     );
+    fact("answers", right(&course.tally));
     if let Some((calls, candidate)) = course.arrived {
         let (after, of) = (ending.calls.saturating_sub(calls), asked.calls.saturating_sub(candidate));
         fact("since then", format!("{after} calls, {of} of them to {CANDIDATE}"));
@@ -206,6 +210,14 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
     lines.push("  evidence".to_owned());
     lines.extend(ending.evidence.iter().map(|found| format!("    {}", finding(found))));
     lines
+}
+
+/// How many answers of each version were the true digit.
+fn right(tally: &Tally) -> String {
+    let arms = tally.arms.iter().filter_map(|(name, arm)| {
+        Some(format!("{} of {name}'s {} are the digit in the image", percent(arm.accuracy()?, 1), arm.calls))
+    });
+    arms.collect::<Vec<_>>().join(", ")
 }
 
 /// What a new user may try next; `program` is how this binary was started.
