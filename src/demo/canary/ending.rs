@@ -96,3 +96,77 @@ fn rests_on(findings: &[Finding]) -> u64 {
     let shares = findings.iter().filter(|finding| finding.scale == Scale::Share);
     shares.map(|finding| finding.baseline.n + finding.candidate.n).max().unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::verdict::{Change, Estimate, State};
+
+    fn finding(verdict: Verdict) -> Finding {
+        Finding {
+            guard: "errors".into(),
+            verdict,
+            baseline: Estimate { n: 70, value: Some(0.0) },
+            candidate: Estimate { n: 30, value: Some(0.1) },
+            harm: None,
+            margin: 0.02,
+            scale: Scale::Share,
+            ln_e: 1.0,
+            threshold: 5.0,
+            missing: 0,
+        }
+    }
+
+    fn record(action: Action, actor: Actor, findings: Vec<Finding>) -> AuditRecord {
+        let change = Change {
+            action,
+            why: "why".to_owned(),
+            from: State::Running,
+            to: State::RolledBack,
+            step: None,
+            share: 0.0,
+            findings,
+        };
+        let (model, config) = (Arc::from("m"), Arc::from("c"));
+        AuditRecord { sequence: 3, millis: 0, model, revision: 1, epoch: 1, config, actor, change }
+    }
+
+    #[test]
+    fn it_is_the_documented_object() {
+        let record = record(Action::RolledBack, Actor::Judge, vec![finding(Verdict::Fail)]);
+        let ending = Ending::new(Scenario::CanaryBroken, &record, (150, 0), 4);
+        assert!(ending.is_as_named(), "{:?}", ending.differs);
+        let said = serde_json::to_value(&ending).unwrap();
+        let expected = serde_json::json!({
+            "scenario": "canary-broken",
+            "verdict": "fail",
+            "action": "rolled_back",
+            "calls": 150,
+            "caller_failures": 0,
+            "candidate_failures": 4,
+            "decided_after_calls": 100,
+            "evidence": [serde_json::to_value(finding(Verdict::Fail)).unwrap()],
+        });
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn whatever_went_differently_is_said() {
+        let judged = |action, findings| record(action, Actor::Judge, findings);
+        let held = judged(Action::Held, vec![finding(Verdict::Pass), finding(Verdict::NotEnoughData)]);
+        let held = Ending::new(Scenario::CanaryGood, &held, (10, 2), 0);
+        assert_eq!(held.verdict, Verdict::NotEnoughData);
+        let said = ["the candidate was to be promoted, and was held", "2 calls failed at their callers"];
+        assert_eq!(held.differs, said);
+        let ann = Actor::Operator("ann".to_owned());
+        let by_hand =
+            Ending::new(Scenario::CanaryGood, &record(Action::Promoted, ann, Vec::new()), (10, 0), 0);
+        assert_eq!(by_hand.verdict, Verdict::NotEnoughData);
+        assert_eq!(by_hand.differs, ["operator ann decided, not the evidence"]);
+        let well = judged(Action::RolledBack, vec![finding(Verdict::Pass)]);
+        let well = Ending::new(Scenario::CanaryBroken, &well, (10, 0), 0);
+        assert_eq!((well.verdict, well.differs.len()), (Verdict::Pass, 1));
+    }
+}

@@ -241,3 +241,60 @@ fn clock(elapsed: Duration) -> String {
 fn percent(part: f64, places: usize) -> String {
     format!("{:.places$} %", part * 100.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Estimate, Interval};
+
+    fn example() -> Finding {
+        Finding {
+            guard: "errors".into(),
+            verdict: Verdict::NotEnoughData,
+            baseline: Estimate { n: 900, value: Some(0.001) },
+            candidate: Estimate { n: 100, value: Some(0.02) },
+            harm: Some(Interval { low: -0.004, middle: 0.019, high: f64::INFINITY }),
+            margin: 0.02,
+            scale: Scale::Share,
+            ln_e: 1.0,
+            threshold: 5.0,
+            missing: 130,
+        }
+    }
+
+    #[test]
+    fn a_finding_says_interval_margin_and_what_is_missing() {
+        let said = finding(&example());
+        let expected = "errors      v1   0.1 %, v2   2.0 %: worse by -0.4 to any %, allowed 2.0 %: not enough data, \
+                        about 130 calls to go";
+        assert_eq!(said, expected);
+        let estimate = |value| Estimate { n: 9, value: Some(value) };
+        let slow = Finding {
+            guard: "latency p90".into(),
+            verdict: Verdict::Fail,
+            baseline: estimate(0.0161),
+            candidate: estimate(0.0681),
+            harm: Some(Interval { low: 0.22, middle: 3.2, high: 3.88 }),
+            margin: 1.0,
+            scale: Scale::Ratio,
+            ..example()
+        };
+        let expected = "latency p90 v1 16.1 ms, v2 68.1 ms: worse by +22 to +388 %, allowed 100 %: fail";
+        assert_eq!(finding(&slow), expected);
+        let unknown = Finding { harm: None, baseline: Estimate::default(), ..slow };
+        assert!(finding(&unknown).contains("v1       –, v2 68.1 ms: nothing is known yet"), "{unknown:?}");
+    }
+
+    #[test]
+    fn every_scenario_says_its_configuration_and_where_to_look() {
+        for scenario in [Scenario::CanaryGood, Scenario::CanaryBroken, Scenario::CanarySlow] {
+            let said = opening(scenario, "models: {}", Path::new("/tmp/x/demo.yaml")).join("\n");
+            assert!(said.starts_with(scenario.name()) && said.contains("\nmodels: {}\n"), "{said}");
+            assert!(said.contains("/tmp/x/demo.yaml"), "{said}");
+            assert!(next("parhelion", scenario)[2].contains(scenario.next().name()));
+        }
+        let (admin, health) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let said = meanwhile("parhelion", "digits", admin, health).join("\n");
+        assert!(said.contains("parhelion ctl status digits   --admin 127.0.0.1:1"), "{said}");
+    }
+}
