@@ -1,10 +1,25 @@
 //! Hashes and numbers that decisions rest on. Pure: no clock, no chance, no input or output.
+//!
+//! All evidence is e-values: nonnegative numbers whose mean under the hypothesis is at most 1 whenever one stops
+//! looking. A verdict at level α falls when one reaches 1/α; they may be looked at after every call.
 
+pub mod beta_mixture;
+pub mod bounded_mean;
+pub mod cdf_band;
 pub mod error_share;
+pub mod estimates;
 pub mod hash;
+pub mod histogram;
+pub mod inferiority;
+pub mod mean_difference;
 pub mod mixture;
+pub mod multiplicity;
 #[cfg(test)]
 mod oracle;
 pub mod overlap;
 pub mod quantile;
+pub mod rate;
+pub mod restarts;
+pub mod sample_ratio;
 pub mod special;
+pub mod two_samples;

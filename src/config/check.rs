@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::problem::{Errors, Problem, suggestion};
 use super::source::{Source, join};
 use super::units::{self, Percent};
-use super::{Config, Drain, Environment, Loaded, Telemetry, raw};
+use super::{Config, Drain, Environment, Loaded, Model, Strategy, Telemetry, raw};
 
 mod canary;
 mod endpoint;
@@ -91,7 +91,9 @@ impl Check<'_> {
         let default = self.default_model(file, &names);
         let services = self.services(file.services.as_ref(), &names);
         let listen = self.listen("listen", file.listen.as_deref().unwrap_or("0.0.0.0:9000"));
-        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"));
+        let tokens = file.control.as_ref().and_then(|control| control.tokens.as_deref());
+        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"), tokens.is_some());
+        let tokens = self.path("control.tokens", tokens);
         let health = self.address("health", file.health.as_deref().unwrap_or("0.0.0.0:9901"));
         let workers = self.workers(file.workers.as_ref(), environment.cores);
         let limits = self.limits(file.limits.as_ref());
@@ -99,12 +101,14 @@ impl Check<'_> {
         let drain = self.drain(file.drain.as_ref());
         let telemetry = self.telemetry(file.telemetry.as_ref());
         let state = self.path("state", file.state.as_deref());
+        self.forgetful(file, &models);
         let keys = self.path("keys", file.keys.as_deref());
         let config = Config {
             revision: revision.into(),
             listen: listen?,
             reuse_port: file.reuse_port.unwrap_or(false),
             admin: admin?,
+            tokens,
             health: health?,
             workers: workers?,
             state,
@@ -118,6 +122,19 @@ impl Check<'_> {
         };
         self.ports(&config);
         Some(config)
+    }
+
+    /// Warns where something decides and nothing is kept of it.
+    fn forgetful(&mut self, file: &raw::File, models: &[Model]) {
+        let decides = |model: &&Model| matches!(model.strategy, Strategy::Canary(_));
+        if let Some(model) = models.iter().find(decides).filter(|_| file.state.is_none()) {
+            let what = format!(
+                "is not given, so what the rollout of {} decides, and what it decided it on, ends with the process",
+                model.name
+            );
+            let hint = "name a directory that outlives it, like /var/lib/parhelion";
+            self.warn(Problem::new("state", what).with_hint(hint));
+        }
     }
 
     fn default_model(&mut self, file: &raw::File, names: &[&str]) -> Option<Arc<str>> {

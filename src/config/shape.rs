@@ -1,21 +1,21 @@
-//! From values to [`raw::File`]: every key that is unknown and every value of the wrong kind, all in one go.
+//! From values to the shape of a file: every key that is unknown and every value of the wrong kind, all in one go.
 //!
 //! Serde stops at the first error. So what it stumbles over is noted and taken out, and it starts again, until it
 //! gets through; a file has few errors and is small, so this costs nothing. What was taken out is known by its
 //! problem: `check` does not call missing what was only wrong.
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::problem::{Problem, suggestion};
-use super::raw;
 use super::source::{Source, join};
 
-/// The shape of the file, and what did not fit is added to the problems of `source`.
-pub(super) fn shape(source: &mut Source) -> raw::File {
+/// The file as a `T`, and what did not fit is added to the problems of `source`.
+pub(super) fn shape<T: DeserializeOwned + Default>(source: &mut Source) -> T {
     let mut value = source.value.clone();
     loop {
-        let error = match serde_path_to_error::deserialize::<_, raw::File>(&value) {
+        let error = match serde_path_to_error::deserialize::<_, T>(&value) {
             Ok(file) => return file,
             Err(error) => error,
         };
@@ -25,7 +25,7 @@ pub(super) fn shape(source: &mut Source) -> raw::File {
         let unknown = message.starts_with("unknown field");
         let Some(found) = take_out(&mut value, &segments, unknown) else {
             source.problems.push(Problem::new(path, message));
-            return raw::File::default();
+            return T::default();
         };
         let problem = describe(source, &path, &message, &found);
         source.problems.push(problem);

@@ -186,6 +186,23 @@ impl Source {
         });
     }
 
+    /// These entries and no others, moved to `below`, where `beside` stands already.
+    pub(super) fn graft(&self, keys: &[&str], below: &[&str], beside: Map<String, Value>) -> Source {
+        let moved = keys.iter().filter_map(|key| Some(((*key).to_owned(), self.value.get(key)?.clone())));
+        let inner = Value::Object(beside.into_iter().chain(moved).collect());
+        let wrap = |inner: Value, key: &&str| Value::Object(Map::from_iter([((*key).to_owned(), inner)]));
+        let value = below.iter().rev().fold(inner, wrap);
+        let places = self.places.iter().map(|(path, place)| (join(&below.join("."), path), place.clone()));
+        Source { value, problems: Vec::new(), names: self.names.clone(), places: places.collect() }
+    }
+
+    /// Takes entries away.
+    pub(super) fn without(&mut self, keys: &[&str]) {
+        if let Value::Object(map) = &mut self.value {
+            map.retain(|key, _| !keys.contains(&key.as_str()));
+        }
+    }
+
     /// The number at `path` as it was written.
     pub(super) fn written(&self, path: &str) -> Option<&str> {
         self.places.get(path)?.written.as_deref()

@@ -22,9 +22,6 @@ use crate::pb::inference::ModelInferResponse;
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use crate::tasks::Tasks;
 
-/// Calls at a time.
-pub const CONCURRENCY: u32 = 8;
-
 /// A call: an answer that can be relied on, or why there is none.
 pub type Called = Result<Answer, String>;
 
@@ -73,6 +70,8 @@ pub struct Script {
     pub variants: [Known; 2],
     /// Calls in all; none: no end.
     pub calls: Option<u64>,
+    /// Calls at a time, at least 1.
+    pub callers: u32,
     /// Calls per second, spread evenly; none: as fast as it goes.
     pub rate: Option<u32>,
     /// Different users, in turn; none: each call is a new user's.
@@ -99,7 +98,7 @@ pub async fn start(
     let (sender, receiver) = mpsc::channel(256);
     let script = Arc::new(script);
     let next = Arc::new(AtomicU64::new(0));
-    for place in 0..CONCURRENCY {
+    for place in 0..script.callers {
         let caller = Caller {
             script: Arc::clone(&script),
             rows: Arc::clone(&rows),
@@ -108,7 +107,7 @@ pub async fn start(
             direct: direct.clone(),
             last: script.variants[0].name.clone(),
         };
-        tasks.spawn(format!("demo caller {place}"), caller.run(sender.clone(), pace(script.rate, place)));
+        tasks.spawn(format!("demo caller {place}"), caller.run(sender.clone(), pace(&script, place)));
     }
     Ok(receiver)
 }
@@ -122,10 +121,10 @@ pub(super) async fn connect(
 }
 
 /// Each caller makes its share of the rate; they take turns, so that calls are spread and not in bursts.
-fn pace(rate: Option<u32>, place: u32) -> Option<Interval> {
-    let between = Duration::from_secs(1) / rate?;
+fn pace(script: &Script, place: u32) -> Option<Interval> {
+    let between = Duration::from_secs(1) / script.rate?;
     let first = tokio::time::Instant::now() + between * place;
-    let mut interval = tokio::time::interval_at(first, between * CONCURRENCY);
+    let mut interval = tokio::time::interval_at(first, between * script.callers);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Some(interval)
 }

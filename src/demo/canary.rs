@@ -32,6 +32,8 @@ use folder::Folder;
 
 /// Calls per second where none said how many: enough to decide soon, few enough for a machine that does much else.
 const RATE: u32 = 400;
+/// Calls at a time: enough to keep the pace while a slow candidate has some of them.
+const CALLERS: u32 = 32;
 /// A rollout that decides nothing is held by its `max_step_time` before this.
 const LIMIT: Duration = Duration::from_secs(118);
 /// How long calls go on after the decision, to show what becomes of them.
@@ -85,6 +87,7 @@ impl World {
             calls: None,
             rate: Some(rate.unwrap_or(RATE)).filter(|rate| *rate > 0),
             users: None,
+            callers: CALLERS,
             direct: false,
         }
     }

@@ -28,6 +28,8 @@ use world::World;
 
 /// Calls where nobody sees a screen and none said how many.
 const CALLS_UNSEEN: u64 = 2_000;
+/// Calls at a time.
+const CALLERS: u32 = 8;
 /// Calls per second where none said how many.
 const RATE: u32 = 1_000;
 /// There in a clone of the repository only.
@@ -84,6 +86,7 @@ impl<W: Write> Demo<W> {
             calls: self.options.calls.or(unseen),
             rate: Some(self.options.rate.unwrap_or(RATE)).filter(|rate| *rate > 0),
             users: self.options.users,
+            callers: CALLERS,
             direct: true,
         }
     }

@@ -36,9 +36,13 @@ impl Default for Failed {
 }
 
 impl Failed {
-    /// Whether this is the unit's first in this minute. A full set says no, and counts that it did.
+    /// Whether this is the unit's first in this minute and the one before: a burst that passes from one into the next
+    /// is still one. A full set says no, and counts that it did.
     pub(super) fn first(&self, unit: u64, minute: u32, kind: Kind) -> bool {
         let key = (unit, minute, kind == Kind::Rejection);
+        if self.seen.contains_key(&(unit, minute.wrapping_sub(1), kind == Kind::Rejection)) {
+            return false;
+        }
         if self.len.load(Ordering::Relaxed) >= FAILURES {
             if !self.seen.contains_key(&key) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
@@ -89,11 +93,12 @@ mod tests {
     fn a_unit_fails_once_a_minute_of_each_kind() {
         let failed = Failed::default();
         assert!(failed.first(7, 1, Kind::Error) && !failed.first(7, 1, Kind::Error));
-        assert!(failed.first(7, 1, Kind::Rejection) && failed.first(7, 2, Kind::Error));
+        assert!(failed.first(7, 1, Kind::Rejection) && !failed.first(7, 2, Kind::Error));
         assert!(failed.first(8, 1, Kind::Error));
-        failed.forget(3);
-        assert!(!failed.first(7, 2, Kind::Error), "the minute before is remembered");
-        assert!(failed.first(7, 1, Kind::Error), "those before are not");
+        assert!(failed.first(7, 3, Kind::Error), "a burst is over after a minute");
+        failed.forget(4);
+        assert!(!failed.first(7, 4, Kind::Error), "the minute before is remembered");
+        assert!(failed.first(8, 1, Kind::Error), "those before are not");
     }
 
     #[test]

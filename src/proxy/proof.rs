@@ -12,6 +12,8 @@ use crate::worker::Worker;
 pub(super) fn count(worker: &Worker, counted: Counted, live: &View, outcome: &Outcome) {
     let (blame, latency) = match own(outcome) {
         Some((blame, latency)) => (blame, Some(latency)),
+        // Nothing could be sent, and so the baseline was to answer.
+        None if outcome.fallback.is_some() => (Blame::Upstream, None),
         // Nothing could be sent: there was no connection to the variant, or the call was over before.
         None => (outcome.blame, None),
     };

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::live::Live;
 use super::machine::{Machine, Saved};
 use super::record::{Actor, AuditRecord};
-use super::{Rollouts, audit};
+use super::{Rollouts, audit, hour};
 use crate::config::{Config, Model, Strategy};
-use crate::state::Batch;
+use crate::state::{Batch, Mark};
 use crate::verdict::{Action, Change, State};
 
 /// Passes each configuration on from `accepted` to `publish` once its rollouts are there, until `accepted` has no sender
@@ -68,8 +68,25 @@ impl Rollouts {
             memory.left.extend(left.progress.iter().map(|(name, saved)| (name.clone(), saved.clone())));
             let audit = renumbered.iter().map(|record| audit::entry(record)).collect();
             self.state.defer(Batch { audit, ..Batch::default() });
+            let restore = |mark: Mark, value: &[u8]| self.ground.intake.restore(&mark.key, value);
+            if let Err(error) = self.state.marks(hour(self.clock.now()), restore) {
+                tracing::error!(%error, "feedback that was seen before is not known, and may count twice");
+            }
         }
         true
+    }
+
+    /// Tells what happened before anybody listened to the log.
+    pub(super) fn tell_beginning(&self) {
+        if let Some(error) = self.state.trouble() {
+            tracing::error!(%error, "the state cannot be read: deciding rollouts give the baseline everything until it can");
+        }
+        let untold = {
+            let mut memory = self.memory();
+            memory.told = true;
+            std::mem::take(&mut memory.untold)
+        };
+        untold.iter().for_each(|record| super::decide::log(record));
     }
 
     /// Starts the rollouts that waited for what an earlier process left.
@@ -158,9 +175,13 @@ impl Rollouts {
             actor: Actor::File,
             change,
         });
-        *memory.decisions.entry(record.change.action.name()).or_default() += 1;
+        *memory.changes.entry(record.change.action.name()).or_default() += 1;
+        if memory.told {
+            super::decide::log(&record);
+        } else {
+            memory.untold.push(Arc::clone(&record));
+        }
         drop(memory);
-        super::decide::log(&record);
         let saved = Saved {
             revision: model.revision,
             variants: super::machine::names(model),

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Rollouts;
-use crate::config;
+use crate::config::{self, Model};
 use crate::strategy::Split;
 
 impl Rollouts {
@@ -18,12 +18,21 @@ impl Rollouts {
         if let (Split::Only(variant), Value::Object(map)) = (standing.split, &mut value) {
             let name = &*inner.model.variants.get(variant)?.name;
             map.insert("strategy".to_owned(), json!({"kind": "pinned", "variant": name}));
+            // Nobody is left that could fail and have another answer.
+            map.remove("fallback");
+            if let Some(Value::Object(variants)) = map.get_mut("variants") {
+                variants.retain(|known, _| known == name || is_shadow(&inner.model, known));
+            }
         }
         let mut text = String::new();
         let whole = Map::from_iter([(inner.model.name.to_string(), value)]);
         block(&mut text, &Value::Object(whole), 1);
         Some(text)
     }
+}
+
+fn is_shadow(model: &Model, name: &str) -> bool {
+    model.variant(name).is_some_and(|index| model.shadows.iter().any(|shadow| shadow.variant == index))
 }
 
 /// Writes a map as YAML, `depth` times two spaces in. What is no map stands on one line, as JSON, which is YAML too.

@@ -27,6 +27,9 @@ pub async fn run(rollouts: Arc<Rollouts>) {
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut endpoints = rollouts.ground.board.watch();
     let mut left = rollouts.state.left();
+    // The log is there once the process has started, which is what follows this task's own start.
+    sleep(LOOK).await;
+    rollouts.tell_beginning();
     let mut waits = left.borrow_and_update().is_none();
     loop {
         tokio::select! {

@@ -8,24 +8,8 @@ use super::record::{Role, Status, Summary, VariantStatus};
 use crate::assignment::Reason;
 use crate::config::{Model, Strategy};
 use crate::strategy::{Split, Standing};
+use crate::telemetry::metrics::rollouts as metrics;
 use crate::verdict::{Report, State, Verdict};
-
-/// What metrics say of one rollout.
-#[derive(Debug, Clone)]
-pub struct Gauge {
-    /// The model.
-    pub model: Arc<str>,
-    /// Where it is in its life.
-    pub state: State,
-    /// The step it is at, from 0.
-    pub step: Option<u32>,
-    /// Every variant's share, 0 to 1.
-    pub shares: Vec<(Arc<str>, f64)>,
-    /// What each guard says.
-    pub guards: Vec<(Arc<str>, Verdict)>,
-    /// Failures that were not counted, for there were too many at once.
-    pub uncounted: u64,
-}
 
 impl Rollouts {
     /// Every rollout of the configuration in force, in the order of its file.
@@ -74,33 +58,35 @@ impl Rollouts {
         })
     }
 
-    /// What metrics say of every rollout.
-    pub fn gauges(&self) -> Vec<Gauge> {
-        let gauge = |live: Arc<super::live::Live>| {
+    /// What metrics say of all of it.
+    pub fn metrics(&self) -> metrics::Rollouts {
+        let rollout = |live: Arc<super::live::Live>| {
             let mut inner = live.inner();
             let report = self.of(&mut inner);
-            Gauge {
+            let guards = report.findings.iter().map(|finding| (Arc::clone(&finding.guard), finding.verdict));
+            metrics::Rollout {
                 model: Arc::clone(&inner.model.name),
                 state: report.state,
                 step: report.step.map(|(step, _)| step),
                 shares: named(&inner.model, &report.shares),
-                guards: report
-                    .findings
-                    .iter()
-                    .map(|finding| (Arc::clone(&finding.guard), finding.verdict))
-                    .collect(),
+                guards: guards.collect(),
                 uncounted: inner.uncounted(),
             }
         };
-        self.all().into_iter().map(gauge).collect()
-    }
-
-    /// Changes of plan since the process started, by what was done.
-    pub fn decisions(&self) -> Vec<(&'static str, u64)> {
-        let mut decisions: Vec<_> =
-            self.memory().decisions.iter().map(|(action, count)| (*action, *count)).collect();
-        decisions.sort_unstable();
-        decisions
+        let state = &self.state;
+        let memory = self.memory();
+        let mut changes: Vec<_> = memory.changes.iter().map(|(action, count)| (*action, *count)).collect();
+        drop(memory);
+        changes.sort_unstable();
+        metrics::Rollouts {
+            all: self.all().into_iter().map(rollout).collect(),
+            changes,
+            keeping: state.is_kept().then(|| metrics::Keeping {
+                failing: state.trouble().is_some(),
+                errors: state.errors(),
+                lost: state.lost(),
+            }),
+        }
     }
 
     fn of(&self, inner: &mut Inner) -> Report {

@@ -9,58 +9,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::stats::mixture;
-use crate::stats::special::beta_cut;
+use crate::stats::beta_mixture::BetaMixture;
 
 /// At how many errors the mixture of [`ErrorShare`] is tightest: decisions fall after some 5 to 60.
 pub const EVENTS: f64 = 30.0;
-/// The level for which mixtures are tuned. Decisions may be at any other.
-pub const TUNED_FOR: f64 = 0.05;
-
-/// "At most θ₀ of the trials are hits" (or, mirrored, "at least"): a beta-binomial mixture on one side of θ₀.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct BetaMixture {
-    theta: f64,
-    a: f64,
-    b: f64,
-    /// ln of the mass above θ₀ over the front there, before any trial; and of the mass below.
-    above: f64,
-    below: f64,
-}
-
-impl BetaMixture {
-    /// For a rate θ₀ in (0, 1), tightest at `trials` trials.
-    pub fn new(theta: f64, trials: f64) -> Self {
-        let one = theta * (1.0 - theta);
-        let rho = mixture::rho(trials * one, 2.0 * TUNED_FOR);
-        let r = (rho - one).max(0.001 * one);
-        let (a, b) = (r / (1.0 - theta), r / theta);
-        let cut = beta_cut(a, b, theta);
-        Self { theta, a, b, above: cut.ln_upper - cut.ln_front, below: cut.ln_lower - cut.ln_front }
-    }
-
-    /// The parameters of the beta law before any trial.
-    pub fn prior(&self) -> (f64, f64) {
-        (self.a, self.b)
-    }
-
-    /// θ₀.
-    pub fn theta(&self) -> f64 {
-        self.theta
-    }
-
-    /// ln E against "at most θ₀": large when there are too many hits.
-    pub fn ln_e_above(&self, hits: u64, misses: u64) -> f64 {
-        let cut = beta_cut(self.a + hits as f64, self.b + misses as f64, self.theta);
-        cut.ln_upper - cut.ln_front - self.above
-    }
-
-    /// ln E against "at least θ₀": large when there are too few hits.
-    pub fn ln_e_below(&self, hits: u64, misses: u64) -> f64 {
-        let cut = beta_cut(self.a + hits as f64, self.b + misses as f64, self.theta);
-        cut.ln_lower - cut.ln_front - self.below
-    }
-}
 
 /// "The candidate's error rate is at most (1 + tolerance) times the baseline's", at one share of the calls.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -85,7 +37,7 @@ impl ErrorShare {
 
     /// The largest part of all errors that may be the candidate's; `None` where there is nothing to compare.
     pub fn largest_share(&self) -> Option<f64> {
-        self.mixture.map(|mixture| mixture.theta)
+        self.mixture.map(|mixture| mixture.theta())
     }
 
     /// ln E from the errors of either arm. At ln(1/α) and more the candidate is worse, at level α.

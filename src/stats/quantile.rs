@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use crate::stats::error_share::BetaMixture;
+use crate::stats::beta_mixture::BetaMixture;
 
 /// How many buckets there are: 1 µs and below falls into the first, more than 100 s into the last.
 pub const BUCKETS: usize = 933;

@@ -72,7 +72,7 @@ pub fn beta_cut(a: f64, b: f64, x: f64) -> Cut {
 }
 
 /// ln[x^a (1 − x)^b / B(a, b)], without the cancellation of its three terms.
-fn ln_front(a: f64, b: f64, x: f64) -> f64 {
+pub fn ln_front(a: f64, b: f64, x: f64) -> f64 {
     let sum = a + b;
     let scale = 0.5 * (a.ln() + ln_share(b, a)) - HALF_LN_2PI;
     let distance = deviance(a, sum * x) + deviance(b, sum * (1.0 - x));

@@ -187,7 +187,8 @@ async fn a_candidate_that_breaks_is_rolled_back_and_gets_nothing_more() {
     eventually("more calls", || (house.v1.calls() > before + 200).then_some(())).await;
     // Those under way at the moment of the decision, and no other.
     assert!(house.v2.calls() <= after + 8, "{} calls after {after}", house.v2.calls());
-    callers.stop().await;
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0, "the baseline answered what it failed at");
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert_eq!(house.actions(), [Action::Started, Action::Began, Action::RolledBack]);
     let record = &house.sidecar.rollouts.audit(None, 1)[0];
@@ -206,7 +207,8 @@ async fn a_candidate_that_refuses_valid_calls_is_rolled_back() {
     calls(&house.v2, 10).await;
     house.v2.become_(Mode::Reject);
     let status = house.until(State::RolledBack).await;
-    callers.stop().await;
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0, "the baseline answered what it refused");
     let failed = |name: &str| {
         let finding = status.report.findings.iter().find(|finding| &*finding.guard == name).unwrap();
         finding.ln_e >= finding.threshold
@@ -225,6 +227,104 @@ async fn an_outage_of_both_blames_nobody() {
     calls(&house.v2, before + 100).await;
     callers.stop().await;
     assert_eq!(house.status().report.state, State::Running);
+}
+
+#[tokio::test]
+async fn a_candidate_that_hangs_is_rolled_back_and_nobody_waits_for_it() {
+    let house =
+        House::with(STAYING, "unit: [metadata:x-user]\n    fallback: {timeout: 150ms, budget: 100%}").await;
+    let callers = house.callers(8, &[]);
+    calls(&house.v2, 10).await;
+    house.v2.become_(Mode::Hang);
+    let status = house.until(State::RolledBack).await;
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0, "the baseline answered");
+    let errors = status.report.findings.iter().find(|finding| &*finding.guard == "errors").unwrap();
+    assert!(errors.ln_e >= errors.threshold, "{errors:?}");
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_slow_is_rolled_back() {
+    let latency = "steps: [{share: 50%, hold: 1h}], warmup: {time: 0s, calls: 5}, \
+                   guards: {errors: off, rejections: off, latency: {quantile: 50%, relative: 10%}}";
+    let house = House::new(latency).await;
+    let callers = house.callers(16, &[]);
+    calls(&house.v2, 20).await;
+    house.v2.become_(Mode::Slow);
+    let status = house.until(State::RolledBack).await;
+    callers.stop().await;
+    assert!(status.report.findings[0].guard.starts_with("latency"), "{:?}", status.report.findings);
+}
+
+#[tokio::test]
+async fn strange_callers_blame_nobody() {
+    let house = House::new(STAYING).await;
+    let sound = house.callers(4, &[]);
+    let hasty = house.callers(4, &[("grpc-timeout", "1m")]);
+    let rubbish = {
+        let client = Client::connect(house.sidecar.address).await;
+        for number in 0..200 {
+            let user = format!("r{number}");
+            let mut call = client.open(INFER, &[("x-user", &user)]).await;
+            match number % 2 {
+                0 => call.reset(h2::Reason::CANCEL),
+                _ => assert!(call.send_raw(&b"\0\0\0\0\x05rubbish"[..], true).await),
+            }
+            if number % 2 == 1 {
+                call.answer().await;
+            }
+        }
+        client
+    };
+    let before = house.v2.calls();
+    eventually("calls, or a change", || {
+        let done = house.v2.calls() >= before + 100 || house.status().report.state != State::Running;
+        done.then_some(())
+    })
+    .await;
+    let hurried = hasty.stop().await;
+    sound.stop().await;
+    drop(rubbish);
+    assert!(hurried.calls > 50, "{hurried:?}");
+    assert_eq!(house.status().report.state, State::Running, "{:?}", house.status().report.findings);
+}
+
+#[tokio::test]
+async fn no_unit_leaves_the_candidate_over_a_ramp_nor_in_another_process() {
+    let steps: Vec<String> =
+        [1, 2, 5, 10, 25, 50].map(|share| format!("{{share: {share}%, hold: 0s, calls: 1}}")).into();
+    let ramp = format!(
+        "salt: s, steps: [{}], guards: {{errors: {{absolute: 50%, relative: 25%}}, rejections: off, latency: off}}, on_pass: wait",
+        steps.join(", ")
+    );
+    let (one, two) = (House::new(&ramp).await, House::new(&ramp).await);
+    let clients = [Client::connect(one.sidecar.address).await, Client::connect(two.sidecar.address).await];
+    let message = oip::request("m", &[], 10);
+    let mut had = std::collections::HashSet::new();
+    while one.status().report.state != State::Passed || two.status().report.state != State::Passed {
+        for number in 0..200 {
+            let user = format!("u{number}");
+            for client in &clients {
+                let answer = client.unary(INFER, &[("x-user", &user)], &message).await;
+                let candidate = answer.header("parhelion-variant") == Some("v2");
+                // Either process may be a step ahead, so only the ends are the same for both.
+                assert!(
+                    candidate || !had.contains(&(number, std::ptr::from_ref(client) as usize)),
+                    "{user} moved back"
+                );
+                if candidate {
+                    had.insert((number, std::ptr::from_ref(client) as usize));
+                }
+            }
+        }
+    }
+    for number in 0..200 {
+        let user = format!("u{number}");
+        let first = clients[0].unary(INFER, &[("x-user", &user)], &message).await;
+        let second = clients[1].unary(INFER, &[("x-user", &user)], &message).await;
+        assert_eq!(first.header("parhelion-variant"), second.header("parhelion-variant"), "{user}");
+    }
+    assert!(had.len() > 150, "{} of 400", had.len());
 }
 
 #[tokio::test]
@@ -250,7 +350,7 @@ async fn a_person_can_pin_pause_resume_and_roll_back() {
     let house = House::new(STAYING).await;
     let rollouts = &house.sidecar.rollouts;
     house.until(State::Running).await;
-    let ann = || Actor::Operator("ann".to_owned());
+    let ann = || Actor::Operator { name: "ann".to_owned(), reason: String::new() };
     for (command, state) in [
         (Command::Pause, State::Paused),
         (Command::Resume, State::Running),

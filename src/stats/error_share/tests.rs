@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::stats::beta_mixture::TUNED_FOR;
 use crate::stats::oracle::{Case, number};
 
 #[test]

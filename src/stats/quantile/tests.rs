@@ -2,7 +2,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::stats::error_share::TUNED_FOR;
+use crate::stats::beta_mixture::TUNED_FOR;
 use crate::stats::oracle::{Case, counts, number, numbers};
 
 /// Every edge computed, none left out.

@@ -36,8 +36,8 @@ impl Evidence {
     pub(super) fn new(canary: &Canary, now: Duration) -> Self {
         let guards = &canary.guards;
         Evidence {
-            errors: guards.errors.map(|_| Rate::new(now)),
-            rejections: guards.rejections.map(|_| Rate::new(now)),
+            errors: guards.errors.map(|margin| Rate::new(&margin, now)),
+            rejections: guards.rejections.map(|margin| Rate::new(&margin, now)),
             latency: Latency::new(guards.latency.len(), now),
             feedback: vec![Feedback::default(); guards.feedback.len()],
             first_call: None,

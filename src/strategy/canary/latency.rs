@@ -22,8 +22,11 @@ const SEGMENTS: usize = 8;
 const SHORTEST: u64 = 100;
 /// How much capital bets from the first call on.
 const AT_FIRST: f64 = 0.8;
-/// Evidence is weighed again after this time at the earliest.
+/// Evidence is weighed again after this time at the earliest, and after so many calls of the candidate: a part of
+/// those it rests on, up to a limit. Whatever is passed over is lost to nobody but the clock.
 const PACE: Duration = Duration::from_millis(100);
+const PART: u64 = 50;
+const MOST: u64 = 200;
 
 /// Calls per bucket, in growing order of buckets, none of them zero.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,9 +61,9 @@ pub(super) struct Latency {
     /// Bets started so far.
     starts: u32,
     weighed: Vec<Weighed>,
-    /// When that was, and whether more has come since.
+    /// When that was, and the candidate's calls since.
     weighed_at: Duration,
-    stale: bool,
+    since: u64,
 }
 
 impl Latency {
@@ -72,7 +75,7 @@ impl Latency {
             starts: 0,
             weighed: vec![Weighed { ln_worse: AT_FIRST.ln(), ln_sound: 0.0 }; guards],
             weighed_at: now,
-            stale: false,
+            since: 0,
         }
     }
 
@@ -91,7 +94,7 @@ impl Latency {
             segment.candidate.add(candidate.iter().map(|(bucket, count)| (*bucket, u64::from(*count))));
             segment.baseline.add(baseline.iter().map(|(bucket, count)| (*bucket, u64::from(*count))));
         }
-        self.stale |= !candidate.is_empty() || !baseline.is_empty();
+        self.since += candidate.iter().map(|(_, count)| u64::from(*count)).sum::<u64>();
         self.start_bets(guards.len());
     }
 
@@ -141,10 +144,11 @@ impl Latency {
 
     /// Weighs the evidence again, unless it was weighed just now or nothing is new.
     pub(super) fn weigh(&mut self, guards: &[LatencyGuard], now: Duration) {
-        if !self.stale || now.saturating_sub(self.weighed_at) < PACE {
+        let seen: u64 = self.segments.iter().map(|segment| segment.candidate.total()).sum();
+        if self.since <= (seen / PART).min(MOST) || now.saturating_sub(self.weighed_at) < PACE {
             return;
         }
-        (self.weighed_at, self.stale) = (now, false);
+        (self.weighed_at, self.since) = (now, 0);
         let (worse, sound) = (self.worse(guards), self.sound(guards));
         let both = worse.into_iter().zip(sound);
         self.weighed = both.map(|(ln_worse, ln_sound)| Weighed { ln_worse, ln_sound }).collect();
@@ -244,11 +248,11 @@ pub(super) fn needed(guard: &LatencyGuard, law: &[u64], share: f64, ln_needed: f
         let shift = shift(guard.relative);
         ln_faster(guard.quantile, shift, &expected(calls as f64), &baseline) >= ln_needed
     };
-    const MOST: u64 = 1 << 40;
+    const ENDLESS: u64 = 1 << 40;
     let mut high = 64;
     while !passes(high) {
         high *= 2;
-        if high > MOST {
+        if high > ENDLESS {
             return None;
         }
     }

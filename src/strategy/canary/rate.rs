@@ -23,11 +23,20 @@ use crate::verdict::{Estimate, Interval};
 /// How many times the largest rate allowed a failing candidate may have, and how much of the capital bets on each.
 const RATIOS: [(f64, f64); 6] =
     [(1.5, 0.12), (2.0, 0.28), (3.0, 0.25), (5.0, 0.13), (10.0, 0.14), (40.0, 0.08)];
-/// Stakes on "within the margin", as parts of the largest that cannot ruin, and how much of the capital is on each.
-const STAKES: [(f64, f64); 8] =
-    [(0.98, 0.3), (0.64, 0.1), (0.32, 0.1), (0.16, 0.1), (0.08, 0.1), (0.04, 0.1), (0.02, 0.1), (0.01, 0.1)];
-/// How much of the capital against the absolute part of a margin; the rest is against the relative one.
-const ON_ABSOLUTE: f64 = 0.7;
+/// Stakes on "within the absolute margin", as parts of the largest that cannot ruin, and how much bets on each: the
+/// lower the rates, the higher the best stake.
+const STAKES: [(f64, f64); 8] = [
+    (0.98, 0.25),
+    (0.6, 0.2),
+    (0.35, 0.15),
+    (0.2, 0.12),
+    (0.1, 0.1),
+    (0.05, 0.08),
+    (0.025, 0.06),
+    (0.0125, 0.04),
+];
+/// How many times the baseline's rate a sound candidate may have, and how much of the capital bets on each.
+const SOUND: [(f64, f64); 4] = [(1.0, 0.6), (0.85, 0.2), (0.6, 0.12), (0.25, 0.08)];
 /// How much capital bets from the first call on; the rest is put in bit by bit.
 const AT_FIRST: f64 = 0.8;
 /// After which time, or after how many failures, a bit more is put in.
@@ -53,7 +62,7 @@ struct Seen {
 pub(super) struct Rate {
     /// ln of the capital that bets against "no worse than allowed", by [`RATIOS`].
     worse: Vec<f64>,
-    /// ln of the capital that bets against "worse than the absolute part" and then the relative one, by [`STAKES`].
+    /// ln of the capital that bets against "worse than allowed", in the order of [`Bets`].
     sound: Vec<f64>,
     /// By share, for the interval.
     seen: Vec<Seen>,
@@ -61,6 +70,23 @@ pub(super) struct Rate {
     starts: u32,
     started: Duration,
     since: u64,
+    #[serde(skip)]
+    known: Known,
+}
+
+/// The odds at the last share, for they are asked for at every failure: against "no worse", then against "worse".
+#[derive(Debug, Clone, Default)]
+struct Known {
+    share: f64,
+    worse: Vec<Odds>,
+    sound: Vec<Odds>,
+}
+
+/// What was worked out already is not part of what is remembered.
+impl PartialEq for Known {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// ln of what one bet's capital is multiplied by.
@@ -72,17 +98,15 @@ struct Odds {
 }
 
 impl Rate {
-    pub(super) fn new(now: Duration) -> Self {
+    pub(super) fn new(margin: &Margin, now: Duration) -> Self {
         Rate {
             worse: RATIOS.iter().map(|(_, part)| (AT_FIRST * part).ln()).collect(),
-            sound: [ON_ABSOLUTE, 1.0 - ON_ABSOLUTE]
-                .iter()
-                .flat_map(|half| STAKES.iter().map(move |(_, part)| (half * part).ln()))
-                .collect(),
+            sound: Bets::new(margin, 0.5).bets.iter().map(|(capital, _)| *capital).collect(),
             seen: Vec::new(),
             starts: 0,
             started: now,
             since: 0,
+            known: Known::default(),
         }
     }
 
@@ -97,15 +121,14 @@ impl Rate {
     ) {
         self.put_in(now);
         let seen = Seen { share, candidate, baseline };
-        for (capital, (ratio, _)) in self.worse.iter_mut().zip(RATIOS) {
-            *capital += Odds::worse(margin, share, ratio).gain(&seen);
+        if self.known.share != share {
+            self.known = Known::at(margin, share);
         }
-        for (half, (absolute, relative)) in
-            self.sound.chunks_mut(STAKES.len()).zip([(margin.absolute, 0.0), (0.0, margin.relative)])
-        {
-            for (capital, (stake, _)) in half.iter_mut().zip(STAKES) {
-                *capital += Odds::sound(absolute, relative, share, stake).gain(&seen);
-            }
+        for (capital, odds) in self.worse.iter_mut().zip(&self.known.worse) {
+            *capital += odds.gain(&seen);
+        }
+        for (capital, odds) in self.sound.iter_mut().zip(&self.known.sound) {
+            *capital += odds.gain(&seen);
         }
         self.since += candidate.hits + baseline.hits;
         match self.seen.iter_mut().find(|before| before.share == share) {
@@ -188,13 +211,23 @@ impl Rate {
 
     fn ln_sound_within(&self, margin: f64) -> f64 {
         let capital =
-            |(stake, part): (f64, f64)| part.ln() + self.won(|share| Odds::sound(margin, 0.0, share, stake));
+            |(stake, part): (f64, f64)| part.ln() + self.won(|share| Odds::within(margin, share, stake));
         ln_sum(STAKES.into_iter().map(capital).collect())
     }
 
     /// ln of what a bet would have won on all that was seen.
     fn won(&self, odds: impl Fn(f64) -> Odds) -> f64 {
         self.seen.iter().map(|seen| odds(seen.share).gain(seen)).sum()
+    }
+}
+
+impl Known {
+    fn at(margin: &Margin, share: f64) -> Self {
+        Known {
+            share,
+            worse: RATIOS.iter().map(|(ratio, _)| Odds::worse(margin, share, *ratio)).collect(),
+            sound: Bets::new(margin, share).bets.into_iter().map(|(_, odds)| odds).collect(),
+        }
     }
 }
 
@@ -214,13 +247,24 @@ impl Odds {
         }
     }
 
-    /// Of the bet that the candidate is within a margin, with `part` of the largest stake that cannot ruin.
-    fn sound(absolute: f64, relative: f64, share: f64, part: f64) -> Self {
+    /// Of the bet that the candidate is within an absolute margin, with `part` of the largest stake that cannot ruin.
+    fn within(absolute: f64, share: f64, part: f64) -> Self {
         let stake = part / (1.0 / share - absolute.min(0.0));
         Odds {
             candidate_hit: (-stake * (1.0 / share - absolute)).ln_1p(),
-            baseline_hit: (stake * ((1.0 + relative) / (1.0 - share) + absolute)).ln_1p(),
+            baseline_hit: (stake * (1.0 / (1.0 - share) + absolute)).ln_1p(),
             other: (stake * absolute).ln_1p(),
+        }
+    }
+
+    /// Of the bet that it is within a relative one, that wins most when its rate is `ratio` times the baseline's.
+    fn sound(relative: f64, share: f64, ratio: f64) -> Self {
+        let part = |times: f64| share * times / (share * times + 1.0 - share);
+        let (allowed, instead) = (part(1.0 + relative), part(ratio));
+        Odds {
+            candidate_hit: (instead / allowed).ln(),
+            baseline_hit: ((1.0 - instead) / (1.0 - allowed)).ln(),
+            other: 0.0,
         }
     }
 
@@ -264,11 +308,19 @@ struct Bets {
 
 impl Bets {
     fn new(margin: &Margin, share: f64) -> Self {
-        let halves = [(ON_ABSOLUTE, margin.absolute, 0.0), (1.0 - ON_ABSOLUTE, 0.0, margin.relative)];
-        let bets = halves.iter().flat_map(|(half, absolute, relative)| {
-            let odds = |stake| Odds::sound(*absolute, *relative, share, stake);
-            STAKES.iter().map(move |(stake, part)| ((half * part).ln(), odds(*stake)))
+        // What allows nothing can not be proven: no capital is wasted on it.
+        let on_absolute = match (margin.absolute > 0.0, margin.relative > 0.0) {
+            (true, true) => 0.5,
+            (true, false) => 1.0,
+            (false, _) => 0.0,
+        };
+        let absolute = STAKES
+            .iter()
+            .map(|(stake, part)| ((on_absolute * part).ln(), Odds::within(margin.absolute, share, *stake)));
+        let relative = SOUND.iter().map(|(ratio, part)| {
+            (((1.0 - on_absolute) * part).ln(), Odds::sound(margin.relative, share, *ratio))
         });
+        let bets = absolute.chain(relative).filter(|(capital, _)| capital.is_finite());
         Bets { share, bets: bets.collect() }
     }
 

@@ -1,0 +1,175 @@
+//! What a strategy would do in a world that is written down: thousands of canaries on a virtual clock.
+//!
+//! It is the very code that judges live calls. Only the calls are drawn, from a seed, so that a scenario has the same
+//! outcome on every machine: `chance` draws, `stream` runs one canary, `tally` sums up what became of many.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use clap::Args;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+mod chance;
+mod file;
+mod naive;
+mod print;
+mod stream;
+mod tally;
+
+pub use file::{Scenario, read, read_text};
+use stream::{Course, Laws};
+pub use tally::{Lengths, Share, Spread, Summary};
+
+/// What to simulate.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  parhelion simulate canary.yaml                    one scenario, as often as it says
+  parhelion simulate tests/scenarios/canary/*.yaml  several, one after the other
+  parhelion simulate --runs 200 --seed 7 FILE       fewer runs, other chances
+  parhelion simulate --json FILE | jq .rolled_back  for machines, one object for each scenario
+
+A scenario is a world (calls, errors, latency), a strategy in the words of the configuration, and what is expected.
+Exit code 1 says that something was not as expected. docs/simulate.md has all keys.")]
+pub struct Options {
+    /// Scenarios, as YAML
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Print one JSON object for each scenario
+    #[arg(long)]
+    json: bool,
+    /// How often, instead of what the scenario says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
+    /// Where chance begins, instead of what the scenario says
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// All scenarios as expected.
+    AsExpected,
+    /// One at least was not.
+    Otherwise,
+    /// One at least could not be read; none was run.
+    Refused,
+}
+
+/// Simulates, and prints what came of it.
+///
+/// # Errors
+/// Those of writing.
+pub fn simulate(options: &Options) -> io::Result<Ended> {
+    let mut scenarios = Vec::new();
+    let mut refused = false;
+    for path in &options.files {
+        match read(path) {
+            Ok(scenario) => scenarios.push((path, scenario)),
+            Err(errors) => {
+                refused = true;
+                writeln!(io::stderr(), "parhelion: {} is refused\n{errors}", path.display())?;
+            }
+        }
+    }
+    if refused {
+        return Ok(Ended::Refused);
+    }
+    let mut ended = Ended::AsExpected;
+    for (path, scenario) in &scenarios {
+        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
+        let scenario = scenario.with(options.runs, options.seed);
+        let summary = scenario.play(&|done, all| report(&name, done, all));
+        if !summary.broken.is_empty() {
+            ended = Ended::Otherwise;
+        }
+        let text =
+            if options.json { json(&name, &scenario, &summary) } else { scenario.text(&name, &summary) };
+        writeln!(io::stdout(), "{text}")?;
+    }
+    Ok(ended)
+}
+
+/// Says how far it is, where somebody looks on.
+fn report(name: &str, done: u64, all: u64) {
+    let mut out = io::stderr().lock();
+    if out.is_terminal() {
+        // Where even this cannot be written nobody looks on.
+        let _ = write!(out, "\r\x1b[K");
+        if done < all {
+            let _ = write!(out, "{name}: {done} of {all} runs");
+        }
+        let _ = out.flush();
+    }
+}
+
+fn json(name: &str, scenario: &Scenario, summary: &Summary) -> String {
+    let mut object =
+        serde_json::json!({"scenario": name, "seed": scenario.seed, "ok": summary.broken.is_empty()});
+    if let (Some(object), Ok(serde_json::Value::Object(more))) =
+        (object.as_object_mut(), serde_json::to_value(summary))
+    {
+        object.extend(more);
+    }
+    object.to_string()
+}
+
+impl Scenario {
+    /// The same with other runs and another seed, where they are given.
+    pub fn with(&self, runs: Option<u64>, seed: Option<u64>) -> Scenario {
+        Scenario { runs: runs.unwrap_or(self.runs), seed: seed.unwrap_or(self.seed), ..self.clone() }
+    }
+
+    /// How often it is run where time is short, in tests.
+    pub fn quick(&self) -> u64 {
+        self.quick
+    }
+
+    /// Runs it as often as it says, on all cores; `progress` is told how many of how many runs are done.
+    pub fn play(&self, progress: &(dyn Fn(u64, u64) + Sync)) -> Summary {
+        let laws = self.world.latency.as_ref().map(Laws::new);
+        let next = AtomicU64::new(0);
+        let work = || {
+            let mut courses = Vec::new();
+            loop {
+                let run = next.fetch_add(1, Ordering::Relaxed);
+                if run >= self.runs {
+                    return courses;
+                }
+                if run.is_multiple_of(64) {
+                    progress(run, self.runs);
+                }
+                courses.push((run, self.run(run, laws.as_ref())));
+            }
+        };
+        let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let mut courses: Vec<(u64, Course)> = thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut courses = work();
+            for other in others {
+                // A thread that panicked has said so, and its runs are missed below.
+                courses.extend(other.join().unwrap_or_default());
+            }
+            courses
+        });
+        progress(self.runs, self.runs);
+        courses.sort_by_key(|(run, _)| *run);
+        let courses: Vec<Course> = courses.into_iter().map(|(_, course)| course).collect();
+        tally::sum_up(self, &courses)
+    }
+
+    fn run(&self, run: u64, laws: Option<&Laws>) -> Course {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&self.seed.to_le_bytes());
+        seed[8..16].copy_from_slice(&run.to_le_bytes());
+        stream::run(self, laws, &mut StdRng::from_seed(seed))
+    }
+
+    /// A summary of it, for people.
+    pub fn text(&self, name: &str, summary: &Summary) -> String {
+        print::text(name, &format!("{} ({} runs, seed {})", self.about, summary.runs, self.seed), summary)
+    }
+}

@@ -1,0 +1,105 @@
+//! A summary for people: shares as bars, lengths as small histograms.
+
+use std::fmt::Write;
+
+use super::tally::{Lengths, Share, Spread, Summary};
+use crate::config::units::write_duration;
+use std::time::Duration;
+
+const BAR: usize = 30;
+
+/// The whole of it, without a final line end.
+pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
+    let mut text = format!("{name}: {about}\n");
+    let shares = [
+        ("promoted", Some(summary.promoted)),
+        ("rolled back", Some(summary.rolled_back)),
+        ("held", Some(summary.held)),
+        ("still open", Some(summary.open)),
+        ("naive z-test", summary.naive),
+    ];
+    for (what, share) in shares.iter().filter_map(|(what, share)| Some((what, share.as_ref()?))) {
+        let _ = writeln!(text, "  {what:<13}{}", bar(share));
+    }
+    let lengths = [("promoted", &summary.until_promoted), ("rolled back", &summary.until_rolled_back)];
+    for (what, lengths) in lengths.iter().filter_map(|(what, lengths)| Some((what, lengths.as_ref()?))) {
+        let _ = write!(text, "{}", lines(what, lengths));
+    }
+    let _ = match summary.announced {
+        Some(calls) => {
+            writeln!(text, "  announced: {} calls of the candidate until promoted", number(calls as f64))
+        }
+        None => writeln!(text, "  announced: never promoted, for a guard allows nothing"),
+    };
+    match summary.broken.as_slice() {
+        [] => text.push_str("  as expected"),
+        broken => {
+            let lines: Vec<String> = broken.iter().map(|line| format!("  NOT as expected: {line}")).collect();
+            text.push_str(&lines.join("\n"));
+        }
+    }
+    text
+}
+
+fn bar(share: &Share) -> String {
+    let full = (share.share * BAR as f64).round() as usize;
+    let (low, high) = (100.0 * share.low, 100.0 * share.high);
+    let bar = format!("{}{}", "█".repeat(full), "·".repeat(BAR - full.min(BAR)));
+    format!("{:>6.2} %  {bar}  {low:.2} to {high:.2}", 100.0 * share.share)
+}
+
+fn lines(what: &str, lengths: &Lengths) -> String {
+    let rows: [(&str, &Spread, fn(f64) -> String); 4] = [
+        ("time", &lengths.seconds, seconds),
+        ("calls, both arms", &lengths.calls, number),
+        ("calls, candidate", &lengths.candidate_calls, number),
+        ("failures, candidate", &lengths.candidate_failures, number),
+    ];
+    let mut text = format!("  until {what:<20}{:>10}{:>24}{:>12}\n", "median", "95 % of it", "p99");
+    for (name, spread, write) in rows {
+        let interval = format!("{} to {}", write(spread.low), write(spread.high));
+        let (median, p99) = (write(spread.median), write(spread.p99));
+        let _ = writeln!(text, "    {name:<24}{median:>10}{interval:>24}{p99:>12}  {}", plot(&spread.parts));
+    }
+    text
+}
+
+fn plot(parts: &[u64]) -> String {
+    const HEIGHTS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = parts.iter().copied().max().unwrap_or(0).max(1);
+    parts.iter().map(|part| HEIGHTS[(part * 8).div_ceil(most) as usize]).collect()
+}
+
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s >= 36_000.0 => format!("{:.1}h", s / 3600.0),
+        s if s >= 600.0 => format!("{:.0}m", s / 60.0),
+        s if s >= 10.0 => format!("{s:.0}s"),
+        s => write_duration(Duration::from_millis((s * 1e3).round() as u64)),
+    }
+}
+
+/// With commas between thousands.
+pub(super) fn number(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_are_easy_to_read() {
+        assert_eq!([0.0, 999.0, 1000.0, 1_234_567.0].map(number), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0.25, 59.6, 1800.0, 90_000.0].map(seconds), ["250ms", "60s", "30m", "25.0h"]);
+        assert_eq!(plot(&[0, 1, 8, 4]), " ▁█▄");
+    }
+}

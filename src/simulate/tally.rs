@@ -1,0 +1,232 @@
+//! What many runs of one scenario come to, with intervals, and whether it is what was expected.
+
+use serde::Serialize;
+
+use super::file::{Part, Range, Scenario, ShareRange};
+use super::stream::Course;
+use crate::verdict::State;
+
+/// What many runs came to.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Summary {
+    /// How many there were.
+    pub runs: u64,
+    /// Canaries that got everything.
+    pub promoted: Share,
+    /// Canaries that were taken out.
+    pub rolled_back: Share,
+    /// Canaries that got no verdict in time.
+    pub held: Share,
+    /// Canaries that were still going on, or waited for a person, when time was up.
+    pub open: Share,
+    /// Runs in which a z-test read each minute ever said "worse"; none where it was not asked for.
+    pub naive: Option<Share>,
+    /// Of those promoted.
+    pub until_promoted: Option<Lengths>,
+    /// Of those rolled back.
+    pub until_rolled_back: Option<Lengths>,
+    /// Calls of the candidate that `check` announces until it can be promoted; none: a guard can never pass.
+    pub announced: Option<u64>,
+    /// What was expected and is not so, in words.
+    pub broken: Vec<String>,
+}
+
+/// A share of all runs, with its 95 % interval (Wilson).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Share {
+    /// How many.
+    pub count: u64,
+    /// The share, 0 to 1.
+    pub share: f64,
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// How long it took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lengths {
+    /// Seconds since the candidate's first call.
+    pub seconds: Spread,
+    /// Calls of both arms.
+    pub calls: Spread,
+    /// Calls of the candidate.
+    pub candidate_calls: Spread,
+    /// Failed and refused calls of the candidate that counted.
+    pub candidate_failures: Spread,
+}
+
+/// The middle and the end of many values, and the median's 95 % interval (order statistics).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Spread {
+    /// Half of all are below.
+    pub median: f64,
+    /// Lower end of the median's interval.
+    pub low: f64,
+    /// Upper end of it.
+    pub high: f64,
+    /// 1 % is above.
+    pub p99: f64,
+    /// For a plot: how many values fall into each of equal parts of the range up to `p99`.
+    #[serde(skip)]
+    pub parts: Vec<u64>,
+}
+
+/// Sums up `courses`, of which there is at least one.
+pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
+    let share = |is: &dyn Fn(&Course) -> bool| {
+        Share::of(courses.iter().filter(|course| is(course)).count() as u64, courses.len() as u64)
+    };
+    let ended = |end: State| {
+        let ended: Vec<&Course> = courses.iter().filter(|course| course.end == end).collect();
+        Lengths::of(&ended)
+    };
+    let mut summary = Summary {
+        runs: courses.len() as u64,
+        promoted: share(&|course| course.end == State::Promoted),
+        rolled_back: share(&|course| course.end == State::RolledBack),
+        held: share(&|course| course.end == State::Held),
+        open: share(&|course| !matches!(course.end, State::Promoted | State::RolledBack | State::Held)),
+        naive: scenario.naive.then(|| share(&|course| course.naive)),
+        until_promoted: ended(State::Promoted),
+        until_rolled_back: ended(State::RolledBack),
+        announced: scenario.announced(),
+        broken: Vec::new(),
+    };
+    summary.broken = broken(scenario, &summary);
+    summary
+}
+
+/// What is expected and is not so. A share or a median is outside its range when its whole interval is.
+fn broken(scenario: &Scenario, summary: &Summary) -> Vec<String> {
+    let expect = &scenario.expect;
+    let shares = [
+        ("rolled_back", expect.rolled_back, Some(summary.rolled_back)),
+        ("promoted", expect.promoted, Some(summary.promoted)),
+        ("held", expect.held, Some(summary.held)),
+        ("naive", expect.naive, summary.naive),
+    ];
+    let shares =
+        shares.iter().filter_map(|(name, range, share)| range.as_ref()?.broken(name, share.as_ref()));
+    let failures = summary.until_rolled_back.as_ref().map(|lengths| &lengths.candidate_failures);
+    let verdict = summary.until_rolled_back.as_ref().or(summary.until_promoted.as_ref());
+    let numbers = [
+        ("errors_median", expect.errors_median, failures),
+        ("calls_median", expect.calls_median, verdict.map(|lengths| &lengths.candidate_calls)),
+    ];
+    let numbers = numbers.iter().filter_map(|(name, range, spread)| range.as_ref()?.broken(name, *spread));
+    let announced = expect.announced.and_then(|within| not_announced(summary, within));
+    shares.chain(numbers).chain(announced).collect()
+}
+
+fn not_announced(summary: &Summary, within: Part) -> Option<String> {
+    let (Some(announced), Some(lengths)) = (summary.announced, &summary.until_promoted) else {
+        return Some("announced: nothing was announced, or nothing was promoted".to_owned());
+    };
+    let spread = &lengths.candidate_calls;
+    let off = |calls: f64| calls / announced as f64 - 1.0;
+    (off(spread.low) > within.0 || off(spread.high) < -within.0).then(|| {
+        let (median, off) = (spread.median, 100.0 * off(spread.median));
+        format!("announced: {announced} calls, but the median is {median} ({off:+.0} %)")
+    })
+}
+
+impl ShareRange {
+    fn broken(&self, name: &str, share: Option<&Share>) -> Option<String> {
+        let Some(share) = share else { return Some(format!("{name}: was not measured; set naive: true")) };
+        let at_least = self.at_least.filter(|least| share.high < least.0);
+        let at_most = self.at_most.filter(|most| share.low > most.0);
+        let percent = 100.0 * share.share;
+        let least =
+            at_least.map(|least| format!("{name}: {percent:.2} % is less than {} %", 100.0 * least.0));
+        least.or_else(|| {
+            at_most.map(|most| format!("{name}: {percent:.2} % is more than {} %", 100.0 * most.0))
+        })
+    }
+}
+
+impl Range {
+    fn broken(&self, name: &str, spread: Option<&Spread>) -> Option<String> {
+        let Some(spread) = spread else {
+            return Some(format!("{name}: there is none, for nothing ended so"));
+        };
+        let median = spread.median;
+        let least = self.at_least.filter(|least| spread.high < *least);
+        let least = least.map(|least| format!("{name}: {median} is less than {least}"));
+        let most = self.at_most.filter(|most| spread.low > *most);
+        least.or_else(|| most.map(|most| format!("{name}: {median} is more than {most}")))
+    }
+}
+
+impl Share {
+    fn of(count: u64, all: u64) -> Self {
+        const Z: f64 = 1.96;
+        let (n, share) = (all as f64, count as f64 / all as f64);
+        let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
+        let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
+        Share { count, share, low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+    }
+}
+
+impl Lengths {
+    fn of(courses: &[&Course]) -> Option<Self> {
+        let spread =
+            |of: &dyn Fn(&Course) -> f64| Spread::of(courses.iter().map(|course| of(course)).collect());
+        Some(Lengths {
+            seconds: spread(&|course| course.time.as_secs_f64())?,
+            calls: spread(&|course| course.calls as f64)?,
+            candidate_calls: spread(&|course| course.candidate_calls as f64)?,
+            candidate_failures: spread(&|course| course.hurt as f64)?,
+        })
+    }
+}
+
+impl Spread {
+    fn of(mut values: Vec<f64>) -> Option<Self> {
+        const PARTS: usize = 24;
+        values.sort_by(f64::total_cmp);
+        let last = values.len().checked_sub(1)?;
+        let at = |place: f64| values[(place.max(0.0) as usize).min(last)];
+        let n = values.len() as f64;
+        let half = 0.98 * n.sqrt();
+        let p99 = at((0.99 * n).ceil() - 1.0);
+        let mut parts = vec![0; PARTS];
+        for value in values.iter().filter(|value| **value <= p99) {
+            let part = if p99 > 0.0 { value / p99 * PARTS as f64 } else { 0.0 };
+            parts[(part as usize).min(PARTS - 1)] += 1;
+        }
+        Some(Spread {
+            median: at((n / 2.0).ceil() - 1.0),
+            low: at(n / 2.0 - half),
+            high: at(n / 2.0 + half),
+            p99,
+            parts,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_has_its_interval() {
+        let share = Share::of(13, 1000);
+        assert!((share.low - 0.0076).abs() < 1e-4 && (share.high - 0.0221).abs() < 1e-4, "{share:?}");
+        assert_eq!((Share::of(0, 10).low, Share::of(10, 10).high), (0.0, 1.0));
+        let range = ShareRange { at_least: None, at_most: Some(Part(0.005)) };
+        assert_eq!(range.broken("held", Some(&share)).unwrap(), "held: 1.30 % is more than 0.5 %");
+        let range = ShareRange { at_least: Some(Part(0.02)), at_most: Some(Part(0.01)) };
+        assert_eq!(range.broken("held", Some(&share)), None);
+    }
+
+    #[test]
+    fn a_spread_has_its_median_and_its_end() {
+        let spread = Spread::of((1..=1000).rev().map(f64::from).collect()).unwrap();
+        assert_eq!((spread.median, spread.p99), (500.0, 990.0));
+        assert!(spread.low > 460.0 && spread.low < 480.0 && spread.high > 520.0 && spread.high < 540.0);
+        assert_eq!(spread.parts.iter().sum::<u64>(), 990);
+        assert!(Spread::of(Vec::new()).is_none());
+    }
+}

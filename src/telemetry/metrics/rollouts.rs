@@ -1,0 +1,103 @@
+//! The part of a scrape that tells of rollouts and of what is kept of them.
+
+use std::sync::Arc;
+
+use super::text::{Kind, Text};
+use crate::telemetry::names::metric;
+use crate::verdict::{State, Verdict};
+
+/// One rollout at the moment of a scrape.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    /// The model.
+    pub model: Arc<str>,
+    /// Where it is in its life.
+    pub state: State,
+    /// The step it is at, from 0.
+    pub step: Option<u32>,
+    /// Every variant's share, 0 to 1.
+    pub shares: Vec<(Arc<str>, f64)>,
+    /// What each guard says.
+    pub guards: Vec<(Arc<str>, Verdict)>,
+    /// Failures that were not counted as evidence, for there were too many at once.
+    pub uncounted: u64,
+}
+
+/// What is kept, at the moment of a scrape.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping {
+    /// Whether the state directory cannot be used now.
+    pub failing: bool,
+    /// How often it could not be used since the start.
+    pub errors: u64,
+    /// Records and marks that were never written.
+    pub lost: u64,
+}
+
+/// All that is told of rollouts.
+#[derive(Debug, Clone, Default)]
+pub struct Rollouts {
+    /// In the order of the file.
+    pub all: Vec<Rollout>,
+    /// Changes of plan since the start, by what was done.
+    pub changes: Vec<(&'static str, u64)>,
+    /// None: nothing is kept.
+    pub keeping: Option<Keeping>,
+}
+
+pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
+    text.family(metric::ROLLOUT_STATE, Kind::Gauge, "Where a rollout is in its life; always 1.");
+    for rollout in &rollouts.all {
+        let labels = [("model", &*rollout.model), ("state", rollout.state.name())];
+        text.sample(metric::ROLLOUT_STATE, &labels, 1);
+    }
+    text.family(metric::ROLLOUT_STEP, Kind::Gauge, "The step a rollout is at, from 0.");
+    for rollout in &rollouts.all {
+        if let Some(step) = rollout.step {
+            text.sample(metric::ROLLOUT_STEP, &[("model", &*rollout.model)], step.into());
+        }
+    }
+    text.family(metric::ROLLOUT_SHARE, Kind::Gauge, "The share that a variant is given, without segments.");
+    for rollout in &rollouts.all {
+        for (variant, share) in &rollout.shares {
+            let labels = [("model", &*rollout.model), ("variant", &**variant)];
+            text.ratio(metric::ROLLOUT_SHARE, &labels, *share);
+        }
+    }
+    text.family(
+        metric::ROLLOUT_VERDICT,
+        Kind::Gauge,
+        "What a guard says: 1 pass, 0 not enough data, -1 fail.",
+    );
+    for rollout in &rollouts.all {
+        for (guard, verdict) in &rollout.guards {
+            let labels = [("model", &*rollout.model), ("guard", &**guard)];
+            let value = match verdict {
+                Verdict::Pass => 1.0,
+                Verdict::NotEnoughData => 0.0,
+                Verdict::Fail => -1.0,
+            };
+            text.ratio(metric::ROLLOUT_VERDICT, &labels, value);
+        }
+    }
+    text.family(metric::ROLLOUT_CHANGES, Kind::Counter, "Changes of plan, by what was done.");
+    for (action, count) in &rollouts.changes {
+        text.sample(metric::ROLLOUT_CHANGES, &[("action", *action)], *count);
+    }
+    text.family(metric::ROLLOUT_UNCOUNTED, Kind::Counter, "Failures that are no evidence, for want of room.");
+    for rollout in &rollouts.all {
+        text.counted(metric::ROLLOUT_UNCOUNTED, &[("model", &*rollout.model)], rollout.uncounted);
+    }
+    let mut kept = |name, kind, help, value: fn(Keeping) -> u64| {
+        text.family(name, kind, help);
+        if let Some(keeping) = rollouts.keeping {
+            text.sample(name, &[], value(keeping));
+        }
+    };
+    let failing = "Whether the state directory cannot be used: 1 or 0.";
+    kept(metric::STATE_FAILING, Kind::Gauge, failing, |keeping| u64::from(keeping.failing));
+    let errors = "Failures to read or write the state directory.";
+    kept(metric::STATE_ERRORS, Kind::Counter, errors, |keeping| keeping.errors);
+    let lost = "What was never written to the state directory.";
+    kept(metric::STATE_LOST, Kind::Counter, lost, |keeping| keeping.lost);
+}
