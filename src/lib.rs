@@ -16,6 +16,7 @@
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
+//! | [`resources`] | what model servers say they use |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
@@ -43,6 +44,7 @@ pub mod outcome;
 pub mod pb;
 pub mod protocol;
 pub mod proxy;
+pub mod resources;
 pub mod rollout;
 pub mod server;
 pub mod serving;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Canary, Model, Strategy};
-use crate::evidence::Gain;
+use crate::evidence::{Gain, Readings};
 use crate::strategy::canary::Progress;
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
@@ -84,6 +84,13 @@ impl Machine {
         {
             gain.epoch = epoch;
             progress.absorb(canary, &gain, now);
+        }
+    }
+
+    /// Adds what the servers of both variants said of themselves.
+    pub(super) fn absorb_readings(&mut self, model: &Model, readings: &Readings, now: Duration) {
+        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) {
+            progress.absorb_readings(canary, readings, now);
         }
     }
 

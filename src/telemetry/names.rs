@@ -238,6 +238,12 @@ pub mod metric {
     pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
     /// Copies that found the queue to the exporter full.
     pub const SHADOW_DROPPED: &str = "parhelion_shadow_outcomes_dropped_total";
+    /// Readings of variants' own metrics, by result.
+    pub const RESOURCE_READS: &str = "parhelion_resource_reads_total";
+    /// Processor time that a variant's process last said it took.
+    pub const RESOURCE_CPU: &str = "parhelion_resource_cpu_seconds";
+    /// Resident memory that a variant's process last said it holds.
+    pub const RESOURCE_MEMORY: &str = "parhelion_resource_resident_bytes";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -250,7 +256,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 41] = [
+    pub const ALL: [&str; 44] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -287,6 +293,9 @@ pub mod metric {
         SHADOW_COMPARISONS,
         SHADOW_CONNECTIONS,
         SHADOW_DROPPED,
+        RESOURCE_READS,
+        RESOURCE_CPU,
+        RESOURCE_MEMORY,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,
