@@ -217,7 +217,7 @@ impl Course {
     fn take(&mut self, record: &Arc<AuditRecord>) {
         let now = Instant::now();
         self.told = record.sequence;
-        self.person |= matches!(record.actor, Actor::Operator(_));
+        self.person |= matches!(record.actor, Actor::Operator { .. });
         if record.change.action == Action::Advanced && record.change.step == Some(TROUBLE_AT) {
             self.trouble = self.scenario.trouble().map(|_| now + BEFORE_TROUBLE);
         }

@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(held.verdict, Verdict::NotEnoughData);
         let said = ["the candidate was to be promoted, and was held", "2 calls failed at their callers"];
         assert_eq!(held.differs, said);
-        let ann = Actor::Operator("ann".to_owned());
+        let ann = Actor::Operator { name: "ann".to_owned(), reason: String::new() };
         let by_hand =
             Ending::new(Scenario::CanaryGood, &record(Action::Promoted, ann, Vec::new()), (10, 0), 0);
         assert_eq!(by_hand.verdict, Verdict::NotEnoughData);
