@@ -36,7 +36,7 @@ impl Folder {
 
     /// Writes the configuration.
     pub(super) fn write(&self, text: &str) -> io::Result<()> {
-        fs::write(&self.file, format!("{text}\n"))
+        fs::write(&self.file, text)
     }
 }
 
@@ -56,7 +56,7 @@ mod tests {
         let folder = Folder::new().unwrap();
         folder.write("text").unwrap();
         let file = folder.file().to_owned();
-        assert_eq!(fs::read_to_string(&file).unwrap(), "text\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "text");
         drop(folder);
         assert!(!file.exists() && !file.parent().unwrap().exists());
     }

@@ -195,9 +195,8 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
         fact("candidate", format!("failed none of its {} calls", asked.calls));
     }
     let first = asked.first.map(|first| decided.at.saturating_duration_since(first).as_secs_f64());
-    let since = first.map_or_else(String::new, |first| {
-        format!("{first:.2} s after the first call that met the trouble, ")
-    });
+    let since = first
+        .map_or_else(String::new, |first| format!("{first:.2} s after the trouble met its first call, "));
     fact(
         "decision",
         format!("{since}on {} calls: {}", ending.decided_after_calls, decided.record.change.why),
@@ -215,7 +214,7 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
 /// How many answers of each version were the true digit.
 fn right(tally: &Tally) -> String {
     let arms = tally.arms.iter().filter_map(|(name, arm)| {
-        Some(format!("{} of {name}'s {} are the digit in the image", percent(arm.accuracy()?, 1), arm.calls))
+        Some(format!("{} of {name}'s {} right", percent(arm.accuracy()?, 1), arm.calls))
     });
     arms.collect::<Vec<_>>().join(", ")
 }
