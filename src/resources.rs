@@ -31,7 +31,10 @@ const REVIEW: Duration = Duration::from_secs(30);
 
 /// What became of reading pages, by model and variant.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<HashMap<(Arc<str>, Arc<str>), Line>>);
+pub struct Ledger(Mutex<HashMap<Key, Line>>);
+
+/// Model and variant.
+type Key = (Arc<str>, Arc<str>);
 
 /// What became of reading one page.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]

@@ -8,6 +8,7 @@ use parhelion::rollout::{Actor, Status};
 use parhelion::verdict::{Command, State, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::support::oip::{self, INFER};
 use crate::support::{Client, Sidecar, Upstream, eventually};
@@ -16,7 +17,7 @@ use crate::support::{Client, Sidecar, Upstream, eventually};
 struct Page {
     url: String,
     leak: Arc<AtomicU64>,
-    task: tokio::task::JoinHandle<()>,
+    _task: JoinSet<()>,
 }
 
 impl Page {
@@ -25,7 +26,8 @@ impl Page {
         let url = format!("http://{}/metrics", listener.local_addr().unwrap());
         let leak = Arc::new(AtomicU64::new(0));
         let each = Arc::clone(&leak);
-        let task = tokio::spawn(async move {
+        let mut task = JoinSet::new();
+        task.spawn(async move {
             let mut resident = resident;
             while let Ok((mut socket, _)) = listener.accept().await {
                 resident += each.load(Ordering::Relaxed);
@@ -36,13 +38,7 @@ impl Page {
                 let _ = socket.write_all((head + &body).as_bytes()).await;
             }
         });
-        Page { url, leak, task }
-    }
-}
-
-impl Drop for Page {
-    fn drop(&mut self) {
-        self.task.abort();
+        Page { url, leak, _task: task }
     }
 }
 
@@ -50,7 +46,7 @@ fn status(sidecar: &Sidecar) -> Status {
     sidecar.rollouts.report("m").unwrap()
 }
 
-async fn house(metrics: [&str; 2]) -> (Sidecar, [Upstream; 2], tokio::task::JoinHandle<()>) {
+async fn house(metrics: [&str; 2]) -> (Sidecar, [Upstream; 2], JoinSet<()>) {
     let servers = [Upstream::start(oip::serve).await, Upstream::start(oip::serve).await];
     let [v1, v2] =
         [0, 1].map(|arm| format!("endpoint: \"{}\", metrics: \"{}\"", servers[arm].url, metrics[arm]));
@@ -62,7 +58,8 @@ async fn house(metrics: [&str; 2]) -> (Sidecar, [Upstream; 2], tokio::task::Join
     ))
     .await;
     let address = sidecar.address;
-    let callers = tokio::spawn(async move {
+    let mut callers = JoinSet::new();
+    callers.spawn(async move {
         let client = Client::connect(address).await;
         for user in 0.. {
             let user = format!("u{user}");
@@ -105,7 +102,7 @@ async fn a_candidate_that_leaks_is_held_and_a_person_may_excuse_it() {
         .unwrap();
     let report = status(&sidecar).report;
     assert_eq!((report.state, report.findings[1].verdict), (State::Running, Verdict::NotEnoughData));
-    callers.abort();
+    drop(callers);
 }
 
 #[tokio::test]
@@ -123,5 +120,5 @@ async fn a_page_that_cannot_be_read_is_told_and_stops_nobody() {
     .await;
     assert!(told.contains("the candidate's metrics") && told.contains(&gone), "{told}");
     assert_eq!(status(&sidecar).report.state, State::Running);
-    callers.abort();
+    drop(callers);
 }

@@ -26,7 +26,7 @@ pub(super) struct Evidence {
     rejections: Option<Rate>,
     latency: Latency,
     feedback: Vec<Feedback>,
-    resources: Option<Resources>,
+    resources: Option<Box<Resources>>,
     /// The candidate's first call, and its calls since: its latency counts when it is warm.
     first_call: Option<Duration>,
     calls: u64,
@@ -42,7 +42,7 @@ impl Evidence {
             rejections: guards.rejections.map(|margin| Rate::new(&margin, now)),
             latency: Latency::new(guards.latency.len(), now),
             feedback: vec![Feedback::default(); guards.feedback.len()],
-            resources: guards.resources.map(|_| Resources::new()),
+            resources: guards.resources.map(|_| Box::new(Resources::new())),
             first_call: None,
             calls: 0,
             share: 0.0,
@@ -105,7 +105,7 @@ impl Evidence {
 
     /// Forgets what servers used: a person looked at it, and lets the candidate go on.
     pub(super) fn excuse_resources(&mut self) {
-        self.resources = self.resources.as_ref().map(|_| Resources::new());
+        self.resources = self.resources.as_ref().map(|_| Box::new(Resources::new()));
     }
 
     /// Why a guard on resources has nothing to judge, where that is so.
