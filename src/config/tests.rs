@@ -213,7 +213,8 @@ fn resources_hold_unless_told_otherwise_and_change_no_other_rollout() {
     let two = |guards: &str| {
         let metrics = |port: u16| format!("metrics: \"http://127.0.0.1:{port}/metrics\"");
         let text = format!(
-            "models: {{m: {{variants: {{a: {{endpoint: \"http://a:1\", {}}}, b: {{endpoint: \"http://b:1\", {}}}}},
+            "state: /var/lib/parhelion
+models: {{m: {{variants: {{a: {{endpoint: \"http://a:1\", {}}}, b: {{endpoint: \"http://b:1\", {}}}}},
               unit: [metadata:u], strategy: {{kind: canary{guards}}}}}}}",
             metrics(1),
             metrics(2)
