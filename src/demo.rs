@@ -1,7 +1,7 @@
 //! `parhelion demo`: real models, a real sidecar and real callers in one process, on loopback, with nothing to install.
 //!
 //! Model servers hold versions of a classifier that scikit-learn trained, the sidecar stands before them, and callers
-//! send images that no version has seen. [`split`] gives them to two versions, with a third as their shadow;
+//! send images that no version has seen. `split` gives them to two versions, with a third as their shadow;
 //! [`canary`] lets a candidate prove itself, or not. Nothing is simulated: every number said was counted or measured
 //! on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`], for this room knows nothing of the wiring.
 

@@ -132,7 +132,7 @@ models:
 }
 
 /// Calls of a candidate that never fails until an absolute margin of 2 %, and of 0.1 %, is proven.
-const NEEDED: [u64; 2] = [230, 4_600];
+const NEEDED: [u64; 2] = [210, 4_300];
 
 #[cfg(test)]
 mod tests {
