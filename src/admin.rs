@@ -1,7 +1,8 @@
 //! The two ports for people and platforms: health, which tells and can do nothing, and admin, which tells more.
 //!
 //! Both run on the control runtime, so a worker that is busy delays no probe. Health listens on all interfaces by
-//! default and says nothing secret; admin listens on loopback and refuses what a web page could send from there.
+//! default and says nothing secret; admin listens on loopback, or asks for tokens, and refuses what a web page could
+//! send. What the services that are given to it do is none of its business: it says who calls them.
 //! What they show is read at the moment of asking, from the same values that the workers use.
 
 use std::future::Future;
@@ -23,6 +24,11 @@ mod listener;
 mod report;
 mod serving;
 mod stamp;
+pub mod tokens;
+
+pub use guard::Caller;
+pub(crate) use stamp::rfc3339;
+use tokens::Tokens;
 
 /// What both ports look at.
 #[derive(Debug, Clone)]
@@ -63,7 +69,7 @@ pub struct Page {
     pub body: String,
 }
 
-/// The admin port: `/config` and `/status`.
+/// The admin port: `/config`, `/status`, and services.
 pub struct Control {
     /// What it looks at.
     pub view: View,
@@ -73,6 +79,10 @@ pub struct Control {
     pub reload: Arc<dyn Fn() -> Reload + Send + Sync>,
     /// What the workers say of themselves.
     pub workers: Json,
+    /// What else is answered here; each of its requests carries a [`Caller`].
+    pub services: axum::Router,
+    /// Who may come in; none: everybody on this machine.
+    pub tokens: Option<Arc<Tokens>>,
 }
 
 /// Tells its value at the moment it is called.
@@ -118,7 +128,8 @@ impl Control {
     /// When the listener cannot be used with the runtime.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
         let counters = Arc::clone(&self.view.counters);
-        let router = guard::guarded(control::router(self), listener.local_addr()?);
+        let tokens = self.tokens.clone();
+        let router = guard::guarded(control::router(self), listener.local_addr()?, tokens);
         listener::serve(listener, router, counters, shutdown).await
     }
 }

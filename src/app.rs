@@ -12,9 +12,11 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::admin::tokens::{Tokens, TokensError};
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
-use crate::hop::{Keys, KeysError};
+use crate::feedback::{self, Intake};
+use crate::keys::{Keys, KeysError};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
@@ -45,9 +47,12 @@ pub enum StartError {
     /// The health or the admin port.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The keys that sign hops.
+    /// The keys that sign hops and prediction ids.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The tokens of the admin port.
+    #[error(transparent)]
+    Tokens(#[from] TokensError),
     /// The collector.
     #[error(transparent)]
     Collector(#[from] BadEndpoint),
@@ -103,6 +108,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = Arc::clone(&loaded.config);
     let keys = Arc::new(Keys::load(config.keys.as_deref(), config.state.as_deref())?);
+    let tokens = config.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
     let counters = Arc::new(Counters::default());
     let started = telemetry::start(&config.telemetry, environment, config.workers, Arc::clone(&counters))?;
     let (listeners, listen) = listener::bind(&config.listen, config.workers.get(), config.reuse_port)?;
@@ -127,10 +133,13 @@ pub async fn start(
         counters: Arc::clone(&counters),
     };
 
+    let workers = config.workers.get();
+    let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
         shards: started.telemetry.shards().to_vec(),
+        intake: Arc::clone(&intake),
     };
     let kept = match &config.state {
         Some(directory) => State::start(directory)?,
@@ -151,8 +160,7 @@ pub async fn start(
         metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone(), Arc::clone(&rollouts));
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
-    let workers = config.workers.get();
-    let control_page = control_page(view, &state, workers);
+    let control_page = control_page(view, &state, (workers, &intake), (tokens, &rollouts));
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared {
@@ -161,6 +169,7 @@ pub async fn start(
         counters,
         keys,
         board: Arc::clone(&board),
+        intake: Arc::clone(&intake),
         rollouts: Arc::clone(&rollouts),
     };
     let ended = start_workers(listeners, started.recorders, &shared)?;
@@ -199,6 +208,7 @@ struct Shared {
     counters: Arc<Counters>,
     keys: Arc<Keys>,
     board: Arc<Board>,
+    intake: Arc<Intake>,
     rollouts: Arc<Rollouts>,
 }
 
@@ -217,6 +227,7 @@ fn start_workers(
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
             board: Arc::clone(&shared.board),
+            feedback: shared.intake.door(index),
             rollouts: Arc::clone(&shared.rollouts),
             index,
         };
@@ -361,7 +372,12 @@ fn metrics_page(
     })
 }
 
-fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -> Control {
+fn control_page(
+    view: View,
+    state: &Arc<config::watch::State>,
+    (workers, intake): (usize, &Arc<Intake>),
+    (tokens, rollouts): (Option<Arc<Tokens>>, &Arc<Rollouts>),
+) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
     let reload = move || {
@@ -373,10 +389,17 @@ fn control_page(view: View, state: &Arc<config::watch::State>, workers: usize) -
             errors: status.errors.iter().map(ToString::to_string).collect(),
         }
     };
+    let reload: Arc<dyn Fn() -> Reload + Send + Sync> = Arc::new(reload);
+    let service = crate::control::service(Arc::clone(rollouts), view.clone(), Arc::clone(&reload));
     Control {
         view,
         effective: Arc::new(move || config::effective(&configs.borrow())),
-        reload: Arc::new(reload),
+        reload,
         workers: Arc::new(move || serde_json::json!({ "count": workers })),
+        services: tonic::service::Routes::new(service)
+            .into_axum_router()
+            .reset_fallback()
+            .merge(feedback::json::router(intake.door(workers))),
+        tokens,
     }
 }

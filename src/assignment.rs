@@ -11,6 +11,56 @@ pub struct Assignment {
     pub propensity: f64,
 }
 
+/// Arms that calls can be split between at most.
+pub const ARMS: usize = 8;
+
+/// How likely each arm was for a call, in the order of [`crate::config::Model::arms`]; none where calls are not split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Odds {
+    of: [u32; ARMS],
+    arms: u8,
+}
+
+impl Odds {
+    /// Calls are not split.
+    pub const NONE: Odds = Odds { of: [0; ARMS], arms: 0 };
+
+    /// Of `arms` arms, none of which is likely yet; no odds at all where there are more than [`ARMS`].
+    pub fn new(arms: usize) -> Self {
+        if arms > ARMS { Odds::NONE } else { Odds { of: [0; ARMS], arms: arms as u8 } }
+    }
+
+    /// Makes an arm so likely, 0.0 to 1.0.
+    pub fn set(&mut self, arm: usize, probability: f64) {
+        if let Some(odds) = self.of[..usize::from(self.arms)].get_mut(arm) {
+            *odds = (probability * f64::from(u32::MAX)).round() as u32;
+        }
+    }
+
+    /// How likely an arm was, 0.0 to 1.0.
+    pub fn get(&self, arm: usize) -> Option<f64> {
+        self.as_slice().get(arm).map(|odds| f64::from(*odds) / f64::from(u32::MAX))
+    }
+
+    /// In parts of 2³² − 1.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.of[..usize::from(self.arms)]
+    }
+
+    /// From four bytes each, big-endian; none where they are more than [`ARMS`] or one is cut off.
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        let (parts, rest) = bytes.as_chunks::<4>();
+        if parts.len() > ARMS || !rest.is_empty() {
+            return None;
+        }
+        let mut odds = Odds::new(parts.len());
+        for (place, part) in odds.of.iter_mut().zip(parts) {
+            *place = u32::from_be_bytes(*part);
+        }
+        Some(odds)
+    }
+}
+
 /// Why a variant was assigned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {

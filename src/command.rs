@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded};
-use crate::demo;
 use crate::shadow::record::Comparison;
 use crate::simulate;
 use crate::telemetry::Telemetry;
@@ -22,6 +21,7 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
+use crate::{ctl, demo};
 
 /// Cannot begin.
 const REFUSED: u8 = 2;
@@ -71,6 +71,8 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
     #[command(after_help = "Example:
   parhelion schema > parhelion.schema.json      for an editor that completes YAML by schema")]
     Schema,
+    /// See and steer the rollouts of a running sidecar
+    Ctl(ctl::Options),
     /// See what a strategy would do: thousands of rollouts in a world that is written down, on a virtual clock
     Simulate(simulate::Options),
     /// Try it: real models, a sidecar before them, and callers, in this process
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => control(run(config)),
         Command::Check { config, json, effective } => check(&config, json, effective),
         Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
+        Command::Ctl(options) => control(async { ctl::run(options).await.map(ExitCode::from) }),
         Command::Simulate(options) => simulate(&options),
         Command::Demo(options) => control(demonstrate(options)),
     };

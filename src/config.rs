@@ -24,6 +24,7 @@ pub mod watch;
 
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
+pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 use units::{Percent, Size};
@@ -92,13 +93,15 @@ pub struct Config {
     pub reuse_port: bool,
     /// Effective configuration and control.
     pub admin: SocketAddr,
+    /// File with the tokens that the admin port asks for, see [`crate::admin::tokens`]; none only on loopback.
+    pub tokens: Option<PathBuf>,
     /// Liveness, readiness, `grpc.health.v1` and metrics.
     pub health: SocketAddr,
     /// Data-plane threads.
     pub workers: NonZeroUsize,
     /// Directory for what must outlive the process.
     pub state: Option<PathBuf>,
-    /// File with the keys that sign hops, see [`crate::hop`].
+    /// File with the keys that sign hops and prediction ids, see [`crate::keys`].
     pub keys: Option<PathBuf>,
     /// The model that gets calls which name none; always one of `models`.
     pub default: Arc<str>,
@@ -525,6 +528,15 @@ impl Model {
     pub fn taking_part(&self) -> impl Iterator<Item = &Variant> {
         let shadow = |index: usize| self.shadows.iter().any(|shadow| shadow.variant == index);
         self.variants.iter().enumerate().filter(move |(index, _)| !shadow(*index)).map(|(_, variant)| variant)
+    }
+
+    /// Indices of the variants that take part, in the order of their names: the place of a variant here, its arm, is
+    /// the same in all files that give the same [`Model::revision`].
+    pub fn arms(&self) -> Vec<usize> {
+        let shadow = |index: &usize| self.shadows.iter().any(|shadow| shadow.variant == *index);
+        let mut arms: Vec<usize> = (0..self.variants.len()).filter(|index| !shadow(index)).collect();
+        arms.sort_by(|one, other| self.variants[*one].name.cmp(&self.variants[*other].name));
+        arms
     }
 
     /// First 4 bytes of BLAKE3 over what the rollout rests on, see [`Model::revision`].

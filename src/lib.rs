@@ -15,13 +15,18 @@
 //! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
+//! | [`prediction`] | the id that an answer is known by; pure |
+//! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
+//! | [`feedback`] | what is learnt later about predictions |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
+//! | [`control`] | the service `parhelion.v1.Control` |
+//! | [`ctl`] | its client, for people and scripts |
 //! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
@@ -35,13 +40,18 @@ pub mod assignment;
 pub mod call;
 pub mod command;
 pub mod config;
+pub mod control;
+pub mod ctl;
 pub mod demo;
 pub mod dispatch;
 pub mod evidence;
 pub mod fault;
+pub mod feedback;
 pub mod hop;
+pub mod keys;
 pub mod outcome;
 pub mod pb;
+pub mod prediction;
 pub mod protocol;
 pub mod proxy;
 pub mod rollout;

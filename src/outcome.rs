@@ -14,8 +14,10 @@ use crate::fault::{Blame, Code};
 /// The end of one call.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The id the caller was told.
+    /// What ties together all that is recorded of it.
     pub prediction: Uuid,
+    /// The signed id that the caller was told, where it was told one.
+    pub told: Option<HeaderValue>,
     /// The sidecar's server span.
     pub trace: Trace,
     /// When the request's headers were read.

@@ -7,18 +7,22 @@
 //! 5. *tag* the response's headers with who answered,
 //! 6. *observe*: one [`Outcome`](crate::outcome::Outcome) into the worker's own counts and, perhaps, to telemetry.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Leg, Shipment};
 use crate::fault::{Blame, Code, Failure};
+use crate::feedback;
 use crate::outcome::{Fallback, Trace};
+use crate::prediction::Prediction;
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
 use crate::server::{Admitted, Inbound};
@@ -31,6 +35,7 @@ mod ending;
 pub mod plan;
 mod planned;
 mod proof;
+mod seal;
 
 use ending::{end, expired, expired_at, outcome};
 use plan::Plan;
@@ -57,7 +62,14 @@ impl Service<Admitted> for Proxy {
     }
 
     fn call(&mut self, admitted: Admitted) -> Self::Future {
-        Box::pin(handle(Rc::clone(&self.0), admitted))
+        let worker = Rc::clone(&self.0);
+        if admitted.inbound.head.uri.path().starts_with(feedback::service::PREFIX) {
+            return Box::pin(async move {
+                feedback::service::serve(&worker, admitted).await;
+                Ok(())
+            });
+        }
+        Box::pin(handle(worker, admitted))
     }
 }
 
@@ -67,6 +79,8 @@ struct Recognised {
     adapter: &'static dyn Adapter,
     peek: Option<Peek>,
     prediction: uuid::Uuid,
+    /// The id that the caller is told, once it is, and what it says.
+    told: RefCell<Option<(HeaderValue, Prediction)>>,
     trace: Trace,
     hop: Option<crate::hop::Hop>,
     arrived: Instant,
@@ -98,13 +112,18 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
     });
     let cancelled = matches!(delivery, Delivery::Cancelled);
-    let ended = end(&call, plan.as_ref(), delivery, &mut respond, &journal);
+    let ended = end(&worker.keys, &call, plan.as_ref(), delivery, &mut respond, &journal);
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
     let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
     let (unary, reserve) =
         (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
+    if plan.as_ref().is_some_and(|plan| plan.rollout.exposes)
+        && let Some((_, prediction)) = &*call.told.borrow()
+    {
+        worker.feedback.expose(prediction);
+    }
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some((counted, live)) = counted {
         proof::count(worker, counted, live, &outcome);
@@ -171,7 +190,18 @@ fn recognise(worker: &Worker, call: Recognising) -> Recognised {
     let hop = head.headers.get(crate::hop::HEADER).and_then(|value| worker.verify_hop(value));
     let prediction = hop.as_ref().map_or(prediction, |hop| hop.prediction);
     let peek = adapter.peek(head.uri.path());
-    Recognised { head, adapter, peek, prediction, trace, hop, arrived, started, timeout }
+    Recognised {
+        head,
+        adapter,
+        peek,
+        prediction,
+        told: RefCell::default(),
+        trace,
+        hop,
+        arrived,
+        started,
+        timeout,
+    }
 }
 
 /// Step 2: the first message of a method that is peeked into, as far as it is needed.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, Model};
+use crate::feedback::Intake;
 use crate::state::State;
 use crate::telemetry::shard::Shard;
 use crate::upstream::readiness::Board;
@@ -59,6 +60,8 @@ pub struct Ground {
     pub unit_key: [u8; 32],
     /// What workers have counted, one each.
     pub shards: Vec<Arc<Shard>>,
+    /// Where feedback comes in.
+    pub intake: Arc<Intake>,
 }
 
 #[derive(Debug)]
@@ -76,6 +79,8 @@ struct Memory {
     left: HashMap<String, Vec<u8>>,
     /// Whether what an earlier process left is known.
     read: bool,
+    /// Hours since 1970, when marks that have expired were last removed.
+    hour: u32,
     /// Whether the log is listened to.
     told: bool,
     /// Records that it has not been told.
@@ -108,6 +113,21 @@ impl Clock {
     pub fn at(&self, moment: Instant) -> Duration {
         self.start + moment.saturating_duration_since(self.origin)
     }
+}
+
+impl Memory {
+    /// The hour that begins, once.
+    fn hour(&mut self, now: Duration) -> Option<u32> {
+        let hour = hour(now);
+        let begins = hour != self.hour;
+        self.hour = hour;
+        begins.then_some(hour)
+    }
+}
+
+/// Hours since 1970.
+fn hour(now: Duration) -> u32 {
+    u32::try_from(now.as_secs() / 3600).unwrap_or(u32::MAX)
 }
 
 impl Rollouts {

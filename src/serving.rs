@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::Uuid;
 
 use crate::config::{self, Config, Model};
 use crate::dispatch::Answering;
 use crate::dispatch::fallback::Reserve;
+use crate::prediction;
 use crate::protocol::Adapter;
 use crate::rollout::Rollouts;
 use crate::rollout::live::View;
@@ -58,6 +58,12 @@ pub struct Rollout {
     pub variants: Vec<Variant>,
     /// Who gets copies, in the order of [`Model::shadows`].
     pub shadows: Vec<Rc<Shadow>>,
+    /// Whether a prediction counts for some feedback without a report.
+    pub exposes: bool,
+    /// [`prediction::rollout`] of the model's name.
+    pub id: u64,
+    /// By the index of [`Model::variants`], see [`Model::arms`]; [`prediction::NO_ARM`] for those that take no part.
+    pub arms: Vec<u8>,
     /// Where it stands.
     pub live: View,
     /// What its fallbacks stand on; `None` where nothing falls back.
@@ -221,6 +227,9 @@ impl Rollout {
         });
         Rollout {
             variants: variants.collect(),
+            exposes: model.feedback.iter().any(|feedback| feedback.default.is_some()),
+            id: prediction::rollout(&model.name),
+            arms: arms(model),
             strategy: Strategy::new(model, &base.unit_key),
             live: base.rollouts.live(model).view(),
             model: Arc::clone(model),
@@ -229,8 +238,8 @@ impl Rollout {
         }
     }
 
-    /// Writes who answers, and instead of whom, into response headers.
-    pub fn tag(&self, answering: Answering, headers: &mut HeaderMap, prediction: Uuid) {
+    /// Writes who answers, and instead of whom, into response headers; `prediction` is the id to report feedback with.
+    pub fn tag(&self, answering: Answering, headers: &mut HeaderMap, prediction: HeaderValue) {
         self.variants[answering.variant].tag(headers, prediction);
         if let Some(failed) = answering.instead_of {
             headers.insert(FALLBACK_FROM, self.variants[failed].name.clone());
@@ -251,21 +260,23 @@ pub fn suffix(variant: &config::Variant, asked: &str, adapter: &dyn Adapter) -> 
 }
 
 impl Variant {
-    /// Writes who answered into response headers.
-    fn tag(&self, headers: &mut HeaderMap, prediction: Uuid) {
+    /// Writes who answered into response headers; `prediction` is the id to report feedback with.
+    fn tag(&self, headers: &mut HeaderMap, prediction: HeaderValue) {
         headers.insert(VARIANT, self.name.clone());
         if let Some(version) = &self.version {
             headers.insert(MODEL_VERSION, version.clone());
         }
         headers.insert(ROLLOUT, self.rollout.clone());
-        let mut text = Uuid::encode_buffer();
-        let text = prediction.hyphenated().encode_lower(&mut text);
-        if let Ok(mut id) = HeaderValue::from_str(text) {
-            // Never seen again, so it must not push what is seen again out of the HPACK tables of both ends.
-            id.set_sensitive(true);
-            headers.insert(PREDICTION_ID, id);
-        }
+        headers.insert(PREDICTION_ID, prediction);
     }
+}
+
+fn arms(model: &Model) -> Vec<u8> {
+    let mut places = vec![prediction::NO_ARM; model.variants.len()];
+    for (arm, variant) in model.arms().into_iter().enumerate() {
+        places[variant] = u8::try_from(arm).unwrap_or(prediction::NO_ARM);
+    }
+    places
 }
 
 /// A header value of a name from the file; what no header can hold is left out.

@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::assignment::{Assignment, Reason};
+use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Force, Key, Match};
@@ -16,19 +16,23 @@ mod ab;
 pub mod canary;
 mod pinned;
 mod ranges;
+mod unit;
 
 use ab::Ab;
 use canary::Canary;
 use pinned::Pinned;
+use unit::UnitKey;
 
 /// One model's strategy, made from a configuration and used until the next.
 #[derive(Debug, Clone)]
 pub struct Strategy {
     kind: Kind,
     unit: Vec<Key>,
-    unit_key: [u8; 32],
+    unit_key: UnitKey,
     force: Force,
     variants: Vec<Arc<str>>,
+    /// See [`config::Model::arms`].
+    arms: Vec<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -97,9 +101,10 @@ impl Strategy {
         Strategy {
             kind,
             unit: model.unit.clone(),
-            unit_key: *unit_key,
+            unit_key: UnitKey::new(unit_key),
             force: model.force.clone(),
             variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
+            arms: model.arms(),
         }
     }
 
@@ -132,6 +137,24 @@ impl Strategy {
             }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
+    }
+
+    /// How likely each arm is for a call of that segment, as the rollout stands; none where calls are not split.
+    pub fn odds(&self, standing: &Standing, segment: Option<usize>, ready: &dyn Fn(usize) -> bool) -> Odds {
+        let mut odds = Odds::new(self.arms.len());
+        let mut set = |variant: usize, probability: f64| {
+            if let Some(arm) = self.arms.iter().position(|arm| *arm == variant) {
+                odds.set(arm, probability);
+            }
+        };
+        match (&self.kind, standing.split) {
+            (_, Split::Only(_)) | (Kind::Pinned(_), _) | (Kind::Canary(_), Split::Configured) => {
+                return Odds::NONE;
+            }
+            (Kind::Ab(ab), _) => ab.each(segment, ready, &mut set),
+            (Kind::Canary(canary), Split::Candidate(share)) => canary.each(share, ready, &mut set),
+        }
+        odds
     }
 
     /// Gives `call` to the variant that its `parhelion-variant` names, where its caller may ask for that.
@@ -202,12 +225,8 @@ impl Strategy {
         self.unit.iter().find_map(|key| call.value(key))
     }
 
-    /// The first 8 bytes of keyed BLAKE3, little-endian.
     fn keyed(&self, unit: &str) -> u64 {
-        let hash = blake3::keyed_hash(&self.unit_key, unit.as_bytes());
-        let mut first = [0; 8];
-        first.copy_from_slice(&hash.as_bytes()[..8]);
-        u64::from_le_bytes(first)
+        self.unit_key.hash(unit.as_bytes())
     }
 }
 

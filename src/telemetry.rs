@@ -26,6 +26,7 @@ pub mod environment;
 mod example;
 pub mod exemplar;
 mod export;
+pub mod feedback;
 pub mod metrics;
 pub mod names;
 pub mod propagate;
@@ -103,6 +104,7 @@ pub fn start(
         own: Arc::new(ArrayQueue::new(OWN_SPANS)),
         tally: Arc::new(Tally::default()),
         exemplars: Arc::new(Exemplars::default()),
+        feedback: Arc::new(feedback::Side::new(&rules)),
     };
     let (settings, changes) = watch::channel(settings);
     let (flushes, flush) = mpsc::channel(1);
@@ -157,6 +159,7 @@ impl Telemetry {
             counters: &self.counters,
             tally: &self.shared.tally,
             exemplars: &self.shared.exemplars,
+            feedback: &self.shared.feedback,
         };
         metrics::render(sources, state, format)
     }
@@ -164,6 +167,11 @@ impl Telemetry {
     /// What became of the spans.
     pub fn spans(&self) -> &Tally {
         &self.shared.tally
+    }
+
+    /// Where feedback is counted, and its spans begin.
+    pub fn feedback(&self) -> Arc<feedback::Side> {
+        Arc::clone(&self.shared.feedback)
     }
 
     /// What the workers have counted, one shard each.

@@ -15,7 +15,9 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::config::units::Percent;
 use crate::dispatch::stall::Clock;
-use crate::hop::{Hop, Keys};
+use crate::feedback::Door;
+use crate::hop::{self, Hop};
+use crate::keys::Keys;
 use crate::outcome::Trace;
 use crate::proxy::Proxy;
 use crate::rollout::{self, Rollouts};
@@ -48,6 +50,8 @@ pub struct Parts {
     pub keys: Arc<Keys>,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
+    /// The worker's way in for feedback.
+    pub feedback: Door,
     /// Where rollouts stand.
     pub rollouts: Arc<Rollouts>,
     /// Which of the workers this is, from 0.
@@ -64,6 +68,8 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Where feedback goes in.
+    pub feedback: Door,
     /// Ticks for streams that stand still.
     pub stalls: Clock,
     /// Says to every call under way that it must end now.
@@ -110,7 +116,7 @@ impl Worker {
 
     /// What `parhelion-hop` says, where a key of ours signed it.
     pub fn verify_hop(&self, value: &HeaderValue) -> Option<Hop> {
-        let hop = self.keys.verify(value);
+        let hop = hop::verify(&self.keys, value);
         if hop.is_none() {
             self.counters.add(Counter::HopUnverified);
         }
@@ -129,8 +135,13 @@ pub fn run(parts: Parts) -> io::Result<()> {
     runtime.block_on(serve(parts))
 }
 
-async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts { listener, mut config, mut phase, recorder, counters, keys, board, rollouts, index } = parts;
+/// The same on the current runtime, which must be a local one: for several parts of a whole on one thread.
+///
+/// # Errors
+/// When its listener cannot be set up.
+pub async fn serve(parts: Parts) -> io::Result<()> {
+    let Parts { listener, mut config, mut phase, recorder, counters, keys, board, feedback, rollouts, index } =
+        parts;
     let clock = rollouts.clock();
     let scratch = Scratch::new();
     let surroundings = Surroundings {
@@ -154,6 +165,7 @@ async fn serve(parts: Parts) -> io::Result<()> {
         recorder,
         counters: Arc::clone(&counters),
         keys,
+        feedback,
         stalls: Clock::default(),
         cut: Notify::new(),
         index,
@@ -162,7 +174,11 @@ async fn serve(parts: Parts) -> io::Result<()> {
     });
     let in_flight = Rc::new(Cell::new(first.limits.in_flight));
     let context = Rc::new(connection::Context {
-        service: layers::stack(Rc::clone(&in_flight), Arc::clone(&counters), Proxy::new(Rc::clone(&worker))),
+        service: RefCell::new(layers::stack(
+            Rc::clone(&in_flight),
+            Arc::clone(&counters),
+            Proxy::new(Rc::clone(&worker)),
+        )),
         worker: Rc::clone(&worker),
         scratch,
         calls: Local::new(Arc::clone(&counters)),

@@ -71,26 +71,32 @@ pub(crate) fn status(trailers: Option<&HeaderMap>) -> Result<(), Failure> {
     }
 }
 
-/// Compares a body, piece by piece, with the one expected.
+/// Compares a body, piece by piece, with one message that is expected so many times.
 pub(crate) struct Body {
     expected: Bytes,
+    times: usize,
     seen: usize,
     equal: bool,
 }
 
 impl Body {
-    pub(crate) fn new(expected: Bytes) -> Self {
-        Self { expected, seen: 0, equal: true }
+    /// `expected` is framed, and so never empty.
+    pub(crate) fn new(expected: Bytes, times: usize) -> Self {
+        Self { expected, times, seen: 0, equal: true }
     }
 
-    pub(crate) fn piece(&mut self, piece: &[u8]) {
-        let end = self.seen + piece.len();
-        self.equal &= self.expected.get(self.seen..end) == Some(piece);
-        self.seen = end;
+    pub(crate) fn piece(&mut self, mut piece: &[u8]) {
+        while !piece.is_empty() {
+            let rest = &self.expected[self.seen % self.expected.len()..];
+            let both = rest.len().min(piece.len());
+            self.equal &= rest[..both] == piece[..both];
+            self.seen += both;
+            piece = &piece[both..];
+        }
     }
 
     pub(crate) fn end(&self) -> Result<(), Failure> {
-        if self.seen != self.expected.len() {
+        if self.seen != self.expected.len() * self.times {
             return Err(Failure::Length(self.seen));
         }
         if self.equal { Ok(()) } else { Err(Failure::Content) }

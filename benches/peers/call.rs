@@ -6,11 +6,12 @@
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
-use http::{HeaderValue, Method, Request, Uri, header};
+use http::{HeaderValue, Request, Uri, header};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -21,45 +22,83 @@ use crate::wire::{Cork, Wire};
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 
+/// How many messages go each way in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Method {
+    /// One and one.
+    Unary,
+    /// One, and many answers.
+    ServerStream,
+    /// Many, and an answer to each.
+    Bidi,
+}
+
+/// Tells our model server how many answers a message of a stream gets.
+pub(crate) const ANSWERS: &str = "bench-answers";
+
 /// What is sent in each call and what must come back, both framed.
 pub(crate) struct Exchange {
-    request: Request<()>,
+    /// One for each user, taken in turn.
+    requests: Vec<Request<()>>,
+    turn: AtomicUsize,
     message: Bytes,
     expected: Bytes,
+    /// Messages each way.
+    sends: usize,
+    receives: usize,
 }
 
 impl Exchange {
-    /// A unary call of `path` at the server.
+    /// Calls of `method` at the server, with `messages` messages where it has many; `users` put their number in
+    /// `x-user-id`, none where there are none.
     ///
     /// # Errors
-    /// A path that is none.
+    /// A server that cannot be an authority.
     pub(crate) fn new(
         server: SocketAddr,
-        path: &str,
-        message: Bytes,
-        expected: Bytes,
+        (method, messages): (Method, usize),
+        users: usize,
+        (message, expected): (Bytes, Bytes),
     ) -> Result<Self, http::Error> {
+        let (name, sends, receives) = match method {
+            Method::Unary => ("ModelInfer", 1, 1),
+            Method::ServerStream => ("ModelStreamInfer", 1, messages),
+            Method::Bidi => ("ModelStreamInfer", messages, messages),
+        };
+        let path = format!("/inference.GRPCInferenceService/{name}");
         let uri = Uri::builder().scheme("http").authority(server.to_string()).path_and_query(path).build()?;
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(uri)
-            .header(header::TE, HeaderValue::from_static("trailers"))
-            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
-            .header(header::USER_AGENT, HeaderValue::from_static("parhelion-bench"))
-            .body(())?;
-        Ok(Self { request, message, expected })
+        let request = |user: usize| {
+            let mut request = Request::builder()
+                .method(http::Method::POST)
+                .uri(uri.clone())
+                .header(header::TE, HeaderValue::from_static("trailers"))
+                .header(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"))
+                .header(header::USER_AGENT, HeaderValue::from_static("parhelion-bench"));
+            if users > 0 {
+                request = request.header("x-user-id", format!("user-{user}"));
+            }
+            if method != Method::Unary {
+                request = request.header(ANSWERS, receives / sends);
+            }
+            request.body(())
+        };
+        let requests = (0..users.max(1)).map(request).collect::<Result<_, _>>()?;
+        Ok(Self { requests, turn: AtomicUsize::new(0), message, expected, sends, receives })
     }
 
-    /// One unary call, checked to its last trailer.
+    /// One call, checked to its last trailer.
     ///
     /// # Errors
     /// The first way in which the answer was not the expected one.
-    pub(crate) async fn unary(&self, sender: &mut SendRequest<Bytes>) -> Result<(), Failure> {
-        let (response, mut stream) = sender.send_request(self.request.clone(), false)?;
-        stream.send_data(self.message.clone(), true)?;
+    pub(crate) async fn call(&self, sender: &mut SendRequest<Bytes>) -> Result<(), Failure> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.requests.len();
+        let (response, mut stream) = sender.send_request(self.requests[turn].clone(), false)?;
+        for left in (0..self.sends).rev() {
+            stream.send_data(self.message.clone(), left == 0)?;
+        }
         let (head, mut body) = response.await?.into_parts();
         answer::head(&head)?;
-        let mut compared = Body::new(self.expected.clone());
+        let mut compared = Body::new(self.expected.clone(), self.receives);
         while let Some(piece) = body.data().await {
             let piece = piece?;
             compared.piece(&piece);

@@ -6,8 +6,11 @@
 
 mod answer;
 mod call;
+mod framing;
 mod load;
 mod message;
+mod spans;
+mod streamed;
 mod upstream;
 mod wire;
 
@@ -29,9 +32,9 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Tool {
-    /// Calls a server in a closed loop, checks every answer, prints one JSON object.
+    /// Calls a server, checks every answer, prints one JSON object.
     Load(load::Arguments),
-    /// Serves the Open Inference Protocol with one fixed answer; prints its address, runs until it is killed.
+    /// Serves the Open Inference Protocol with one fixed answer, and counts spans; runs until it is killed.
     Upstream(upstream::Arguments),
 }
 

@@ -31,7 +31,12 @@ pub(crate) fn request(model: &str, size: usize) -> Bytes {
 
 /// A `ModelInferResponse` of `size` bytes, with its prefix; sizes as in [`request`].
 pub(crate) fn response(model: &str, version: &str, size: usize) -> Bytes {
-    framed(&sized(size, |raw| ModelInferResponse {
+    framed(&sized(size, |raw| answer(model, version, raw)))
+}
+
+/// The answer with a tensor of that length.
+pub(crate) fn answer(model: &str, version: &str, raw: usize) -> ModelInferResponse {
+    ModelInferResponse {
         model_name: model.into(),
         model_version: version.into(),
         id: "bench".into(),
@@ -43,7 +48,7 @@ pub(crate) fn response(model: &str, version: &str, size: usize) -> Bytes {
         }],
         raw_output_contents: vec![contents(raw)],
         ..Default::default()
-    }))
+    }
 }
 
 /// The message behind its gRPC prefix, not compressed.
@@ -57,7 +62,7 @@ pub(crate) fn framed(message: &impl Message) -> Bytes {
 }
 
 /// The message with the largest tensor that keeps it within `size`.
-fn sized<M: Message>(size: usize, build: impl Fn(usize) -> M) -> M {
+pub(crate) fn sized<M: Message>(size: usize, build: impl Fn(usize) -> M) -> M {
     let mut raw = size.saturating_sub(build(0).encoded_len());
     loop {
         let message = build(raw);

@@ -1,25 +1,34 @@
-//! A model server that is always ready and always says the same.
+//! A model server that always says the same, and a collector that counts spans.
 //!
 //! It reads a whole call before it answers, as a model does, and refuses one whose length prefix does not fit what
-//! came: a proxy that loses or adds a byte is seen. Windows are wide enough never to hold a proxy back.
+//! came: a proxy that loses or adds a byte is seen. Each message of a stream is answered as it comes. Windows are wide
+//! enough never to hold a proxy back. It may be slow, or answer nobody but who asks whether it is ready. What it
+//! counted is printed when it has changed.
 
 use std::error::Error;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{Reason, RecvStream};
+use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response, header};
 use parhelion::pb::inference::{ModelReadyResponse, ServerLiveResponse, ServerReadyResponse};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::message::{PREFIX, framed, response};
+use crate::call::ANSWERS;
+use crate::framing::Framing;
+use crate::message::{framed, response};
 use crate::wire::{Cork, Wire};
+use crate::{spans, streamed};
 
+/// Between two looks at whether the counts have changed.
+const SAY: Duration = Duration::from_millis(50);
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
 const STREAMS: u32 = 4096;
@@ -38,36 +47,68 @@ pub(crate) struct Arguments {
     /// Bytes of the answer's message.
     #[arg(long, default_value_t = 300)]
     answer: usize,
+    /// Bytes of the answer to a message of a stream.
+    #[arg(long, default_value_t = 100)]
+    stream_answer: usize,
+    /// Milliseconds before an inference is answered.
+    #[arg(long, default_value_t = 0)]
+    delay: u64,
+    /// Never answer an inference.
+    #[arg(long)]
+    hang: bool,
 }
 
-/// The framed answer of each method that has one.
-struct Answers {
+/// The framed answer of each method that has one, and what was counted.
+struct Model {
     infer: Bytes,
+    stream_infer: Bytes,
     model_ready: Bytes,
     server_ready: Bytes,
     server_live: Bytes,
+    delay: Duration,
+    hang: bool,
+    inferences: AtomicU64,
+    spans: AtomicU64,
 }
 
-/// Prints `{"listening": ADDRESS}` and serves until the process is ended.
+/// Prints `{"listening": ADDRESS}`, then `{"inferences", "spans"}` as they change, until the process is ended.
 pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
-    let answers = Arc::new(Answers {
-        infer: response(&arguments.model, &arguments.version, arguments.answer),
+    let Arguments { model: name, version, .. } = &arguments;
+    let model = Arc::new(Model {
+        infer: response(name, version, arguments.answer),
+        stream_infer: streamed::response(name, version, arguments.stream_answer),
         model_ready: framed(&ModelReadyResponse { ready: true }),
         server_ready: framed(&ServerReadyResponse { ready: true }),
         server_live: framed(&ServerLiveResponse { live: true }),
+        delay: Duration::from_millis(arguments.delay),
+        hang: arguments.hang,
+        inferences: AtomicU64::new(0),
+        spans: AtomicU64::new(0),
     });
     let listener = TcpListener::bind(arguments.listen).await?;
     crate::say(&serde_json::json!({ "listening": listener.local_addr()? }).to_string())?;
     let mut connections = JoinSet::new();
+    let mut ticks = tokio::time::interval(SAY);
+    let mut said = (0, 0);
     loop {
-        let (socket, _) = listener.accept().await?;
-        connections.spawn(serve(socket, Arc::clone(&answers)));
-        while connections.try_join_next().is_some() {}
+        tokio::select! {
+            accepted = listener.accept() => {
+                connections.spawn(serve(accepted?.0, Arc::clone(&model)));
+                while connections.try_join_next().is_some() {}
+            }
+            _ = ticks.tick() => {
+                let counted = (model.inferences.load(Ordering::Relaxed), model.spans.load(Ordering::Relaxed));
+                if counted != said {
+                    said = counted;
+                    crate::say(&serde_json::json!({ "inferences": said.0, "spans": said.1 }).to_string())?;
+                }
+            }
+        }
     }
 }
 
 /// One connection until the peer leaves it. Its errors are the peer's affair.
-async fn serve(socket: TcpStream, answers: Arc<Answers>) {
+async fn serve(socket: TcpStream, model: Arc<Model>) {
     let Ok((wire, cork)) = Wire::new(socket) else { return };
     let mut handshake = Box::pin(
         h2::server::Builder::new()
@@ -83,7 +124,7 @@ async fn serve(socket: TcpStream, answers: Arc<Answers>) {
     let Some(Ok(mut connection)) = opened.await else { return };
     let mut calls = JoinSet::new();
     while let Some(Some(Ok((request, respond)))) = next(&mut connection, &cork).await {
-        calls.spawn(answer(request, respond, Arc::clone(&answers)));
+        calls.spawn(answer(request, respond, Arc::clone(&model)));
         while calls.try_join_next().is_some() {}
     }
 }
@@ -108,24 +149,81 @@ fn drained<T>(cork: &Cork, cx: &mut std::task::Context<'_>, polled: Poll<T>) -> 
     }
 }
 
-/// One call: the whole request, then the answer. A call the peer gave up needs none.
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, answers: Arc<Answers>) {
+/// One call. A call the peer gave up needs no answer.
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>, model: Arc<Model>) {
     let (head, body) = request.into_parts();
-    let sent = match read(body).await {
-        Ok(true) => match answers.to(head.uri.path()) {
-            Some(message) => reply(&mut respond, message),
-            None => refuse(&mut respond, "12", "no such method here"),
-        },
-        Ok(false) => refuse(&mut respond, "13", "the message is not as long as it says"),
-        Err(_) => return,
+    let sent = match head.uri.path() {
+        "/inference.GRPCInferenceService/ModelStreamInfer" => stream(&model, &head, body, &mut respond).await,
+        "/opentelemetry.proto.collector.trace.v1.TraceService/Export" => {
+            export(&model, body, &mut respond).await
+        }
+        path => unary(&model, path, body, &mut respond).await,
     };
     if sent.is_err() {
         respond.send_reset(Reason::INTERNAL_ERROR);
     }
 }
 
-impl Answers {
-    fn to(&self, path: &str) -> Option<&Bytes> {
+/// The whole request, then the answer.
+async fn unary(
+    model: &Model,
+    path: &str,
+    body: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(), h2::Error> {
+    let Some(message) = model.answer(path) else { return refuse(respond, "12", "no such method here") };
+    let mut framing = Framing::default();
+    read(body, |piece| framing.feed(piece)).await?;
+    if framing.messages() != Some(1) {
+        return refuse(respond, "13", "the message is not as long as it says");
+    }
+    if path.ends_with("/ModelInfer") {
+        model.infer().await;
+    }
+    let mut stream = respond.send_response(head(), false)?;
+    stream.send_data(message.clone(), false)?;
+    end(stream)
+}
+
+/// So many answers to each message as the caller wants, as the messages come.
+async fn stream(
+    model: &Model,
+    asked: &http::request::Parts,
+    body: RecvStream,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<(), h2::Error> {
+    let answers = asked.headers.get(ANSWERS).and_then(|text| text.to_str().ok()?.parse().ok()).unwrap_or(1);
+    model.infer().await;
+    let mut stream = respond.send_response(head(), false)?;
+    let (mut framing, mut seen, mut broken) = (Framing::default(), 0, None);
+    read(body, |piece| {
+        framing.feed(piece);
+        for _ in 0..(framing.whole() - seen) * answers {
+            broken = stream.send_data(model.stream_infer.clone(), false).err();
+        }
+        seen = framing.whole();
+    })
+    .await?;
+    match broken {
+        Some(error) => Err(error),
+        None if framing.messages().is_some() => end(stream),
+        None => Err(Reason::PROTOCOL_ERROR.into()),
+    }
+}
+
+/// Spans, which are counted and forgotten.
+async fn export(model: &Model, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut message = Vec::new();
+    read(body, |piece| message.extend_from_slice(piece)).await?;
+    let Some(spans) = spans::count(&message) else { return refuse(respond, "3", "these are no spans") };
+    model.spans.fetch_add(spans, Ordering::Relaxed);
+    let mut stream = respond.send_response(head(), false)?;
+    stream.send_data(Bytes::from_static(&[0; 5]), false)?;
+    end(stream)
+}
+
+impl Model {
+    fn answer(&self, path: &str) -> Option<&Bytes> {
         match path.strip_prefix("/inference.GRPCInferenceService/")? {
             "ModelInfer" => Some(&self.infer),
             "ModelReady" => Some(&self.model_ready),
@@ -134,29 +232,30 @@ impl Answers {
             _ => None,
         }
     }
+
+    /// Counts an inference, and takes the time it is told to take.
+    async fn infer(&self) {
+        self.inferences.fetch_add(1, Ordering::Relaxed);
+        if self.hang {
+            std::future::pending::<()>().await;
+        }
+        if !self.delay.is_zero() {
+            tokio::time::sleep(self.delay).await;
+        }
+    }
 }
 
-/// Reads a request to its end; whether it is one message of the length it declares.
-async fn read(mut body: RecvStream) -> Result<bool, h2::Error> {
-    let mut prefix = Vec::with_capacity(PREFIX);
-    let mut length = 0;
+/// Reads a request to its end.
+async fn read(mut body: RecvStream, mut take: impl FnMut(&[u8])) -> Result<(), h2::Error> {
     while let Some(piece) = body.data().await {
         let piece = piece?;
-        let missing = PREFIX - prefix.len();
-        prefix.extend_from_slice(&piece[..missing.min(piece.len())]);
-        length += piece.len();
+        take(&piece);
         body.flow_control().release_capacity(piece.len())?;
     }
-    let declared = match prefix[..] {
-        [_, a, b, c, d] => u32::from_be_bytes([a, b, c, d]) as usize,
-        _ => return Ok(false),
-    };
-    Ok(length == PREFIX + declared)
+    Ok(())
 }
 
-fn reply(respond: &mut SendResponse<Bytes>, message: &Bytes) -> Result<(), h2::Error> {
-    let mut stream = respond.send_response(head(), false)?;
-    stream.send_data(message.clone(), false)?;
+fn end(mut stream: SendStream<Bytes>) -> Result<(), h2::Error> {
     let mut trailers = HeaderMap::with_capacity(1);
     trailers.insert("grpc-status", HeaderValue::from_static("0"));
     stream.send_trailers(trailers)

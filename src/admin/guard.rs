@@ -1,47 +1,155 @@
-//! Keeps web pages out of the admin port: a browser on the same machine reaches loopback as well as its user does.
+//! Who is let in to the admin port: whoever has a token where tokens are asked for, else everybody on this machine but
+//! the web pages that its browser shows.
 //!
 //! A page of another site sends `Origin`, and one whose name was rebound to this address sends that name as `Host`.
-//! So `Origin` is refused, and `Host` must be loopback or the address that is listened on, which no name can be
-//! rebound to. Ports are not compared, for a forwarded port is another one.
+//! So `Origin` is refused always, and without tokens `Host` must be loopback or the address that is listened on, which
+//! no name can be rebound to; a token is proof enough, for no browser adds one by itself. Ports are not compared, for a
+//! forwarded port is another one. What changes something is sent by POST, as gRPC over HTTP/2 or as JSON: a form can
+//! send neither, and a script must ask first, by a method that is refused.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use serde_json::json;
+use tonic::{Code, Status};
+
+use super::tokens::{Right, Tokens};
+
+/// Who sends a request, as the port knows it; every request that gets through carries one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The name of a token, or `local` and the address that it came from.
+    pub name: Arc<str>,
+    /// What it may do.
+    pub right: Right,
+}
+
+/// Where a request's connection came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// Why a request is not let in, in the terms of HTTP and of gRPC.
+struct Refusal {
+    status: StatusCode,
+    code: Code,
+    why: &'static str,
+}
 
 /// `router` behind the checks, for a listener on `bound`.
-pub(super) fn guarded(router: Router, bound: SocketAddr) -> Router {
-    router.layer(from_fn(move |request: Request, next: Next| async move {
-        let mut response = match refuse(&request, bound.ip()) {
-            Some(refusal) => refusal,
-            None => next.run(request).await,
-        };
-        let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        response
+pub(super) fn guarded(router: Router, bound: SocketAddr, tokens: Option<Arc<Tokens>>) -> Router {
+    router.layer(from_fn(move |mut request: Request, next: Next| {
+        let admitted = admit(&request, bound.ip(), tokens.as_deref());
+        async move {
+            let mut response = match admitted {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    next.run(request).await
+                }
+                Err(refusal) => refusal.answer(&request),
+            };
+            let headers = response.headers_mut();
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+            response
+        }
     }))
 }
 
-fn refuse(request: &Request, bound: IpAddr) -> Option<Response> {
-    let refusal = |code: StatusCode, error: &str| (code, Json(json!({"error": error}))).into_response();
+fn admit(request: &Request, bound: IpAddr, tokens: Option<&Tokens>) -> Result<Caller, Refusal> {
+    let forbidden = |why| Refusal { status: StatusCode::FORBIDDEN, code: Code::PermissionDenied, why };
     if request.headers().contains_key(header::ORIGIN) {
-        return Some(refusal(StatusCode::FORBIDDEN, "requests of web pages (with Origin) are refused"));
+        return Err(forbidden("requests of web pages (with Origin) are refused"));
     }
-    if !host(request).is_some_and(|host| ours(&host, bound)) {
-        let error = "Host must be localhost, a loopback address, or the address that `admin` listens on";
-        return Some(refusal(StatusCode::FORBIDDEN, error));
+    let caller = match tokens {
+        Some(tokens) => bearer(request.headers(), tokens)?,
+        None if host(request).is_some_and(|host| ours(&host, bound)) => local(request),
+        None => {
+            return Err(forbidden(
+                "Host must be localhost, a loopback address, or the address that `admin` listens on",
+            ));
+        }
+    };
+    match *request.method() {
+        Method::GET | Method::HEAD => Ok(caller),
+        Method::POST if is_json(request) || is_grpc(request) && request.version() == Version::HTTP_2 => {
+            Ok(caller)
+        }
+        Method::POST => Err(Refusal {
+            status: StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            code: Code::Internal,
+            why: "a POST here is application/grpc over HTTP/2, or application/json",
+        }),
+        _ => Err(Refusal {
+            status: StatusCode::METHOD_NOT_ALLOWED,
+            code: Code::Internal,
+            why: "only GET, HEAD and POST are allowed",
+        }),
     }
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed");
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return Some(response);
+}
+
+/// Everybody on this machine, where no tokens are asked for.
+fn local(request: &Request) -> Caller {
+    let peer = request.extensions().get::<Peer>();
+    let name = peer.map_or_else(|| "local".to_owned(), |peer| format!("local {}", peer.0));
+    Caller { name: name.into(), right: Right::Act }
+}
+
+fn bearer(headers: &HeaderMap, tokens: &Tokens) -> Result<Caller, Refusal> {
+    let unknown = |why| Refusal { status: StatusCode::UNAUTHORIZED, code: Code::Unauthenticated, why };
+    let mut sent = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (sent.next(), sent.next()) else {
+        return Err(unknown(
+            "this port wants one `authorization: Bearer TOKEN`, of the file that `control.tokens` names (with \
+             parhelion ctl: --token-file FILE, or PARHELION_TOKEN)",
+        ));
+    };
+    // The scheme is written in any case; what follows is compared as it is.
+    let secret = match value.as_bytes().split_at_checked(7) {
+        Some((scheme, secret)) if scheme.eq_ignore_ascii_case(b"bearer ") => secret.trim_ascii(),
+        _ => return Err(unknown("`authorization` is not `Bearer TOKEN`")),
+    };
+    let found = tokens.find(secret);
+    let (name, right) =
+        found.ok_or_else(|| unknown("the token is none of the file that `control.tokens` names"))?;
+    Ok(Caller { name, right })
+}
+
+impl Refusal {
+    fn answer(self, request: &Request) -> Response {
+        if is_grpc(request) {
+            return Status::new(self.code, self.why).into_http::<axum::body::Body>();
+        }
+        let mut response = (self.status, axum::Json(json!({"error": self.why}))).into_response();
+        let told = match self.status {
+            StatusCode::UNAUTHORIZED => Some((header::WWW_AUTHENTICATE, "Bearer")),
+            StatusCode::METHOD_NOT_ALLOWED => Some((header::ALLOW, "GET, HEAD, POST")),
+            _ => None,
+        };
+        if let Some((name, value)) = told {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
     }
-    None
+}
+
+fn is_grpc(request: &Request) -> bool {
+    is_kind(request, "application/grpc")
+}
+
+fn is_json(request: &Request) -> bool {
+    is_kind(request, "application/json")
+}
+
+/// Whether the content is of that kind, whatever its suffix or parameters. `application/grpc-web` is another one.
+fn is_kind(request: &Request, kind: &str) -> bool {
+    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let rest = value.and_then(|value| value.strip_prefix(kind));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['+', ';', ' ']))
 }
 
 /// Without its port and brackets. All that are named must be one: HTTP/2 has it in the target, HTTP/1 in `Host`.
@@ -72,6 +180,23 @@ fn ours(host: &str, bound: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn grpc_and_json_are_told_from_what_forms_and_pages_send() {
+        for (kind, grpc, json) in [
+            ("application/grpc", true, false),
+            ("application/grpc+proto", true, false),
+            ("application/grpc-web", false, false),
+            ("application/grpc-web+proto", false, false),
+            ("application/json; charset=utf-8", false, true),
+            ("application/jsonx", false, false),
+            ("text/plain", false, false),
+        ] {
+            let request = Request::builder().header(header::CONTENT_TYPE, kind);
+            let request = request.body(axum::body::Body::empty()).unwrap();
+            assert_eq!((is_grpc(&request), is_json(&request)), (grpc, json), "{kind}");
+        }
+    }
 
     #[test]
     fn only_addresses_that_cannot_be_rebound_are_ours() {

@@ -3,11 +3,12 @@
 //!
 //! A peer that connects and says nothing, or half a request, is closed after ten seconds; over HTTP/1 so is one that
 //! keeps a connection idle, and over HTTP/2 one that does not answer a PING. Nobody keeps a connection longer than
-//! five minutes: a watcher of `grpc.health.v1` is told to go away and comes again. So sockets cannot pile up, and
+//! five minutes: a watcher of `grpc.health.v1` or of rollouts is told to go away and comes again. So sockets cannot pile up, and
 //! whoever holds them cannot keep a platform's probe out for long.
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
 
+use super::guard::Peer;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 
@@ -51,8 +53,8 @@ pub(super) async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => accepted,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(port, %error, "cannot accept a connection");
                 sleep(EXHAUSTED).await;
@@ -66,7 +68,7 @@ pub(super) async fn serve(
         let (router, stop) = (router.clone(), stop.subscribe());
         tasks.spawn(format!("connection to port {port}"), async move {
             let _slot = slot;
-            connection(stream, router, stop).await;
+            connection(stream, peer, router, stop).await;
         });
     }
     drop(listener);
@@ -75,13 +77,14 @@ pub(super) async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>) {
     // Small answers must not wait for an acknowledgement. A socket that refuses this is dead anyway.
     let _ = stream.set_nodelay(true);
     let asked = Arc::new(Notify::new());
     let seen = Arc::clone(&asked);
-    let service = router.map_request(move |request: http::Request<_>| {
+    let service = router.map_request(move |mut request: http::Request<_>| {
         seen.notify_one();
+        request.extensions_mut().insert(Peer(peer));
         request
     });
     let builder = builder();

@@ -106,6 +106,8 @@ fn admin_port(view: View) -> Control {
         effective: Arc::new(|| json!({"listen": "x"})),
         reload: Arc::new(move || reload.clone()),
         workers: Arc::new(|| json!([{"in_flight": 3}])),
+        services: axum::Router::new(),
+        tokens: None,
     }
 }
 
@@ -246,7 +248,10 @@ async fn admin_refuses_web_pages_and_writing() {
         ("GET /config HTTP/1.1\r\nhost: evil.example\r\n", 403),
         ("GET /config HTTP/1.1\r\nhost: localhost:1\r\norigin: http://localhost:1\r\n", 403),
         ("GET /config HTTP/1.1\r\n", 403),
-        ("POST /config HTTP/1.1\r\nhost: localhost\r\n", 405),
+        ("POST /config HTTP/1.1\r\nhost: localhost\r\n", 415),
+        ("POST /config HTTP/1.1\r\nhost: localhost\r\ncontent-type: text/plain\r\n", 415),
+        ("POST /config HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n", 405),
+        ("OPTIONS /config HTTP/1.1\r\nhost: localhost\r\n", 405),
         ("DELETE /nothing HTTP/1.1\r\nhost: localhost\r\n", 405),
         ("GET /config HTTP/1.1\r\nhost: localhost\r\n", 200),
     ] {

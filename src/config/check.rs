@@ -91,7 +91,9 @@ impl Check<'_> {
         let default = self.default_model(file, &names);
         let services = self.services(file.services.as_ref(), &names);
         let listen = self.listen("listen", file.listen.as_deref().unwrap_or("0.0.0.0:9000"));
-        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"));
+        let tokens = file.control.as_ref().and_then(|control| control.tokens.as_deref());
+        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"), tokens.is_some());
+        let tokens = self.path("control.tokens", tokens);
         let health = self.address("health", file.health.as_deref().unwrap_or("0.0.0.0:9901"));
         let workers = self.workers(file.workers.as_ref(), environment.cores);
         let limits = self.limits(file.limits.as_ref());
@@ -106,6 +108,7 @@ impl Check<'_> {
             listen: listen?,
             reuse_port: file.reuse_port.unwrap_or(false),
             admin: admin?,
+            tokens,
             health: health?,
             workers: workers?,
             state,

@@ -21,6 +21,8 @@ pub fn effective(config: &Config) -> Value {
     let mut all = Map::new();
     all.insert("listen".into(), listen(&config.listen).into());
     all.insert("admin".into(), config.admin.to_string().into());
+    let tokens = config.tokens.as_ref().map(|path| json!({"tokens": path.display().to_string()}));
+    put(&mut all, "control", tokens);
     all.insert("health".into(), config.health.to_string().into());
     all.insert("workers".into(), config.workers.get().into());
     all.insert("reuse_port".into(), config.reuse_port.into());

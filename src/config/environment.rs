@@ -6,7 +6,8 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::{Config, Problem};
-use crate::hop::Keys;
+use crate::admin::tokens::Tokens;
+use crate::keys::Keys;
 
 /// Names the variant whose container runs beside this sidecar: `v2`, or `MODEL/v2`.
 pub const LOCAL: &str = "PARHELION_LOCAL";
@@ -49,10 +50,16 @@ impl Environment {
 }
 
 /// Whether what `config` names outside of itself can be used: the state directory can be written, or made; the keys
-/// can be read. Leaves nothing behind.
+/// and tokens can be read. Leaves nothing behind.
 pub fn check_environment(config: &Config) -> Vec<Problem> {
     let state = config.state.as_deref().and_then(check_state);
-    state.into_iter().chain(check_keys(config)).collect()
+    state.into_iter().chain(check_keys(config)).chain(check_tokens(config)).collect()
+}
+
+/// Whether the tokens can be read, and are tokens.
+fn check_tokens(config: &Config) -> Option<Problem> {
+    let error = Tokens::load(config.tokens.as_deref()?).err()?;
+    Some(Problem::new("control.tokens", error.to_string()))
 }
 
 /// Whether the keys can be read, and are keys.

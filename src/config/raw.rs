@@ -28,9 +28,11 @@ pub(super) struct File {
     /// Where callers reach the models: `IP:PORT` or `unix:/PATH`. Port 0 lets the system choose.
     #[schemars(example = &"0.0.0.0:9000", example = &"unix:/run/parhelion.sock")]
     pub(super) listen: Option<String>,
-    /// Effective configuration and control: `IP:PORT`, on loopback.
+    /// Effective configuration and control: `IP:PORT`; on loopback, or with `control.tokens`.
     #[schemars(example = &"127.0.0.1:9900")]
     pub(super) admin: Option<String>,
+    /// Who may use the admin port.
+    pub(super) control: Option<Control>,
     /// Liveness, readiness, `grpc.health.v1` and metrics: `IP:PORT`.
     #[schemars(example = &"0.0.0.0:9901")]
     pub(super) health: Option<String>,
@@ -57,6 +59,16 @@ pub(super) struct File {
     pub(super) drain: Option<Drain>,
     /// Where spans go and which are kept.
     pub(super) telemetry: Option<Telemetry>,
+}
+
+/// Who may use the admin port.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Control {
+    /// File with one token a line: `NAME read SECRET` or `NAME act SECRET`. Left out: everybody on this machine may
+    /// read and act.
+    #[schemars(example = &"/etc/parhelion/tokens")]
+    pub(super) tokens: Option<String>,
 }
 
 /// One name that callers ask for, and what may answer it.

@@ -236,7 +236,7 @@ fn mark(text: &Text) -> Result<String, Problem> {
 /// What differs, but is settled when the process starts.
 fn fixed(before: &Config, after: &Config) -> Vec<Problem> {
     let (before, after) = (effective::effective(before), effective::effective(after));
-    ["listen", "admin", "health", "workers", "reuse_port", "state", "keys"]
+    ["listen", "admin", "control", "health", "workers", "reuse_port", "state", "keys"]
         .into_iter()
         .filter(|key| before.get(key) != after.get(key))
         .map(|key| {

@@ -5,21 +5,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, Request};
 
 use super::exchange::{Debtor, End, Exchange, Terms};
 use super::rename::Renamer;
 use super::{Delivery, Journal, Leg, Shipment, strip_reserved};
 use crate::fault::{Blame, Code, Failure};
 use crate::outcome::Attempt;
-use crate::protocol::timeout;
+use crate::protocol::{encoding, timeout};
 use crate::server::respond::Responder;
 use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;
 use crate::upstream::endpoint::{Endpoint, Load};
-
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// Why an attempt gave no answer.
 pub(super) enum Miss {
@@ -69,7 +67,7 @@ impl Shipment<'_> {
             let mut rest = timeout::encode(rest);
             // Hardly seen again: not for the HPACK tables.
             rest.set_sensitive(true);
-            headers.insert(GRPC_TIMEOUT, rest);
+            headers.insert(timeout::HEADER.clone(), rest);
         }
         if endpoint.target().endpoint.hop {
             headers.insert(crate::hop::HEADER, self.origin.hop(self.answering.variant));
@@ -84,9 +82,10 @@ impl Shipment<'_> {
             Err(error) => return Err(self.unprocessed(leg.journal, error.to_string())),
         };
         let id = response.stream_id().as_u32();
+        let ahead = connection.ahead();
         let place = connection.enter(id);
         let (up, down) = renaming.unzip();
-        let encoding = self.headers.get("grpc-encoding").cloned();
+        let encoding = self.headers.get(&encoding::HEADER).cloned();
         let renamer = up.map(|renaming| Renamer::new(renaming, encoding, self.limits.message.bytes()));
         let terms = Terms {
             reader: self.reader,
@@ -96,6 +95,7 @@ impl Shipment<'_> {
             tag: &|headers| self.origin.tag(self.answering, headers),
             received: &mut leg.journal.received,
             tee: leg.upload.tee().cloned(),
+            ahead,
             hold: leg.hold,
         };
         let mut exchange = Exchange::new(leg.upload, leg.respond, (response, stream), renamer, terms);

@@ -20,8 +20,8 @@ use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
 use crate::protocol::frame::FrameError;
-use crate::protocol::{Adapter, Peek};
-use crate::server::respond::{Responder, percent_decode};
+use crate::protocol::{Adapter, Peek, encoding};
+use crate::server::respond::{GRPC_MESSAGE, GRPC_STATUS, Responder, percent_decode};
 use crate::shadow::Tee;
 
 /// Who may owe something.
@@ -75,6 +75,8 @@ pub struct Terms<'a> {
     pub received: &'a mut Received,
     /// Who holds the answer beside those of the call's copies.
     pub tee: Option<Rc<Tee>>,
+    /// Bytes of the request that may go before the stream has a window.
+    pub ahead: usize,
     /// What holds the answer back until its end is known; `None`: it streams as it comes.
     pub(super) hold: Option<&'a Hold<'a>>,
 }
@@ -98,6 +100,14 @@ struct Up {
     queue: VecDeque<Bytes>,
     /// What follows the queue.
     tail: Tail,
+    /// Bytes that still may go before there is a window.
+    ahead: usize,
+}
+
+impl Up {
+    fn send(&mut self, cx: &mut Context<'_>) -> Sent {
+        send(&mut self.stream, &mut self.queue, &mut self.tail, &mut self.ahead, cx)
+    }
 }
 
 enum Down {
@@ -122,12 +132,12 @@ impl<'a> Exchange<'a> {
         renamer: Option<Renamer>,
         terms: Terms<'a>,
     ) -> Self {
-        let renames = terms.renaming.is_some();
+        let (renames, ahead) = (terms.renaming.is_some(), terms.ahead);
         Exchange {
             upload,
             respond,
             terms,
-            up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More },
+            up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More, ahead },
             down: Down::Waiting(response),
             stall: Stall::default(),
             renames,
@@ -180,7 +190,7 @@ impl<'a> Exchange<'a> {
                 return Ok(Idle::Calm);
             }
             if !self.up.queue.is_empty() || matches!(self.up.tail, Tail::End(_)) {
-                match send(&mut self.up.stream, &mut self.up.queue, &mut self.up.tail, cx) {
+                match self.up.send(cx) {
                     // The upstream's answer says why it takes no more, and that may come yet.
                     Sent::Closed => self.up.tail = Tail::Sent,
                     Sent::All => self.progressed = true,
@@ -226,7 +236,7 @@ impl<'a> Exchange<'a> {
             let Down::Streaming(download) = &mut self.down else { return Ok(Idle::Calm) };
             if !download.queue.is_empty() {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
-                match send(stream, &mut download.queue, &mut download.tail, cx) {
+                match send(stream, &mut download.queue, &mut download.tail, &mut 0, cx) {
                     Sent::All => self.progressed = true,
                     Sent::Blocked => return Ok(Idle::Owed(Debtor::Reader)),
                     Sent::Closed => return Err(End::Cancelled),
@@ -275,7 +285,7 @@ impl<'a> Exchange<'a> {
             self.say(head, true)?;
             return Err(end);
         }
-        let encoding = head.headers.get("grpc-encoding").cloned();
+        let encoding = head.headers.get(&encoding::HEADER).cloned();
         let held = self.terms.hold.is_some();
         let head = if held { Some(head) } else { self.say(head, false).map(|()| None)? };
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));
@@ -361,12 +371,12 @@ impl Terms<'_> {
 
 fn answered(headers: &HeaderMap, http: u16) -> End {
     let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
-    End::Answered { status: answered_by(headers, http), message: headers.get("grpc-message").map(text) }
+    End::Answered { status: answered_by(headers, http), message: headers.get(&GRPC_MESSAGE).map(text) }
 }
 
 /// The status that headers or trailers carry.
 pub(crate) fn answered_by(headers: &HeaderMap, http: u16) -> Code {
-    match headers.get("grpc-status") {
+    match headers.get(&GRPC_STATUS) {
         Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code),
         None => Code::from_http(http),
     }

@@ -29,11 +29,13 @@ pub(crate) enum Sent {
     Closed,
 }
 
-/// Sends what is queued as far as the peer's window goes, and the end behind it.
+/// Sends what is queued as far as the peer's window goes, and the end behind it. The first `ahead` bytes wait for no
+/// window.
 pub(crate) fn send(
     stream: &mut SendStream<Bytes>,
     queue: &mut VecDeque<Bytes>,
     tail: &mut Tail,
+    ahead: &mut usize,
     cx: &mut Context<'_>,
 ) -> Sent {
     while let Some(front) = queue.front_mut() {
@@ -41,18 +43,11 @@ pub(crate) fn send(
             queue.pop_front();
             continue;
         }
-        stream.reserve_capacity(front.len());
-        let mut room = stream.capacity();
-        if room == 0 {
-            room = match stream.poll_capacity(cx) {
-                Poll::Pending => return Sent::Blocked,
-                Poll::Ready(Some(Ok(room))) => room,
-                Poll::Ready(Some(Err(_)) | None) => return Sent::Closed,
-            };
-        }
-        if room == 0 {
-            continue;
-        }
+        let room = match room(stream, front.len(), ahead, cx) {
+            Ok(0) => continue,
+            Ok(room) => room,
+            Err(sent) => return sent,
+        };
         let part = front.split_to(room.min(front.len()));
         let whole = front.is_empty();
         if whole {
@@ -81,4 +76,27 @@ pub(crate) fn send(
         }
     }
     Sent::All
+}
+
+/// How many of `wanted` bytes may be sent now.
+fn room(
+    stream: &mut SendStream<Bytes>,
+    wanted: usize,
+    ahead: &mut usize,
+    cx: &mut Context<'_>,
+) -> Result<usize, Sent> {
+    if wanted <= *ahead {
+        *ahead -= wanted;
+        return Ok(wanted);
+    }
+    *ahead = 0;
+    stream.reserve_capacity(wanted);
+    match stream.capacity() {
+        0 => match stream.poll_capacity(cx) {
+            Poll::Pending => Err(Sent::Blocked),
+            Poll::Ready(Some(Ok(room))) => Ok(room),
+            Poll::Ready(Some(Err(_)) | None) => Err(Sent::Closed),
+        },
+        room => Ok(room),
+    }
 }

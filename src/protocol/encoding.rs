@@ -5,6 +5,10 @@
 use std::io::{ErrorKind, Read};
 
 use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::HeaderName;
+
+/// The header that names how.
+pub static HEADER: HeaderName = HeaderName::from_static("grpc-encoding");
 
 /// Why a message cannot be inflated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
+
+/// The header.
+pub static HEADER: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A `grpc-timeout` that says no time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -101,6 +101,15 @@ impl Walker {
         loop {
             match &mut self.0 {
                 State::Tag(varint) => {
+                    // Nearly every field is a short one with a low number.
+                    if let ([key @ 0x08..0x80, length @ ..0x80, after @ ..], 0) = (*rest, varint.have)
+                        && key & 7 == 2
+                    {
+                        *rest = after;
+                        self.0 = State::Body(u64::from(*length));
+                        let (field, length) = (u32::from(key >> 3), u64::from(*length));
+                        return Ok(Some(Token::Open { field, length }));
+                    }
                     let Some(key) = varint.take(rest)? else { return Ok(None) };
                     self.0 = after_tag(key)?;
                 }

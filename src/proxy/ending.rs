@@ -11,6 +11,7 @@ use super::planned::{answering, tag};
 use crate::dispatch::upload::Upload;
 use crate::dispatch::{Delivery, Journal};
 use crate::fault::{Blame, Code, Failure};
+use crate::keys::Keys;
 use crate::outcome::{Fallback, Latency, Outcome, Route, Traffic};
 use crate::server::respond::Responder;
 
@@ -23,6 +24,7 @@ pub(super) struct Ended {
 
 /// Tells the caller what it does not know yet, and says how the call ended.
 pub(super) fn end(
+    keys: &Keys,
     call: &Recognised,
     plan: Option<&Plan<'_>>,
     delivery: Delivery,
@@ -40,8 +42,8 @@ pub(super) fn end(
         }
         Delivery::Failed(failure) => {
             let mut tags = HeaderMap::new();
-            if let Some(plan) = plan {
-                tag(call, plan, answering(plan, journal), &mut tags);
+            if let Some(plan) = plan.filter(|_| respond.is_silent()) {
+                tag(keys, call, plan, (answering(plan, journal), false), &mut tags);
             }
             respond.fail(&failure, tags);
             Ended { status: failure.code, message: Some(failure.message.into()), blame: failure.blame }
@@ -84,6 +86,7 @@ pub(super) fn outcome(
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
+        told: call.told.into_inner().map(|(id, _)| id),
         trace: call.trace,
         started: call.started,
         authority: call.head.uri.authority().map(|authority| authority.as_str().into()),

@@ -1,13 +1,13 @@
 //! Step 3: which variant gets a call, and why.
 
 use super::Recognised;
-use crate::assignment::{Assignment, Reason};
+use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::evidence::epoch::{self, Counted};
 use crate::fault::Code;
 use crate::fault::Failure;
-use crate::protocol::encoding::inflate_front;
+use crate::protocol::encoding::{self, inflate_front};
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
@@ -28,6 +28,10 @@ pub struct Plan<'a> {
     pub unit: Option<u64>,
     /// Index of the segment that matched, among the strategy's.
     pub segment: Option<usize>,
+    /// How likely each arm was.
+    pub odds: Odds,
+    /// Of the rollout's split.
+    pub epoch: u32,
     /// What the first message asks for, where it was read.
     pub asked: Option<Head>,
     /// Whether it asks for this model, and not for one that is not known.
@@ -73,16 +77,19 @@ pub(super) fn plan<'a>(
         unit: None,
         segment: None,
     };
-    let mut counted = None;
+    let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
+    let (mut counted, mut odds, mut number) = (None, Odds::NONE, 0);
     let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
     } else if addressed {
-        let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
         rollout.live.with(|snapshot| {
-            let decision = rollout.strategy.assign(&snapshot.standing, &view, worker.draw(), &ready);
+            let standing = &snapshot.standing;
+            let decision = rollout.strategy.assign(standing, &view, worker.draw(), &ready);
+            odds = rollout.strategy.odds(standing, decision.segment, &ready);
+            number = standing.epoch;
             if let Some(epoch) = snapshot.epoch.as_ref().filter(|_| epoch::counts(&decision.assignment)) {
                 let (variant, unit) = (decision.assignment.variant, decision.unit);
                 counted = epoch.begin(worker.index, variant, unit, worker.clock.at(call.arrived));
@@ -94,7 +101,20 @@ pub(super) fn plan<'a>(
     };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
-    Ok(Plan { serving, rollout, assignment, unit, segment, asked, named, even_unready, addressed, counted })
+    Ok(Plan {
+        serving,
+        rollout,
+        assignment,
+        unit,
+        segment,
+        odds,
+        epoch: number,
+        asked,
+        named,
+        even_unready,
+        addressed,
+        counted,
+    })
 }
 
 /// The variant that the caller forces, where it may.
@@ -133,7 +153,7 @@ fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> 
 
 /// What a compressed first message asks for, inflated as far as that takes: it may be longer than what is kept of it.
 fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
-    let encoding = call.head.headers.get("grpc-encoding")?;
+    let encoding = call.head.headers.get(&encoding::HEADER)?;
     let limit = serving.config.limits.message.bytes();
     let bytes = upload.kept().concat();
     let message = bytes.get(PREFIX..)?;

@@ -4,8 +4,10 @@ use http::{HeaderMap, HeaderValue};
 
 use super::Recognised;
 use super::plan::Plan;
+use super::seal::seal;
 use crate::dispatch::rename::Renaming;
 use crate::dispatch::{Answering, Journal, Origin, strip_reserved};
+use crate::keys::Keys;
 use crate::worker::Worker;
 
 /// A planned call as its attempts see it.
@@ -18,7 +20,7 @@ pub(super) struct Planned<'p> {
 impl Origin for Planned<'_> {
     fn hop(&self, variant: usize) -> HeaderValue {
         let variant = &self.plan.rollout.model.variants[variant].name;
-        self.worker.keys.sign(self.call.prediction, variant)
+        crate::hop::sign(&self.worker.keys, self.call.prediction, variant)
     }
 
     fn trace(&self, headers: &mut HeaderMap) -> u64 {
@@ -30,15 +32,23 @@ impl Origin for Planned<'_> {
     }
 
     fn tag(&self, answering: Answering, headers: &mut HeaderMap) {
-        tag(self.call, self.plan, answering, headers);
+        tag(&self.worker.keys, self.call, self.plan, (answering, true), headers);
     }
 }
 
-/// Step 5: who answered, in the response's headers; what a model says of it itself is taken out.
-pub(super) fn tag(call: &Recognised, plan: &Plan<'_>, answering: Answering, headers: &mut HeaderMap) {
+/// Step 5: who answered, and whether it did, in the response's headers; what a model says of it itself is taken out.
+pub(super) fn tag(
+    keys: &Keys,
+    call: &Recognised,
+    plan: &Plan<'_>,
+    (answering, answered): (Answering, bool),
+    headers: &mut HeaderMap,
+) {
     strip_reserved(headers);
     if call.hop.is_none() {
-        plan.rollout.tag(answering, headers, call.prediction);
+        let (id, prediction) = seal(keys, call, plan, answered.then_some(answering.variant));
+        plan.rollout.tag(answering, headers, id.clone());
+        call.told.replace(Some((id, prediction)));
     }
 }
 

@@ -8,9 +8,9 @@ use tokio::sync::watch;
 use super::live::Live;
 use super::machine::{Machine, Saved};
 use super::record::{Actor, AuditRecord};
-use super::{Rollouts, audit};
+use super::{Rollouts, audit, hour};
 use crate::config::{Config, Model, Strategy};
-use crate::state::Batch;
+use crate::state::{Batch, Mark};
 use crate::verdict::{Action, Change, State};
 
 /// Passes each configuration on from `accepted` to `publish` once its rollouts are there, until `accepted` has no sender
@@ -68,6 +68,10 @@ impl Rollouts {
             memory.left.extend(left.progress.iter().map(|(name, saved)| (name.clone(), saved.clone())));
             let audit = renumbered.iter().map(|record| audit::entry(record)).collect();
             self.state.defer(Batch { audit, ..Batch::default() });
+            let restore = |mark: Mark, value: &[u8]| self.ground.intake.restore(&mark.key, value);
+            if let Err(error) = self.state.marks(hour(self.clock.now()), restore) {
+                tracing::error!(%error, "feedback that was seen before is not known, and may count twice");
+            }
         }
         true
     }

@@ -10,7 +10,8 @@ use super::block::Block;
 use super::live::{Depth, Live};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
 use crate::config::Model;
-use crate::state::Batch;
+use crate::feedback;
+use crate::state::{Batch, Mark};
 use crate::upstream::readiness::Target;
 use crate::verdict::{Action, Change, Command, Refused, State};
 
@@ -127,6 +128,12 @@ impl Rollouts {
     /// Writes down what evidence came in since the last time, with the next flush.
     pub(super) fn flush(&self) {
         let mut progress = HashMap::new();
+        let drained = self.ground.intake.drain();
+        for gain in &drained.gains {
+            if let Some(live) = self.find(&gain.model) {
+                live.inner().learn(gain);
+            }
+        }
         for live in self.all() {
             let mut inner = live.inner();
             inner.gather(Depth::All, self.clock.now());
@@ -134,8 +141,19 @@ impl Rollouts {
                 progress.insert(inner.model.name.to_string(), Some(saved));
             }
         }
-        if !progress.is_empty() {
-            self.state.defer(Batch { progress, ..Batch::default() });
+        let changed = !progress.is_empty();
+        let mark = |kept: feedback::Kept| (Mark { expires: kept.expires, key: kept.key }, kept.value);
+        // What feedback was seen and the evidence it made are written together or not at all.
+        let batch = Batch {
+            progress,
+            marks: drained.kept.into_iter().map(mark).collect(),
+            expired: self.memory().hour(self.clock.now()),
+            ..Batch::default()
+        };
+        if !batch.is_empty() {
+            self.state.defer(batch);
+        }
+        if changed {
             self.changed();
         }
     }

@@ -58,8 +58,8 @@ fn asked(model: &Model, question: &Question) -> Result<(HeaderMap, Vec<(String, 
             let mut parameters = Vec::new();
             match first {
                 Key::Metadata(name) => {
-                    let bad = |_| Refusal::Unit { unit: unit.clone() };
-                    metadata.insert(name, HeaderValue::from_str(unit).map_err(bad)?);
+                    let value = HeaderValue::from_str(unit).ok().filter(|value| value.to_str().is_ok());
+                    metadata.insert(name, value.ok_or_else(|| Refusal::Unit { unit: unit.clone() })?);
                 }
                 Key::Parameter(name) => parameters.push((name.to_string(), unit.clone())),
             }

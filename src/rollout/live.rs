@@ -12,6 +12,7 @@ use super::machine::{Machine, Saved, names, same};
 use crate::config::{Model, Strategy};
 use crate::evidence::epoch::Epoch;
 use crate::evidence::gather::Gatherer;
+use crate::feedback::FeedbackGain;
 use crate::strategy::{Split, Standing};
 use crate::verdict::Change;
 
@@ -196,6 +197,15 @@ impl Inner {
             self.forget();
         }
         gained
+    }
+
+    /// Takes in what feedback showed.
+    pub(super) fn learn(&mut self, gain: &FeedbackGain) {
+        if gain.revision == self.model.revision
+            && let Some(machine) = &mut self.machine
+        {
+            self.dirty |= machine.learn(&self.model, gain);
+        }
     }
 
     /// Lets epochs go that no call belongs to any more.

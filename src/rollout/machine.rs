@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Canary, Model, Strategy};
 use crate::evidence::Gain;
+use crate::feedback::FeedbackGain;
 use crate::strategy::canary::Progress;
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
@@ -85,6 +86,19 @@ impl Machine {
             gain.epoch = epoch;
             progress.absorb(canary, &gain, now);
         }
+    }
+
+    /// Adds what feedback showed; whether a guard asks for it.
+    pub(super) fn learn(&mut self, model: &Model, gain: &FeedbackGain) -> bool {
+        let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) else {
+            return false;
+        };
+        let Some(scores) = gain.variants.get(canary.candidate).filter(|_| gain.epoch >= self.base) else {
+            return false;
+        };
+        let guards = canary.guards.feedback.iter().enumerate();
+        let asking = guards.filter(|(_, guard)| guard.name == gain.feedback);
+        asking.map(|(guard, _)| progress.absorb_feedback(guard, scores)).count() > 0
     }
 
     /// Moves by one, where that is due.

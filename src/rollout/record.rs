@@ -34,8 +34,13 @@ pub struct AuditRecord {
 pub enum Actor {
     /// The evidence.
     Judge,
-    /// A person, by the name that authorised the request.
-    Operator(String),
+    /// A person.
+    Operator {
+        /// The name that authorised the request.
+        name: String,
+        /// Why, in that person's words; empty where none were given.
+        reason: String,
+    },
     /// A changed file, or the start.
     File,
 }
@@ -44,7 +49,7 @@ impl std::fmt::Display for Actor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Actor::Judge => f.write_str("judge"),
-            Actor::Operator(name) => write!(f, "operator {name}"),
+            Actor::Operator { name, .. } => write!(f, "operator {name}"),
             Actor::File => f.write_str("file"),
         }
     }

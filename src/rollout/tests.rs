@@ -2,6 +2,8 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Environment;
+use crate::feedback::Intake;
+use crate::keys::Keys;
 use crate::strategy::{Split, Standing};
 use crate::upstream::readiness::Target;
 use crate::verdict::{Action, State as At};
@@ -31,11 +33,26 @@ struct House {
     board: Arc<Board>,
 }
 
+/// Where feedback would come in.
+fn intake(config: &Arc<Config>) -> Arc<Intake> {
+    let keys = Keys::parse(&format!("k {}", "1".repeat(64)), Path::new("keys")).unwrap();
+    let environment = crate::telemetry::environment::Environment::read(|_| None).unwrap();
+    let workers = std::num::NonZeroUsize::MIN;
+    let started = crate::telemetry::start(&config.telemetry, environment, workers, Arc::default()).unwrap();
+    let configs = watch::channel(Arc::clone(config)).1;
+    Intake::new(Arc::new(keys), configs, started.telemetry.feedback(), 1)
+}
+
 impl House {
     fn new(config: &Arc<Config>, directory: Option<&Path>) -> Self {
         let state = directory.map_or_else(State::memory, |directory| State::start(directory).unwrap());
         let board = Arc::new(Board::default());
-        let ground = Ground { board: Arc::clone(&board), unit_key: [7; 32], shards: vec![Arc::default(); 2] };
+        let ground = Ground {
+            board: Arc::clone(&board),
+            unit_key: [7; 32],
+            shards: vec![Arc::default(); 2],
+            intake: intake(config),
+        };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };
         house.all_ready(config);
@@ -54,7 +71,9 @@ impl House {
     }
 
     async fn command(&self, command: Command) -> Result<Done, Refusal> {
-        self.rollouts.command("m", command, Actor::Operator("ann".to_owned())).await
+        self.rollouts
+            .command("m", command, Actor::Operator { name: "ann".to_owned(), reason: String::new() })
+            .await
     }
 
     fn standing(&self) -> Standing {

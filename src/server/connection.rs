@@ -4,6 +4,7 @@
 //! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too. Peers
 //! that are silent then are not waited for.
 
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ use crate::telemetry::counter::Counter;
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
 use crate::wire::windows::Windows;
-use crate::wire::{Cork, Corked, Scratch, cork};
+use crate::wire::{Cork, Corked, FRAME, Scratch, cork};
 use crate::worker::Worker;
 
 /// How long a connection may take to send what its calls still had to say once they are cut.
@@ -49,7 +50,7 @@ const NOT_HTTP2: &[u8] = b"HTTP/1.1 505 HTTP Version Not Supported\r\ncontent-ty
 #[derive(Debug)]
 pub struct Context {
     /// The way to the proxy, through the layers.
-    pub service: Admission<Deadline<Proxy>>,
+    pub service: RefCell<Admission<Deadline<Proxy>>>,
     /// The worker.
     pub worker: Rc<Worker>,
     /// Its buffers.
@@ -102,7 +103,7 @@ impl Context {
             arrived: StdInstant::now(),
             started: SystemTime::now(),
         };
-        let call = self.service.clone().call(inbound);
+        let call = self.service.borrow_mut().call(inbound);
         self.calls.spawn("call", async move {
             // The service never fails: every error was told to the caller as a status.
             let _ = call.await;
@@ -174,6 +175,7 @@ fn builder(limits: &Limits) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .max_concurrent_streams(limits.streams)
+        .max_frame_size(FRAME)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         // What small frames cost beyond their bytes, which the windows do not see. Left to itself h2 would grow this

@@ -126,7 +126,7 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
             return Held { call: None, place: None };
         }
         let timeout =
-            match inbound.head.headers.get("grpc-timeout").map(|text| timeout::parse(text.as_bytes())) {
+            match inbound.head.headers.get(&timeout::HEADER).map(|text| timeout::parse(text.as_bytes())) {
                 None => None,
                 Some(Ok(timeout)) => Some(timeout),
                 Some(Err(bad)) => {

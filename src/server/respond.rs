@@ -7,9 +7,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::fault::Failure;
+
+/// How a call ended, as a number.
+pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The same for people, percent-encoded.
+pub static GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// The way back to one caller.
 #[derive(Debug)]
@@ -131,9 +136,9 @@ impl Drop for Responder {
 
 /// Writes `grpc-status` and `grpc-message`.
 fn status_into(headers: &mut HeaderMap, failure: &Failure) {
-    headers.insert("grpc-status", HeaderValue::from(failure.code.0));
+    headers.insert(GRPC_STATUS.clone(), HeaderValue::from(failure.code.0));
     if let Ok(message) = HeaderValue::from_str(&percent_encode(&failure.message)) {
-        headers.insert("grpc-message", message);
+        headers.insert(GRPC_MESSAGE.clone(), message);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::dispatch::upload::SMALL;
 use crate::dispatch::{broken_by, is_refused};
 use crate::fault::Code;
 use crate::protocol::frame::Messages;
-use crate::protocol::timeout;
+use crate::protocol::{encoding, timeout};
 use crate::upstream::connection::InFlight;
 
 /// Reads between two turns of others.
@@ -84,8 +84,10 @@ pub(super) async fn exchange(job: &Job, link: &Link, facts: &mut Facts) -> End {
         return End::Unreachable;
     };
     let id = response.stream_id().as_u32();
+    let ahead = connection.ahead();
     let place = connection.enter(id);
     let mut wire = Wire::new(job, link, facts, (response, stream));
+    wire.ahead = ahead;
     let end = std::future::poll_fn(|cx| wire.poll(cx)).await;
     wire.finish(end, id, &place)
 }
@@ -100,9 +102,9 @@ fn headers(job: &Job, hop: bool) -> HeaderMap {
     let mut rest = timeout::encode(job.until.saturating_duration_since(Instant::now()));
     // Never seen again, so it has no place in the connection's table of headers.
     rest.set_sensitive(true);
-    headers.insert("grpc-timeout", rest);
+    headers.insert(timeout::HEADER.clone(), rest);
     if hop {
-        let value = job.worker.keys.sign(job.call.prediction, job.shadow.name());
+        let value = crate::hop::sign(&job.worker.keys, job.call.prediction, job.shadow.name());
         headers.insert(crate::hop::HEADER, value);
     }
     job.worker.recorder.inject(&mut headers, &job.trace, job.trace.span_id);
@@ -119,6 +121,8 @@ struct Wire<'a> {
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
     tail: Tail,
+    /// Bytes that still may go before there is a window.
+    ahead: usize,
     down: Down,
 }
 
@@ -142,7 +146,7 @@ impl<'a> Wire<'a> {
         facts: &'a mut Facts,
         (response, stream): (ResponseFuture, SendStream<Bytes>),
     ) -> Self {
-        let encoding = job.call.headers.get("grpc-encoding").cloned();
+        let encoding = job.call.headers.get(&encoding::HEADER).cloned();
         let renaming = job.call.asked.as_ref().and_then(|asked| {
             let suffix = job.suffix(asked);
             let adapter = job.call.adapter;
@@ -157,6 +161,7 @@ impl<'a> Wire<'a> {
             renamer: renaming.map(|renaming| Renamer::new(renaming, encoding, job.call.message)),
             queue: VecDeque::new(),
             tail: Tail::More,
+            ahead: 0,
             down: Down::Waiting(response),
         }
     }
@@ -182,7 +187,7 @@ impl<'a> Wire<'a> {
         self.facts.owed = true;
         while !matches!(self.tail, Tail::Sent) {
             if !self.queue.is_empty() || matches!(self.tail, Tail::End(_)) {
-                match send(&mut self.stream, &mut self.queue, &mut self.tail, cx) {
+                match send(&mut self.stream, &mut self.queue, &mut self.tail, &mut self.ahead, cx) {
                     // Its answer says why it takes no more.
                     Sent::Closed => self.tail = Tail::Sent,
                     Sent::All => {}

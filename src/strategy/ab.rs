@@ -63,6 +63,24 @@ impl Ab {
         self.segments.iter().position(|(rule, _)| matches(rule, call))
     }
 
+    /// Tells how likely each variant with a share is in that segment.
+    pub(super) fn each(
+        &self,
+        segment: Option<usize>,
+        ready: &dyn Fn(usize) -> bool,
+        tell: &mut impl FnMut(usize, f64),
+    ) {
+        let ranges = segment.and_then(|segment| self.segments.get(segment)).map_or(&self.split, |one| &one.1);
+        let mut others = 0.0;
+        ranges.each(|variant, share| {
+            if variant != self.baseline && ready(variant) {
+                others += share;
+                tell(variant, share);
+            }
+        });
+        tell(self.baseline, 1.0 - others);
+    }
+
     pub(super) fn assign(
         &self,
         segment: Option<usize>,

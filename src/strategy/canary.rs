@@ -34,6 +34,19 @@ impl Canary {
         Canary { baseline: config.baseline, candidate: config.candidate, salt: Arc::clone(&config.salt) }
     }
 
+    /// Tells how likely each of the two is.
+    pub(super) fn each(
+        &self,
+        share: Percent,
+        ready: &dyn Fn(usize) -> bool,
+        tell: &mut impl FnMut(usize, f64),
+    ) {
+        let candidate =
+            if share != Percent::NONE && ready(self.candidate) { share.probability() } else { 0.0 };
+        tell(self.candidate, candidate);
+        tell(self.baseline, 1.0 - candidate);
+    }
+
     pub(super) fn salt(&self) -> &str {
         &self.salt
     }

@@ -61,6 +61,17 @@ impl Ranges {
         self.ends.iter().find(|(end, _)| *end > bucket).map(|(_, variant)| *variant)
     }
 
+    /// Tells the share of each variant that has one.
+    pub(super) fn each(&self, mut tell: impl FnMut(usize, f64)) {
+        let mut start = 0;
+        for (end, variant) in &self.ends {
+            if *end > start {
+                tell(*variant, f64::from(end - start) / f64::from(self.total.max(1)));
+            }
+            start = *end;
+        }
+    }
+
     /// Each owner's interval, without those that have no width.
     pub(super) fn intervals(&self) -> Vec<(usize, Range<u32>)> {
         let starts = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));

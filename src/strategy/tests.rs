@@ -125,10 +125,7 @@ fn the_first_key_present_is_the_unit_and_only_its_keyed_hash_is_kept() {
     let nothing = headers(&[("x-user", "")]);
     let parameters = [("user".to_owned(), "bob".to_owned())];
     let unit = |metadata, parameters| strategy.unit_hash(&Call { metadata, parameters });
-    let keyed = |unit: &str| {
-        let hash = blake3::keyed_hash(KEY, unit.as_bytes());
-        u64::from_le_bytes(hash.as_bytes()[..8].try_into().unwrap())
-    };
+    let keyed = |unit: &str| UnitKey::new(KEY).hash(unit.as_bytes());
     assert_eq!(unit(&metadata, &parameters), Some(keyed("ann")));
     assert_eq!(unit(&nothing, &parameters), Some(keyed("bob")));
     assert_eq!(unit(&nothing, &[]), None);

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use http::HeaderMap;
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
+use super::feedback::Side;
+use super::propagate::{Formats, Propagator, Root, Sampler};
+use super::recorder::Rules;
 use crate::assignment::{Assignment, Reason};
 use crate::config::units::Percent;
 use crate::config::{Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
@@ -66,6 +70,7 @@ pub(super) fn trace() -> Trace {
 pub(super) fn outcome() -> Outcome {
     Outcome {
         prediction: Uuid::from_u128(7),
+        told: Some(HeaderValue::from_static("AXIB")),
         trace: trace(),
         started: UNIX_EPOCH + Duration::from_secs(1_700_000_000),
         path: "/inference.GRPCInferenceService/ModelInfer".parse().unwrap(),
@@ -150,4 +155,12 @@ pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         headers.append(*name, value.parse().unwrap());
     }
     headers
+}
+
+/// Of a process whose traces are all exported.
+pub(super) fn side() -> Side {
+    let sampler = Sampler { parent_based: true, root: Root::Never };
+    let propagator = Propagator { formats: Formats::default(), sampler, recording: true };
+    let rules = Rules { propagator, keep_errors: true, keep_slower_than: None };
+    Side::new(&Arc::new(ArcSwap::from_pointee(rules)))
 }

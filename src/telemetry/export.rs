@@ -22,6 +22,7 @@ use tonic::metadata::MetadataMap;
 
 use super::environment::Batch;
 use super::exemplar::{Exemplar, Exemplars};
+use super::feedback::Side;
 use super::recorder::{Copies, Queue};
 use super::settings::{Collector, Settings};
 use super::span::Writer;
@@ -42,6 +43,7 @@ pub(super) struct Shared {
     pub(super) own: Arc<ArrayQueue<SpanData>>,
     pub(super) tally: Arc<Tally>,
     pub(super) exemplars: Arc<Exemplars>,
+    pub(super) feedback: Arc<Side>,
 }
 
 /// Wants everything gone by then, and to be told.
@@ -171,6 +173,9 @@ impl Work {
                     self.shared.tally.dropped(Cause::QueueFull, 1 + outcome.attempts.len() as u64);
                     continue;
                 }
+                if self.collector.is_some() {
+                    self.shared.feedback.link(&outcome);
+                }
                 let mut exemplar = Exemplar::of(&outcome);
                 for span in self.writer.spans(&outcome) {
                     self.hold(Pending { span, exemplar: exemplar.take(), since: now });
@@ -184,6 +189,11 @@ impl Work {
                 let span = self.writer.copy(&copy);
                 self.hold(Pending { span, exemplar: None, since: now });
             }
+        }
+        for _ in 0..self.shared.feedback.waiting() {
+            let Some(seen) = self.shared.feedback.take() else { break };
+            let span = self.writer.feedback(&seen);
+            self.hold(Pending { span, exemplar: None, since: now });
         }
         while let Some(span) = self.shared.own.pop() {
             self.hold(Pending { span, exemplar: None, since: now });

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::counter::{Counter, Counters};
 use super::exemplar::Exemplars;
+use super::feedback::Side;
 use super::names::{self, metric};
 use super::shard::{CODES, Count, Histogram, Label, Series, Shard};
 use super::tally::{Cause, Tally};
@@ -18,6 +19,7 @@ use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::Fallback;
 
+mod feedback;
 pub mod rollouts;
 mod shadows;
 mod text;
@@ -62,6 +64,7 @@ pub(super) struct Sources<'a> {
     pub(super) counters: &'a Counters,
     pub(super) tally: &'a Tally,
     pub(super) exemplars: &'a Exemplars,
+    pub(super) feedback: &'a Side,
 }
 
 /// All workers' blocks of one pair of names.
@@ -79,6 +82,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
     rollouts::write(&mut text, &state.rollouts);
+    feedback::write(&mut text, sources.feedback);
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
     process(&mut text, state);

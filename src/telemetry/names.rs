@@ -36,6 +36,8 @@ pub mod attribute {
     pub const FLAG_VERSION: &str = "feature_flag.version";
     /// Always `parhelion`.
     pub const FLAG_PROVIDER: &str = "feature_flag.provider.name";
+    /// UUID of the prediction, the same in all spans about it.
+    pub const PREDICTION_UUID: &str = "parhelion.prediction_uuid";
     /// The id the caller was told.
     pub const PREDICTION_ID: &str = "parhelion.prediction_id";
     /// The model whose rollout got the call.
@@ -104,11 +106,25 @@ pub mod attribute {
     pub const COMPARISON: &str = "parhelion.comparison";
     /// Why the call does not count as copied.
     pub const SKIPPED: &str = "parhelion.skipped";
+    /// Name of the feedback that a report is about.
+    pub const FEEDBACK: &str = "parhelion.feedback.name";
+    /// Its value, as reported.
+    pub const FEEDBACK_VALUE: &str = "parhelion.feedback.value";
+    /// Its label, as reported.
+    pub const FEEDBACK_LABEL: &str = "parhelion.feedback.label";
+    /// The prediction's value with this report.
+    pub const FEEDBACK_JOINED: &str = "parhelion.feedback.joined";
+    /// What became of the report.
+    pub const FEEDBACK_RESULT: &str = "parhelion.feedback.result";
+    /// Whether it is evidence.
+    pub const FEEDBACK_EVIDENCE: &str = "parhelion.feedback.evidence";
+    /// Seconds from the prediction to the report.
+    pub const FEEDBACK_DELAY: &str = "parhelion.feedback.delay";
     /// Why the sidecar ended the copy.
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 51] = [
+    pub const ALL: [&str; 59] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -126,6 +142,7 @@ pub mod attribute {
         FLAG_VERSION,
         FLAG_PROVIDER,
         PREDICTION_ID,
+        PREDICTION_UUID,
         MODEL,
         MODEL_ASKED,
         VARIANT,
@@ -160,6 +177,13 @@ pub mod attribute {
         COMPARISON,
         SKIPPED,
         CAUSE,
+        FEEDBACK,
+        FEEDBACK_VALUE,
+        FEEDBACK_LABEL,
+        FEEDBACK_JOINED,
+        FEEDBACK_RESULT,
+        FEEDBACK_EVIDENCE,
+        FEEDBACK_DELAY,
     ];
 }
 
@@ -236,6 +260,16 @@ pub mod metric {
     pub const SHADOW_COMPARISONS: &str = "parhelion_shadow_comparisons_total";
     /// What happened to connections that carry copies.
     pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
+    /// Reports that were taken, by what became of them.
+    pub const FEEDBACK: &str = "parhelion_feedback_total";
+    /// Reports that were refused, by cause.
+    pub const FEEDBACK_REFUSED: &str = "parhelion_feedback_refused_total";
+    /// Bytes that the memory of reports takes.
+    pub const FEEDBACK_BYTES: &str = "parhelion_feedback_memory_bytes";
+    /// Predictions that were not counted for feedback that has a default.
+    pub const FEEDBACK_UNCOUNTED: &str = "parhelion_feedback_uncounted_total";
+    /// Reports whose span found no room.
+    pub const FEEDBACK_DROPPED: &str = "parhelion_feedback_spans_dropped_total";
     /// Copies that found the queue to the exporter full.
     pub const SHADOW_DROPPED: &str = "parhelion_shadow_outcomes_dropped_total";
     /// Where a rollout is in its life; always 1.
@@ -268,7 +302,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 50] = [
+    pub const ALL: [&str; 55] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -314,6 +348,11 @@ pub mod metric {
         STATE_FAILING,
         STATE_ERRORS,
         STATE_LOST,
+        FEEDBACK,
+        FEEDBACK_REFUSED,
+        FEEDBACK_BYTES,
+        FEEDBACK_UNCOUNTED,
+        FEEDBACK_DROPPED,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,

@@ -5,7 +5,7 @@
 //! outcome is handed on without waiting and without waking anybody: the exporter looks by itself. A full queue is
 //! counted, and nothing but the span is lost.
 
-use std::cell::RefCell;
+use std::cell::{Ref, RefCell};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,10 +71,12 @@ pub struct Recorder {
     copies: Arc<Copies>,
     rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     counters: Arc<Counters>,
+    /// By the model's address.
     known: RefCell<Vec<Known>>,
 }
 
-/// The series of a model's variants, so that no call looks them up by name.
+/// The series of a model's variants, so that no call looks them up by name. It holds the model, so that no other can
+/// take its address.
 #[derive(Debug)]
 struct Known {
     model: Arc<Model>,
@@ -127,7 +129,8 @@ impl Recorder {
 
     /// Says that a call is under way at a variant, until the guard is dropped. `variant` is its index in the model.
     pub fn enter(&self, model: &Arc<Model>, variant: usize) -> InFlight {
-        InFlight::new(self.series(model, variant))
+        let series = self.series(model);
+        InFlight::new(Arc::clone(series.get(variant).unwrap_or(&self.unrouted)))
     }
 
     /// Says that a call is under way which is not routed yet, until the guard is dropped.
@@ -141,9 +144,11 @@ impl Recorder {
     pub fn observe(&self, outcome: Outcome) {
         match &outcome.route {
             Some(route) => {
-                self.series(&route.model, route.assigned.variant).observe(&outcome);
+                let series = self.series(&route.model);
+                let of = |variant: usize| series.get(variant).unwrap_or(&self.unrouted);
+                of(route.assigned.variant).observe(&outcome);
                 for attempt in &outcome.attempts {
-                    self.series(&route.model, attempt.variant).observe_attempt(attempt);
+                    of(attempt.variant).observe_attempt(attempt);
                 }
             }
             None => self.unrouted.observe(&outcome),
@@ -158,31 +163,31 @@ impl Recorder {
         self.rules.borrow_mut().load().propagator
     }
 
-    fn series(&self, model: &Arc<Model>, variant: usize) -> Arc<Series> {
-        let mut known = self.known.borrow_mut();
-        let place = match known.iter().position(|entry| Arc::ptr_eq(&entry.model, model)) {
-            Some(place) => place,
-            None => self.learn(&mut known, model),
-        };
-        let found = known.get(place).and_then(|entry| entry.variants.get(variant));
-        Arc::clone(found.unwrap_or(&self.unrouted))
+    /// The series of a model's variants.
+    fn series(&self, model: &Arc<Model>) -> Ref<'_, [Arc<Series>]> {
+        let place =
+            |known: &Vec<Known>| known.binary_search_by_key(&address(model), |known| address(&known.model));
+        let mut found = place(&self.known.borrow());
+        if found.is_err() {
+            self.learn(model);
+            found = place(&self.known.borrow());
+        }
+        let place = found.unwrap_or_else(|place| place);
+        Ref::map(self.known.borrow(), |known| known.get(place).map_or(&[][..], |known| &known.variants))
     }
 
     /// Remembers a model, in the place of the older generation of the same name.
-    fn learn(&self, known: &mut Vec<Known>, model: &Arc<Model>) -> usize {
+    fn learn(&self, model: &Arc<Model>) {
         let variants = model.variants.iter().map(|v| self.shard.series(&model.name, &v.name)).collect();
-        let entry = Known { model: Arc::clone(model), variants };
-        match known.iter().position(|entry| entry.model.name == model.name) {
-            Some(place) => {
-                known[place] = entry;
-                place
-            }
-            None => {
-                known.push(entry);
-                known.len() - 1
-            }
-        }
+        let mut known = self.known.borrow_mut();
+        known.retain(|known| known.model.name != model.name);
+        known.push(Known { model: Arc::clone(model), variants });
+        known.sort_by_key(|known| address(&known.model));
     }
+}
+
+fn address(model: &Arc<Model>) -> usize {
+    Arc::as_ptr(model).addr()
 }
 
 #[cfg(test)]

@@ -79,7 +79,7 @@ pub struct Histogram {
 impl Histogram {
     pub(super) fn add(&self, duration: Duration) {
         self.buckets[bucket(duration)].add(1);
-        self.nanoseconds.add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        self.nanoseconds.add(nanoseconds(duration));
     }
 
     /// How many fell into each bucket, not added up.
@@ -95,7 +95,22 @@ impl Histogram {
 
 /// The bucket a duration falls into: the first whose bound it does not exceed.
 pub fn bucket(duration: Duration) -> usize {
-    BOUNDS.partition_point(|bound| *bound < duration)
+    const NANOSECONDS: [u64; BOUNDS.len()] = {
+        let mut bounds = [0; BOUNDS.len()];
+        let mut at = 0;
+        while at < bounds.len() {
+            bounds[at] = nanoseconds(BOUNDS[at]);
+            at += 1;
+        }
+        bounds
+    };
+    let duration = nanoseconds(duration);
+    NANOSECONDS.partition_point(|bound| *bound < duration)
+}
+
+/// As many as 64 bits hold, which is 584 years.
+const fn nanoseconds(duration: Duration) -> u64 {
+    duration.as_secs().saturating_mul(1_000_000_000).saturating_add(duration.subsec_nanos() as u64)
 }
 
 /// What was counted for one model and variant by one worker.

@@ -20,6 +20,7 @@ use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Outcome, Route, Trace};
 
 mod copy;
+mod feedback;
 
 /// Which generation of the RPC conventions a span is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,7 +83,10 @@ impl Writer {
         if let Some(authority) = &outcome.authority {
             list.server(authority);
         }
-        list.text(name::PREDICTION_ID, prediction(outcome));
+        if let Some(id) = outcome.told.as_ref().and_then(|told| told.to_str().ok()) {
+            list.text(name::PREDICTION_ID, id.to_owned());
+        }
+        list.text(name::PREDICTION_UUID, outcome.prediction.to_string());
         list.text(name::PROTOCOL, outcome.protocol);
         list.text(name::BLAME, outcome.blame.name());
         if let Some(route) = &outcome.route {
@@ -116,7 +120,7 @@ impl Writer {
         let mut list = Attributes::new(self.limits);
         let method = self.rpc(&mut list, &Method::of(outcome), attempt.status, failed);
         list.server(&attempt.endpoint);
-        list.text(name::PREDICTION_ID, prediction(outcome));
+        list.text(name::PREDICTION_UUID, outcome.prediction.to_string());
         list.text(name::BLAME, attempt.blame.name());
         list.put(name::ATTEMPT, Value::I64(whole(number as u64)));
         if let Some(route) = &outcome.route {
@@ -244,10 +248,6 @@ fn status(failed: bool, message: Option<&str>) -> Status {
 fn state(trace: &Trace) -> TraceState {
     let text = trace.state.as_ref().and_then(|state| state.to_str().ok());
     text.and_then(|text| text.parse().ok()).unwrap_or_default()
-}
-
-fn prediction(outcome: &Outcome) -> String {
-    outcome.prediction.to_string()
 }
 
 fn whole(number: u64) -> i64 {

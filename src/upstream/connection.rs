@@ -14,7 +14,7 @@ use h2::client::{self, SendRequest};
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
 use crate::wire::windows::Windows;
-use crate::wire::{Cork, Scratch, cork};
+use crate::wire::{Cork, FRAME, Scratch, cork};
 
 /// How long the other side may take to speak HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(2);
@@ -27,6 +27,8 @@ const LAST_STREAM: u32 = (1 << 31) - 1_000_000;
 /// What small DATA frames that wait for slow callers may cost beyond their bytes. Over it `h2` ends the connection with
 /// every call on it, so it must fit many streams of tokens at once: 256 bytes a frame are counted.
 const SMALL_FRAMES: usize = 64 * 1024 * 1024;
+/// See [`Connection::ahead`]: small calls whole, and no more than a stream's smallest usual window.
+const AHEAD: usize = 4 * 1024;
 /// What a stream may hold unsent.
 const SEND_BUFFER: usize = 256 * 1024;
 
@@ -80,6 +82,12 @@ impl Connection {
     /// Whether the peer allows another stream at once; beyond that streams wait for their turn.
     pub fn has_room(&self) -> bool {
         self.in_flight.get() < self.send.current_max_send_streams()
+    }
+
+    /// Bytes that may be handed to a stream that is opened now before it has a window. `h2` gives it none until the
+    /// connection is polled next, and waiting for that would cost a small call a turn of its own.
+    pub fn ahead(&self) -> usize {
+        if self.has_room() { AHEAD } else { 0 }
     }
 
     /// The sender for one request.
@@ -146,6 +154,7 @@ pub async fn handshake(
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)
+        .max_frame_size(FRAME)
         .initial_window_size(windows.stream)
         .initial_connection_window_size(windows.connection)
         .data_frame_budget(SMALL_FRAMES)

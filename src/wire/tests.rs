@@ -75,3 +75,51 @@ async fn reads_larger_than_the_readers_buffer_are_kept() {
     }
     assert!(got == text);
 }
+
+#[tokio::test]
+async fn what_one_poll_left_waits_for_the_next_and_no_other_connection_sees_it() {
+    let scratch = Scratch::new();
+    let (mut ends, mut texts) = (Vec::new(), Vec::new());
+    for text in [[b'a'; 5000], [b'b'; 5000]] {
+        let (near, mut far) = duplex(1 << 20);
+        far.write_all(&text).await.unwrap();
+        ends.push((cork(near, &scratch, FrameWatch::of_server()), far));
+        texts.push(Vec::new());
+    }
+    for _ in 0..5 {
+        for (((corked, cork), _), got) in ends.iter_mut().zip(&mut texts) {
+            let mut room = [0; 1000];
+            let n = poll_fn(|cx| {
+                let mut buf = ReadBuf::new(&mut room);
+                let read = cork.drive(cx, |cx| Pin::new(&mut *corked).poll_read(cx, &mut buf));
+                read.unwrap().map(|read| read.map(|()| buf.filled().len()))
+            });
+            let n = n.await.unwrap();
+            got.extend_from_slice(&room[..n]);
+        }
+    }
+    assert_eq!(texts, [vec![b'a'; 5000], vec![b'b'; 5000]]);
+}
+
+#[tokio::test]
+async fn reads_into_much_room_and_into_little_come_in_order() {
+    let (mut corked, cork, mut far) = pair(1 << 20);
+    let text: Vec<u8> = (0..=255).cycle().take(600_000).collect();
+    far.write_all(&text).await.unwrap();
+    drop(far);
+    let mut got = Vec::new();
+    for room in [9, DIRECT, 100, 2 * DIRECT].into_iter().cycle() {
+        let mut room = vec![0; room];
+        let n = poll_fn(|cx| {
+            let mut buf = ReadBuf::new(&mut room);
+            let read = cork.drive(cx, |cx| Pin::new(&mut corked).poll_read(cx, &mut buf));
+            read.unwrap().map(|read| read.map(|()| buf.filled().len()))
+        });
+        let n = n.await.unwrap();
+        if n == 0 {
+            break;
+        }
+        got.extend_from_slice(&room[..n]);
+    }
+    assert!(got == text);
+}

@@ -354,7 +354,7 @@ async fn a_person_can_pin_pause_resume_and_roll_back() {
     let house = House::new(STAYING).await;
     let rollouts = &house.sidecar.rollouts;
     house.until(State::Running).await;
-    let ann = || Actor::Operator("ann".to_owned());
+    let ann = || Actor::Operator { name: "ann".to_owned(), reason: String::new() };
     for (command, state) in [
         (Command::Pause, State::Paused),
         (Command::Resume, State::Running),

@@ -70,7 +70,7 @@ impl TraceService for Kept {
 }
 
 /// The text of an attribute; numbers too.
-fn attribute(span: &Span, key: &str) -> Option<String> {
+pub(crate) fn attribute(span: &Span, key: &str) -> Option<String> {
     let found = span.attributes.iter().find(|attribute| attribute.key == key)?;
     Some(match found.value.as_ref()?.value.as_ref()? {
         Value::StringValue(text) => text.clone(),

@@ -50,6 +50,7 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "protocol",
         "call.rs",
         "assignment.rs",
+        "prediction.rs",
         "outcome.rs",
         "fault.rs",
         "dispatch/budget.rs",

@@ -593,7 +593,7 @@ async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
     let expected = [
         ("parhelion.primary.trace_id", hex(&server.trace_id)),
         ("parhelion.primary.span_id", hex(&server.span_id)),
-        ("parhelion.prediction_id", attribute(server, "parhelion.prediction_id").unwrap()),
+        ("parhelion.prediction_uuid", attribute(server, "parhelion.prediction_uuid").unwrap()),
         ("parhelion.variant", "v2".to_owned()),
         ("parhelion.primary.variant", "v1".to_owned()),
         ("parhelion.reported_version", "7".to_owned()),

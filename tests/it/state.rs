@@ -1,14 +1,19 @@
 //! What outlives the process: killed at any moment, a rollout goes on where it was, and no decision is forgotten.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parhelion::config::{self, Environment};
+use parhelion::feedback::Intake;
+use parhelion::keys::Keys;
 use parhelion::rollout::{AuditRecord, Ground, Rollouts, Status};
 use parhelion::state::State;
+use parhelion::telemetry;
 use parhelion::verdict::{Action, State as At};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::support::process::{self, LONG, Model, PORTS, Sidecar, until};
@@ -42,7 +47,12 @@ fn canary([v1, v2]: [&Model; 2], state: &Path, strategy: &str) -> String {
 fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
     let loaded = config::read("test.yaml", &format!("{PORTS}{yaml}"), &Environment::default());
     let config = loaded.unwrap_or_else(|errors| panic!("{errors}")).config;
-    let ground = Ground { board: Arc::default(), unit_key: [0; 32], shards: Vec::new() };
+    let keys = Arc::new(Keys::random().unwrap());
+    let surroundings = telemetry::environment::Environment::read(|_| None).unwrap();
+    let started = telemetry::start(&config.telemetry, surroundings, NonZeroUsize::MIN, Arc::default());
+    let configs = watch::channel(Arc::clone(&config)).1;
+    let intake = Intake::new(keys, configs, started.unwrap().telemetry.feedback(), 1);
+    let ground = Ground { board: Arc::default(), unit_key: [0; 32], shards: Vec::new(), intake };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))
 }

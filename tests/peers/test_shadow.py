@@ -121,7 +121,7 @@ def test_the_copy_is_a_trace_of_its_own(shadowed, servers, shadow, collector, cl
     assert copy.links == [(server.trace, server.id)]
     expected = {
         "parhelion.role": "shadow",
-        "parhelion.prediction_id": prediction_id,
+        "parhelion.prediction_uuid": server.attributes["parhelion.prediction_uuid"],
         "parhelion.model": "digits",
         "parhelion.variant": "next",
         "parhelion.version": NEW,

@@ -48,9 +48,7 @@ class Scene:
         wanted = own(answer)["parhelion-prediction-id"]
         (span,) = self.phoenix.wait_for(
             f"prediction {wanted}",
-            lambda span: span.attributes.get("parhelion.prediction_id") == wanted
-            # Attempts and copies have the id as well.
-            and not span.attributes.keys() & {"parhelion.attempt", "parhelion.role"},
+            lambda span: span.attributes.get("parhelion.prediction_id") == wanted,
         )
         return span
 
@@ -120,7 +118,7 @@ def check_shadow(scene: Scene) -> str:
     assert copy.parent is None and copy.trace != span.trace and copy.name == INFER
     expected = {
         "parhelion.role": "shadow",
-        "parhelion.prediction_id": own(answer)["parhelion-prediction-id"],
+        "parhelion.prediction_uuid": span.attributes["parhelion.prediction_uuid"],
         "parhelion.variant": "next",
         "parhelion.version": NEW,
         "parhelion.reported_version": NEW,

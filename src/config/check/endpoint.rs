@@ -22,14 +22,14 @@ impl Check<'_> {
         self.address(path, text).map(Listen::Tcp)
     }
 
-    pub(super) fn admin(&mut self, text: &str) -> Option<SocketAddr> {
+    pub(super) fn admin(&mut self, text: &str, tokens: bool) -> Option<SocketAddr> {
         let address = self.address("admin", text)?;
-        if address.ip().is_loopback() {
+        if tokens || address.ip().is_loopback() {
             return Some(address);
         }
         let refused = Refused {
-            message: "is reachable from other machines, and no credentials can be configured yet".to_owned(),
-            hint: format!("write 127.0.0.1:{}", address.port()),
+            message: "is reachable from other machines, and `control.tokens` names no file".to_owned(),
+            hint: format!("write 127.0.0.1:{}, or `control: {{tokens: /PATH}}`", address.port()),
         };
         self.refused("admin", text, refused)
     }

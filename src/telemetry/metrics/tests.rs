@@ -10,6 +10,7 @@ struct Bench {
     counters: Counters,
     tally: Tally,
     exemplars: Exemplars,
+    feedback: Side,
 }
 
 /// Two workers, a call each.
@@ -21,7 +22,13 @@ fn bench() -> Bench {
         series.observe(&call);
         series.observe_attempt(&call.attempts[0]);
     }
-    Bench { shards, counters: Counters::default(), tally: Tally::default(), exemplars: Exemplars::default() }
+    Bench {
+        shards,
+        counters: Counters::default(),
+        tally: Tally::default(),
+        exemplars: Exemplars::default(),
+        feedback: crate::telemetry::example::side(),
+    }
 }
 
 fn state() -> State {
@@ -36,6 +43,7 @@ fn state() -> State {
             endpoint: "127.0.0.1:8001".to_owned(),
             ready: true,
         }],
+        rollouts: rollouts::Rollouts::default(),
     }
 }
 
@@ -46,6 +54,7 @@ impl Bench {
             counters: &self.counters,
             tally: &self.tally,
             exemplars: &self.exemplars,
+            feedback: &self.feedback,
         };
         render(sources, &state(), format)
     }

@@ -52,7 +52,7 @@ impl Writer {
 
 impl Attributes {
     fn copied(&mut self, copy: &CopyOutcome) {
-        self.text(name::PREDICTION_ID, copy.prediction.to_string());
+        self.text(name::PREDICTION_UUID, copy.prediction.to_string());
         self.text(name::PROTOCOL, copy.protocol);
         self.text(name::BLAME, copy.blame.name());
         self.text(name::MODEL, copy.model.name.clone());

@@ -52,7 +52,8 @@ fn the_span_names_the_prediction_and_both_versions() {
         ("feature_flag.context.id", "000000000000beef"),
         ("feature_flag.version", "0123456789ab"),
         ("feature_flag.provider.name", "parhelion"),
-        ("parhelion.prediction_id", "00000000-0000-0000-0000-000000000007"),
+        ("parhelion.prediction_id", "AXIB"),
+        ("parhelion.prediction_uuid", "00000000-0000-0000-0000-000000000007"),
         ("parhelion.model", "fraud"),
         ("parhelion.model.asked", "fraud-latest"),
         ("parhelion.variant", "v2"),
@@ -84,7 +85,7 @@ fn the_span_names_the_prediction_and_both_versions() {
         ("rpc.status_code", "OK"),
         ("server.address", "10.0.0.7"),
         ("server.port", "8001"),
-        ("parhelion.prediction_id", "00000000-0000-0000-0000-000000000007"),
+        ("parhelion.prediction_uuid", "00000000-0000-0000-0000-000000000007"),
         ("parhelion.model", "fraud"),
         ("parhelion.variant", "v2"),
         ("parhelion.version", "2.0.0"),
@@ -208,7 +209,7 @@ fn bounds_are_kept() {
     call.path = "/äöüß.S/M".parse().unwrap_or(call.path);
     let span = &Writer::new(Conventions::New, limits).spans(&call)[0];
     assert_eq!(span.attributes.len(), 3);
-    assert_eq!(span.dropped_attributes_count, 29);
+    assert_eq!(span.dropped_attributes_count, 30);
     for attribute in &span.attributes {
         assert!(attribute.value.as_str().chars().count() <= 4, "{}", attribute.value);
     }
@@ -240,7 +241,7 @@ fn a_copy_is_a_root_of_its_own_with_a_link_to_its_call() {
         ("parhelion.primary.variant", "v1"),
         ("parhelion.primary.status_code", "OK"),
         ("parhelion.primary.latency", "0.01"),
-        ("parhelion.prediction_id", "00000000-0000-0000-0000-000000000007"),
+        ("parhelion.prediction_uuid", "00000000-0000-0000-0000-000000000007"),
         ("parhelion.model", "fraud"),
         ("parhelion.variant", "v2"),
         ("parhelion.version", "2.0.0"),

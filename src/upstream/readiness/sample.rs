@@ -48,6 +48,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
         listen: Listen::Tcp(any),
         reuse_port: false,
         admin: any,
+        tokens: None,
         health: any,
         workers: NonZeroUsize::MIN,
         state: None,

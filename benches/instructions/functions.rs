@@ -1,0 +1,138 @@
+//! Functions that every call goes through, each on as many things as were prepared before.
+
+use std::error::Error;
+use std::hint::black_box;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderValue};
+use parhelion::assignment::{Assignment, Reason};
+use parhelion::call::Call;
+use parhelion::config::{self, Environment, Model};
+use parhelion::fault::{Blame, Code};
+use parhelion::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
+use parhelion::protocol;
+use parhelion::strategy::{Standing, Strategy};
+use parhelion::telemetry::counter::Counters;
+use parhelion::telemetry::{self, environment};
+use uuid::Uuid;
+
+use crate::message;
+
+/// Things prepared, however many of them are used: so preparing costs the same in every run. In batches, which the
+/// processor's cache still holds when they are used, as it does when a call brings them.
+const PREPARED: usize = 20_000;
+const BATCH: usize = 100;
+const FILE: &str = "models: {bench: {unit: [metadata:x-user-id], variants: {\
+    v1: {endpoint: 'http://127.0.0.1:1', version: '1'}, v2: {endpoint: 'http://127.0.0.1:2', version: '2'}}, \
+    strategy: {kind: ab, weights: {v1: 90%, v2: 10%}}}}";
+
+fn model() -> Result<Arc<Model>, Box<dyn Error>> {
+    let loaded =
+        config::read("bench", FILE, &Environment::default()).map_err(|problems| problems.to_string())?;
+    Ok(loaded.config.models.first().cloned().ok_or("no model")?)
+}
+
+/// `use_one` on the first `calls` of what `prepare` makes; the others are never dropped.
+fn timed<T>(calls: usize, mut prepare: impl FnMut(usize) -> T, mut use_one: impl FnMut(T)) -> Duration {
+    let mut took = Duration::ZERO;
+    for first in (0..PREPARED).step_by(BATCH) {
+        let mut batch: Vec<T> = (first..first + BATCH).map(&mut prepare).collect();
+        let rest = batch.split_off(calls.saturating_sub(first).min(BATCH));
+        let began = Instant::now();
+        batch.into_iter().for_each(&mut use_one);
+        took += began.elapsed();
+        std::mem::forget(rest);
+    }
+    took
+}
+
+/// Assignment by the hash of a unit.
+pub(crate) fn assign(calls: usize) -> Result<Duration, Box<dyn Error>> {
+    let strategy = Strategy::new(&*model()?, &[7; 32]);
+    let prepare = |user: usize| {
+        HeaderMap::from_iter([(http::HeaderName::from_static("x-user-id"), HeaderValue::from(user))])
+    };
+    Ok(timed(calls, prepare, |metadata| {
+        let call = Call { metadata: &metadata, parameters: &[] };
+        black_box(strategy.assign(&Standing::CONFIGURED, black_box(&call), 0, &|_| true));
+        // Dropping the headers is no part of it.
+        std::mem::forget(metadata);
+    }))
+}
+
+/// The scan of a ModelInfer of 300 bytes up to its tensor.
+pub(crate) fn parse(calls: usize) -> Result<Duration, Box<dyn Error>> {
+    let framed = message::request("bench", 300);
+    let payload = framed.slice(message::PREFIX..);
+    let adapter = protocol::recognise("/inference.GRPCInferenceService/ModelInfer");
+    let mut failed = false;
+    let took = timed(
+        calls,
+        |_| payload.clone(),
+        |payload| {
+            let mut scan = adapter.request_scan(false);
+            failed |= scan.feed(black_box(&payload)).is_err() || !scan.enough();
+            failed |= black_box(scan.into_head()).model != "bench";
+        },
+    );
+    if failed { Err("a message was not understood".into()) } else { Ok(took) }
+}
+
+/// An outcome whose span nobody wants, from the counts to its drop.
+pub(crate) fn observe(calls: usize) -> Result<Duration, Box<dyn Error>> {
+    let model = model()?;
+    let loaded =
+        config::read("bench", FILE, &Environment::default()).map_err(|problems| problems.to_string())?;
+    let environment = environment::Environment::read(|_| None).map_err(|_| "the environment is refused")?;
+    let counters = Arc::new(Counters::default());
+    let started = telemetry::start(&loaded.config.telemetry, environment, NonZeroUsize::MIN, counters)?;
+    let recorder = started.recorders.first().ok_or("no recorder")?;
+    let (revision, endpoint): (Arc<str>, Arc<str>) = ("0123456789ab".into(), "127.0.0.1:1".into());
+    Ok(timed(calls, |number| outcome(number, &model, &revision, &endpoint), |one| recorder.observe(one)))
+}
+
+fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Arc<str>) -> Outcome {
+    let elapsed = Duration::from_micros(100 + number as u64 % 1000);
+    Outcome {
+        prediction: Uuid::from_u128(number as u128),
+        told: None,
+        trace: Trace { trace_id: 1, span_id: 2, parent: None, sampled: false, state: None },
+        started: UNIX_EPOCH,
+        path: http::uri::PathAndQuery::from_static("/inference.GRPCInferenceService/ModelInfer"),
+        protocol: "oip",
+        authority: Some("models.svc".into()),
+        route: Some(Route {
+            model: Arc::clone(model),
+            revision: Arc::clone(revision),
+            asked: None,
+            assigned: Assignment { variant: 0, reason: Reason::Split, propensity: 0.9 },
+            served: Some(0),
+            unit: Some(number as u64),
+            segment: None,
+        }),
+        attempts: vec![Attempt {
+            span: 3,
+            variant: 0,
+            endpoint: Arc::clone(endpoint),
+            offset: Duration::from_micros(10),
+            elapsed,
+            status: Code::OK,
+            blame: Blame::Nobody,
+        }],
+        fallback: None,
+        status: Code::OK,
+        message: None,
+        blame: Blame::Nobody,
+        latency: Latency { total: elapsed, upstream: elapsed, own: Duration::from_micros(10) },
+        traffic: Traffic {
+            request_bytes: 305,
+            response_bytes: 305,
+            request_messages: 1,
+            response_messages: 1,
+        },
+        reported_version: Some("1".into()),
+        request_id: Some("bench".into()),
+    }
+}

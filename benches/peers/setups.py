@@ -1,0 +1,228 @@
+"""How each proxy is set up: the texts of their configuration files.
+
+Each forwards plain-text gRPC from a loopback port to the same model server, writes no access log, keeps its
+connections, and is given windows wide enough for a tensor of 600 KB. What is not named here is the proxy's default.
+
+envoy    --concurrency 2, as a pod of two cores would run it. Its request ids stay on: they are its default, and
+         Parhelion makes an id per call too. Spans leave it as it comes, in batches of 512 as Parhelion's do.
+haproxy  nbthread is not set: as installed it takes a thread per core. `http-reuse always` lets it share upstream
+         connections between callers from the first call on, which is cheapest for it.
+nginx    2 workers. It opens an upstream connection per concurrent call, so up to 512 idle ones are kept.
+parhelion  one worker, its default.
+"""
+
+import os
+from typing import NamedTuple, Optional
+
+WINDOWS = {"stream": 4 << 20, "connection": 16 << 20}
+# Copies under way at once, where every call is to be copied; else the default.
+ALL_COPIES = 10_000
+
+
+class Setup(NamedTuple):
+    """What a proxy does beside forwarding. `mirrors` are the servers that get a copy of each call."""
+    proxy: str
+    split: bool = False
+    mirrors: tuple = ()
+    spans: Optional[str] = None
+    models: int = 1
+    copies: Optional[int] = ALL_COPIES
+
+
+SETUPS = {
+    "envoy": Setup("envoy"),
+    "envoy/mirror": Setup("envoy", mirrors=("shadow",)),
+    "envoy/everything": Setup("envoy", split=True, mirrors=("shadow",), spans="100%"),
+    "haproxy": Setup("haproxy"),
+    "nginx": Setup("nginx"),
+    "parhelion": Setup("parhelion"),
+    "again": Setup("parhelion"),
+    "parhelion/ab": Setup("parhelion", split=True),
+    "parhelion/mirror": Setup("parhelion", mirrors=("shadow",)),
+    "parhelion/2 mirrors": Setup("parhelion", mirrors=("shadow",) * 2),
+    "parhelion/3 mirrors": Setup("parhelion", mirrors=("shadow",) * 3),
+    "parhelion/ab, mirror": Setup("parhelion", split=True, mirrors=("shadow",)),
+    "parhelion/default": Setup("parhelion", split=True, mirrors=("shadow",), spans="1%"),
+    "parhelion/everything": Setup("parhelion", split=True, mirrors=("shadow",), spans="100%"),
+    "parhelion/500 models": Setup("parhelion", models=500),
+    "parhelion/dead shadow": Setup("parhelion", mirrors=("dead",), copies=None),
+    "parhelion/hung shadow": Setup("parhelion", mirrors=("hung",), copies=None),
+    "parhelion/slow shadow": Setup("parhelion", mirrors=("slow",), copies=None),
+}
+
+
+class Place(NamedTuple):
+    """Where a proxy is to run: its folder and port, HOST:PORT of a server by its name, and further free ports."""
+    folder: str
+    port: int
+    server: object
+    spare: object
+
+
+def text(setup, place):
+    """The configuration of a setup at a place."""
+    return {"envoy": envoy, "haproxy": haproxy, "nginx": nginx, "parhelion": parhelion}[setup.proxy](setup, place)
+
+
+def environment(setup):
+    """The environment of a proxy: ours without what OpenTelemetry reads there."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "PARHELION_"))}
+    if setup.proxy == "parhelion" and setup.spans:
+        # A second's spans may wait: a collector that shares two cores with everybody else answers late.
+        clean["OTEL_BSP_MAX_QUEUE_SIZE"] = "65536"
+    return clean
+
+
+def parhelion(setup, place):
+    shadows = [f"s{number}" for number, _ in enumerate(setup.mirrors)]
+    servers = {"v1": "model", **({"v2": "model"} if setup.split else {}), **dict(zip(shadows, setup.mirrors))}
+    variants = ", ".join(f'{name}: {{endpoint: "http://{place.server(server)}", version: "1"}}'
+                         for name, server in servers.items())
+    strategy = "{kind: ab, weights: {v1: 90%, v2: 10%}}" if setup.split else "{kind: pinned, variant: v1}"
+    calls = f", calls: {setup.copies}" if setup.copies else ""
+    body = f"{{variants: {{{variants}}}, strategy: {strategy}"
+    body += ", unit: [metadata:x-user-id]" if setup.split else ""
+    body += f", shadows: [{', '.join(f'{{variant: {name}{calls}}}' for name in shadows)}]}}"
+    others = "\n".join(f"  bench-{number}: {body}" for number in range(1, setup.models))
+    telemetry = f'telemetry: {{otlp: "http://{place.server("collector")}", sample: {setup.spans}}}' if setup.spans else ""
+    return f"""\
+listen: 127.0.0.1:{place.port}
+admin: 127.0.0.1:{place.spare()}
+health: 127.0.0.1:{place.spare()}
+workers: 1
+default: bench
+models:
+  bench: {body}
+{others}
+{telemetry}
+"""
+
+
+def envoy(setup, place):
+    api = "type.googleapis.com/envoy.extensions"
+    route = '"cluster": "model"'
+    if setup.split:
+        route = ('"weighted_clusters": {"clusters": [{"name": "model", "weight": 90}, '
+                 '{"name": "candidate", "weight": 10}]}')
+    if setup.mirrors:
+        route += ', "request_mirror_policies": [{"cluster": "shadow"}]'
+    clusters = ["model", *(["candidate"] if setup.split else []), *setup.mirrors]
+    clusters += ["collector"] if setup.spans else []
+    tracing, runtime = "", ""
+    if setup.spans:
+        tracing = f"""
+                tracing:
+                  random_sampling: {{value: {setup.spans.rstrip('%')}}}
+                  provider:
+                    name: envoy.tracers.opentelemetry
+                    typed_config:
+                      "@type": type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig
+                      grpc_service: {{envoy_grpc: {{cluster_name: collector}}, timeout: 10s}}
+                      service_name: envoy"""
+        runtime = """
+layered_runtime:
+  layers: [{name: bench, static_layer: {tracing.opentelemetry.min_flush_spans: 512}}]"""
+    return f"""\
+static_resources:
+  listeners:
+    - address: {{socket_address: {{address: 127.0.0.1, port_value: {place.port}}}}}
+      filter_chains:
+        - filters:
+            - name: envoy.filters.network.http_connection_manager
+              typed_config:
+                "@type": {api}.filters.network.http_connection_manager.v3.HttpConnectionManager
+                stat_prefix: bench
+                codec_type: HTTP2
+                http2_protocol_options: {_http2()}
+                route_config:
+                  virtual_hosts:
+                    - name: all
+                      domains: ["*"]
+                      routes: [{{match: {{prefix: "/"}}, route: {{{route}, "timeout": 0s}}}}]{tracing}
+                http_filters:
+                  - name: envoy.filters.http.router
+                    typed_config: {{"@type": {api}.filters.http.router.v3.Router}}
+  clusters:
+{"".join(_cluster(name, place.server("model" if name == "candidate" else name)) for name in clusters)}{runtime}
+"""
+
+
+def _http2():
+    return (f"{{max_concurrent_streams: 1024, initial_stream_window_size: {WINDOWS['stream']}, "
+            f"initial_connection_window_size: {WINDOWS['connection']}}}")
+
+
+def _cluster(name, address):
+    host, port = address.rsplit(":", 1)
+    options = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    return f"""\
+    - name: {name}
+      type: STATIC
+      connect_timeout: 1s
+      typed_extension_protocol_options:
+        envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+          "@type": {options}
+          explicit_http_config: {{http2_protocol_options: {_http2()}}}
+      circuit_breakers:
+        thresholds: [{{max_connections: 4096, max_pending_requests: 100000, max_requests: 100000}}]
+      load_assignment:
+        cluster_name: {name}
+        endpoints:
+          - lb_endpoints:
+              - endpoint:
+                  address: {{socket_address: {{address: "{host}", port_value: {port}}}}}
+"""
+
+
+def haproxy(_setup, place):
+    return f"""\
+global
+  maxconn 4096
+  tune.h2.initial-window-size {WINDOWS['stream']}
+  tune.h2.max-concurrent-streams 1024
+defaults
+  mode http
+  timeout connect 1s
+  timeout client 60s
+  timeout server 60s
+frontend callers
+  bind 127.0.0.1:{place.port} proto h2
+  default_backend model
+backend model
+  http-reuse always
+  server model {place.server("model")} proto h2
+"""
+
+
+def nginx(_setup, place):
+    folder = place.folder
+    user = "user root;" if os.geteuid() == 0 else ""
+    temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};"
+                          for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    return f"""\
+{user}
+daemon off;
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx-error.log warn;
+events {{ worker_connections 8192; }}
+http {{
+{temporary}
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 1h;
+  http2_max_concurrent_streams 1024;
+  http2_body_preread_size {WINDOWS['stream']};
+  client_max_body_size 64m;
+  client_body_buffer_size 1m;
+  upstream model {{
+    server {place.server("model")};
+    keepalive 512;
+    keepalive_requests 1000000000;
+  }}
+  server {{
+    listen 127.0.0.1:{place.port} http2;
+    location / {{ grpc_pass grpc://model; }}
+  }}
+}}
+"""

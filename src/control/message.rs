@@ -1,0 +1,209 @@
+//! What is known of rollouts, in the words of the service: nothing is left out, and nothing is added but what comes
+//! next and where the file stands.
+
+use std::time::Duration;
+
+use super::next;
+use crate::admin::Reload;
+use crate::config::{Key, Model, Strategy};
+use crate::pb::v1;
+use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
+use crate::verdict::{Estimate, Finding, Interval, Scale, State, Verdict};
+
+pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
+    let report = &status.report;
+    let (kept, kept_why) = kept(&status.kept);
+    v1::Rollout {
+        model: status.model.to_string(),
+        kind: status.kind.clone(),
+        state: state(report.state).into(),
+        config_revision: status.config.to_string(),
+        revision: revision(status.revision),
+        step: report.step.map(|(step, _)| step + 1),
+        steps: report.step.map_or(0, |(_, steps)| steps),
+        since_ms: millis(report.since),
+        arms: arms(status),
+        verdict: verdict(report.verdict).into(),
+        guards: report.findings.iter().map(guard).collect(),
+        waits_for: report.waits_for.clone(),
+        next: next::next(model, report),
+        differs: status.differs.clone().unwrap_or_default(),
+        refused: reload.errors.clone(),
+        kept: kept.into(),
+        kept_why,
+        epoch: status.epoch,
+        gone: false,
+    }
+}
+
+fn arms(status: &Status) -> Vec<v1::Arm> {
+    let arm = |(index, variant): (usize, &VariantStatus)| v1::Arm {
+        variant: variant.name.to_string(),
+        version: variant.version.as_deref().unwrap_or_default().to_owned(),
+        build: variant.build.to_string(),
+        role: role(variant.role).into(),
+        ready: variant.ready,
+        why: variant.why.clone().unwrap_or_default(),
+        share: status.report.shares.get(index).copied().unwrap_or_default(),
+        calls: status.report.calls.get(index).copied().unwrap_or_default(),
+        blocked: variant.blocked,
+    };
+    status.variants.iter().enumerate().map(arm).collect()
+}
+
+fn guard(finding: &Finding) -> v1::Guard {
+    v1::Guard {
+        name: finding.guard.to_string(),
+        verdict: verdict(finding.verdict).into(),
+        baseline: Some(estimate(finding.baseline)),
+        candidate: Some(estimate(finding.candidate)),
+        harm: finding.harm.map(|Interval { low, middle, high }| v1::Interval { low, middle, high }),
+        margin: finding.margin,
+        scale: scale(finding.scale).into(),
+        ln_e: finding.ln_e,
+        threshold: finding.threshold,
+        missing: finding.missing,
+    }
+}
+
+pub(super) fn audit(record: &AuditRecord) -> v1::AuditRecord {
+    let change = &record.change;
+    v1::AuditRecord {
+        at_unix_ms: i64::try_from(record.millis).unwrap_or(i64::MAX),
+        model: record.model.to_string(),
+        config_revision: record.config.to_string(),
+        revision: revision(record.revision),
+        action: change.action.name().to_owned(),
+        why: change.why.clone(),
+        who: record.actor.to_string(),
+        from: state(change.from).into(),
+        to: state(change.to).into(),
+        step: change.step.map(|step| step + 1),
+        share: change.share,
+        guards: change.findings.iter().map(guard).collect(),
+        sequence: record.sequence,
+        epoch: record.epoch,
+        reason: match &record.actor {
+            Actor::Operator { reason, .. } => reason.clone(),
+            Actor::Judge | Actor::File => String::new(),
+        },
+    }
+}
+
+pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<State>) -> v1::Explanation {
+    let salt = match &model.strategy {
+        Strategy::Pinned { .. } => "",
+        Strategy::Ab { salt, .. } => salt,
+        Strategy::Canary(canary) => &canary.salt,
+    };
+    let ranges = explained.intervals.iter().map(|(variant, range)| v1::Range {
+        variant: variant.to_string(),
+        from: range.start,
+        to: range.end,
+    });
+    v1::Explanation {
+        model: explained.model.to_string(),
+        variant: explained.variant.as_deref().unwrap_or_default().to_owned(),
+        reason: explained.reason.clone(),
+        why: why(explained),
+        propensity: explained.propensity,
+        keys: model.unit.iter().map(key).collect(),
+        segment: explained.segment.as_deref().unwrap_or_default().to_owned(),
+        place: explained.place,
+        ranges: ranges.collect(),
+        state: at.map_or(v1::State::Unspecified, state).into(),
+        revision: revision(explained.revision),
+        epoch: explained.epoch,
+        salt: salt.to_owned(),
+        unit: explained.unit.clone().unwrap_or_default(),
+    }
+}
+
+/// The reason's word, for people.
+fn why(explained: &Explanation) -> String {
+    let Some(variant) = &explained.variant else {
+        return "the call brings no unit, so each such call is drawn by itself".to_owned();
+    };
+    match (&*explained.reason, &explained.segment) {
+        ("pinned", _) => format!("{variant} is the only variant that the strategy gives calls to"),
+        ("split", _) => format!("the unit's hash falls on a place that is {variant}'s"),
+        ("draw", _) => format!("no other variant gets any calls, so {variant} answers"),
+        ("segment", Some(segment)) => {
+            format!("the call matches segment {segment}, whose split gives it {variant}")
+        }
+        ("not_ready", _) => {
+            format!("the variant that was chosen is not ready, so {variant} stands in for it")
+        }
+        ("decided", _) => {
+            format!("everything goes to {variant}: the rollout ended in it, or a person gave it everything")
+        }
+        (reason, _) => reason.to_owned(),
+    }
+}
+
+fn key(key: &Key) -> String {
+    match key {
+        Key::Metadata(name) => format!("metadata:{name}"),
+        Key::Parameter(name) => format!("parameter:{name}"),
+    }
+}
+
+fn revision(number: u32) -> String {
+    format!("{number:08x}")
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn estimate(Estimate { n, value }: Estimate) -> v1::Estimate {
+    v1::Estimate { n, value }
+}
+
+fn state(state: State) -> v1::State {
+    match state {
+        State::Steady => v1::State::Steady,
+        State::Waiting => v1::State::Waiting,
+        State::Running => v1::State::Running,
+        State::Paused => v1::State::Paused,
+        State::Held => v1::State::Held,
+        State::Passed => v1::State::Passed,
+        State::Promoted => v1::State::Promoted,
+        State::RolledBack => v1::State::RolledBack,
+        State::Pinned => v1::State::Pinned,
+    }
+}
+
+fn verdict(verdict: Verdict) -> v1::Verdict {
+    match verdict {
+        Verdict::Pass => v1::Verdict::Pass,
+        Verdict::Fail => v1::Verdict::Fail,
+        Verdict::NotEnoughData => v1::Verdict::NotEnoughData,
+    }
+}
+
+fn scale(scale: Scale) -> v1::Scale {
+    match scale {
+        Scale::Share => v1::Scale::Share,
+        Scale::Ratio => v1::Scale::Ratio,
+        Scale::Mean => v1::Scale::Mean,
+    }
+}
+
+fn role(role: Role) -> v1::Role {
+    match role {
+        Role::Baseline => v1::Role::Baseline,
+        Role::Candidate => v1::Role::Candidate,
+        Role::Arm => v1::Role::Arm,
+        Role::Shadow => v1::Role::Shadow,
+        Role::Idle => v1::Role::Idle,
+    }
+}
+
+fn kept(kept: &Kept) -> (v1::Kept, String) {
+    match kept {
+        Kept::Directory => (v1::Kept::Directory, String::new()),
+        Kept::Memory => (v1::Kept::Memory, String::new()),
+        Kept::Failing(why) => (v1::Kept::Failing, why.clone()),
+    }
+}

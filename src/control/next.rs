@@ -1,0 +1,93 @@
+//! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
+
+use crate::config::units::write_duration;
+use crate::config::{Canary, Model, OnFail, OnPass, Strategy};
+use crate::verdict::{Report, State};
+
+pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
+    match &model.strategy {
+        Strategy::Canary(canary) => Words { model, canary }.all(report),
+        Strategy::Pinned { .. } | Strategy::Ab { .. } => match report.state {
+            State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
+            _ => Vec::new(),
+        },
+    }
+}
+
+struct Words<'a> {
+    model: &'a Model,
+    canary: &'a Canary,
+}
+
+impl Words<'_> {
+    fn all(&self, report: &Report) -> Vec<String> {
+        let (candidate, step) = (self.name(self.canary.candidate), report.step.map_or(0, |(step, _)| step));
+        match report.state {
+            State::Steady => Vec::new(),
+            State::Waiting => vec![format!("when {candidate} is ready: {}", self.step(0))],
+            State::Running => vec![self.hoped(step), self.feared(), self.late()],
+            State::Paused => vec![format!("on resume: it goes on at step {}", step + 1), self.feared()],
+            State::Held => {
+                let ways = "on resume: it goes on at this step; promote and rollback end it";
+                vec![ways.to_owned(), self.feared()]
+            }
+            State::Passed => {
+                vec![format!("on promote: everything to {candidate}; rollback ends it"), self.feared()]
+            }
+            State::Promoted => {
+                let export = format!("parhelion ctl export {}", self.model.name);
+                vec![format!("nothing by itself; `{export}` prints the file that agrees")]
+            }
+            State::RolledBack => {
+                vec![format!(
+                    "nothing by itself: the file names another build of {candidate}, or a person resumes it"
+                )]
+            }
+            State::Pinned => vec!["on resume: the rollout goes on where it was".to_owned()],
+        }
+    }
+
+    /// If every guard passes.
+    fn hoped(&self, step: u32) -> String {
+        let candidate = self.name(self.canary.candidate);
+        let next = step as usize + 1;
+        let then = match (self.canary.steps.get(next), self.canary.on_pass) {
+            (Some(_), _) => self.step(next),
+            (None, OnPass::Promote) => format!("everything to {candidate}"),
+            (None, OnPass::Wait) => format!("it stays, until a person promotes {candidate}"),
+        };
+        format!("if every guard passes: {then}")
+    }
+
+    /// If one fails.
+    fn feared(&self) -> String {
+        let (baseline, candidate) = (self.name(self.canary.baseline), self.name(self.canary.candidate));
+        match self.canary.on_fail {
+            OnFail::Rollback => {
+                format!("if one fails: everything to {baseline}, and {candidate}'s build is blocked")
+            }
+            OnFail::Hold => "if one fails: it stays at this step, and an alert says so".to_owned(),
+        }
+    }
+
+    /// If none does in time.
+    fn late(&self) -> String {
+        format!("without a verdict in {}: it holds", write_duration(self.canary.max_step_time))
+    }
+
+    /// A step of the plan, from 0.
+    fn step(&self, index: usize) -> String {
+        let (candidate, steps) = (self.name(self.canary.candidate), &self.canary.steps);
+        let Some(step) = steps.get(index) else { return String::new() };
+        let hold = if step.hold.is_zero() {
+            String::new()
+        } else {
+            format!(", for at least {}", write_duration(step.hold))
+        };
+        format!("step {} of {}, {} to {candidate}{hold}", index + 1, steps.len(), step.share)
+    }
+
+    fn name(&self, variant: usize) -> &str {
+        self.model.variants.get(variant).map_or("", |variant| &*variant.name)
+    }
+}

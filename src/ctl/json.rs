@@ -1,0 +1,117 @@
+//! Answers as JSON, for scripts: the names of the service's fields, its words in lower case, `null` where nothing is
+//! known. A bound that is infinite is `null` too. Pure.
+
+use serde_json::{Value, json};
+
+use super::text::{self, word};
+use crate::pb::v1;
+
+pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
+    json!({
+        "model": rollout.model,
+        "kind": rollout.kind,
+        "state": text::state(rollout.state()),
+        "gone": rollout.gone,
+        "config_revision": rollout.config_revision,
+        "revision": rollout.revision,
+        "epoch": rollout.epoch,
+        "step": rollout.step,
+        "steps": rollout.steps,
+        "since_ms": rollout.since_ms,
+        "arms": rollout.arms.iter().map(arm).collect::<Value>(),
+        "verdict": text::verdict(rollout.verdict()),
+        "guards": rollout.guards.iter().map(guard).collect::<Value>(),
+        "waits_for": text(&rollout.waits_for),
+        "next": rollout.next,
+        "differs": text(&rollout.differs),
+        "refused": rollout.refused,
+        "kept": word(rollout.kept().as_str_name(), "KEPT"),
+        "kept_why": text(&rollout.kept_why),
+    })
+}
+
+fn arm(arm: &v1::Arm) -> Value {
+    json!({
+        "variant": arm.variant,
+        "version": text(&arm.version),
+        "build": arm.build,
+        "role": word(arm.role().as_str_name(), "ROLE"),
+        "ready": arm.ready,
+        "why": text(&arm.why),
+        "blocked": arm.blocked,
+        "share": arm.share,
+        "calls": arm.calls,
+    })
+}
+
+fn guard(guard: &v1::Guard) -> Value {
+    let estimate = |estimate: &Option<v1::Estimate>| {
+        estimate.as_ref().map(|estimate| json!({"n": estimate.n, "value": estimate.value}))
+    };
+    let interval = |harm: &v1::Interval| json!({"low": harm.low, "middle": harm.middle, "high": harm.high});
+    json!({
+        "name": guard.name,
+        "verdict": text::verdict(guard.verdict()),
+        "baseline": estimate(&guard.baseline),
+        "candidate": estimate(&guard.candidate),
+        "harm": guard.harm.as_ref().map(interval),
+        "margin": guard.margin,
+        "scale": word(guard.scale().as_str_name(), "SCALE"),
+        "ln_e": guard.ln_e,
+        "threshold": guard.threshold,
+        "missing": guard.missing,
+    })
+}
+
+pub(super) fn audit(record: &v1::AuditRecord) -> Value {
+    json!({
+        "sequence": record.sequence,
+        "at": text::time(record.at_unix_ms),
+        "at_unix_ms": record.at_unix_ms,
+        "model": record.model,
+        "config_revision": record.config_revision,
+        "revision": record.revision,
+        "epoch": record.epoch,
+        "action": record.action,
+        "why": record.why,
+        "who": record.who,
+        "reason": text(&record.reason),
+        "from": text::state(record.from()),
+        "to": text::state(record.to()),
+        "step": record.step,
+        "share": record.share,
+        "guards": record.guards.iter().map(guard).collect::<Value>(),
+    })
+}
+
+pub(super) fn done(done: &v1::CommandResponse) -> Value {
+    json!({
+        "record": done.record.as_ref().map(audit),
+        "rollout": done.rollout.as_ref().map(rollout),
+    })
+}
+
+pub(super) fn explanation(explained: &v1::Explanation) -> Value {
+    let range = |range: &v1::Range| json!({"variant": range.variant, "from": range.from, "to": range.to});
+    json!({
+        "model": explained.model,
+        "variant": text(&explained.variant),
+        "reason": explained.reason,
+        "why": explained.why,
+        "propensity": explained.propensity,
+        "keys": explained.keys,
+        "unit": text(&explained.unit),
+        "segment": text(&explained.segment),
+        "salt": text(&explained.salt),
+        "place": explained.place,
+        "ranges": explained.ranges.iter().map(range).collect::<Value>(),
+        "state": text::state(explained.state()),
+        "revision": explained.revision,
+        "epoch": explained.epoch,
+    })
+}
+
+/// `null` where there is none.
+pub(super) fn text(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

@@ -1,0 +1,253 @@
+//! A rollout for people: where it is, what it waits for, how sure it is, and what comes next. Pure.
+
+use std::time::Duration;
+
+use super::paint::{Hue, Paint};
+use super::plot;
+use super::text::{self, Cell, count, share, table, wrapped};
+use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
+
+/// Columns of an interval's line.
+const PLOT: usize = 37;
+
+/// One line for each.
+pub(super) fn list(rollouts: &[Rollout], paint: Paint) -> Vec<String> {
+    if rollouts.is_empty() {
+        return vec!["no rollouts".to_owned()];
+    }
+    let heading = ["MODEL", "KIND", "STATE", "STEP", "SHARES", "VERDICT"].map(Cell::left);
+    let mut rows = vec![Vec::from(heading)];
+    rows.extend(rollouts.iter().map(|rollout| {
+        let step = rollout.step.map_or("–".to_owned(), |step| format!("{step}/{}", rollout.steps));
+        let verdict = if rollout.guards.is_empty() { "–".to_owned() } else { spoken(rollout.verdict()) };
+        vec![
+            Cell::left(&rollout.model).hue(Hue::Strong),
+            Cell::left(&rollout.kind),
+            Cell::left(state(rollout)).hue(Hue::of_state(rollout.state())),
+            Cell::left(step),
+            Cell::left(shares(rollout)),
+            Cell::left(verdict).hue(Hue::of_verdict(rollout.verdict())),
+        ]
+    }));
+    table(rows, &[20, 8, 11, 5, 22, 15], paint)
+}
+
+/// All of each.
+pub(super) fn all(rollouts: &[Rollout], paint: Paint) -> Vec<String> {
+    if rollouts.is_empty() {
+        return list(rollouts, paint);
+    }
+    let mut lines = Vec::new();
+    for rollout in rollouts {
+        if !lines.is_empty() {
+            lines.push(String::new());
+        }
+        lines.extend(status(rollout, paint));
+    }
+    lines
+}
+
+/// All of one.
+pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
+    let mut lines = vec![title(rollout, paint)];
+    lines.extend(facts(rollout));
+    lines.push(String::new());
+    lines.extend(arms(rollout, paint));
+    if !rollout.guards.is_empty() {
+        lines.push(String::new());
+        lines.extend(guards(rollout, paint));
+    }
+    lines
+}
+
+/// `fraud: canary, running`.
+pub(super) fn title(rollout: &Rollout, paint: Paint) -> String {
+    let model = paint.text(Hue::Strong, &rollout.model);
+    let state = paint.text(Hue::of_state(rollout.state()), &state(rollout));
+    format!("{model}: {}, {state}", rollout.kind)
+}
+
+/// What is to be known at a glance.
+pub(super) fn facts(rollout: &Rollout) -> Vec<String> {
+    let mut lines = wrapped("  where   ", &place(rollout));
+    if !rollout.waits_for.is_empty() {
+        lines.extend(wrapped("  waits   ", &rollout.waits_for));
+    }
+    if !rollout.guards.is_empty() {
+        lines.extend(wrapped("  sure    ", &sure(rollout)));
+    }
+    for (index, next) in rollout.next.iter().enumerate() {
+        lines.extend(wrapped(if index == 0 { "  next    " } else { "          " }, next));
+    }
+    let blocked: Vec<&str> =
+        rollout.arms.iter().filter(|arm| arm.blocked).map(|arm| arm.build.as_str()).collect();
+    if !blocked.is_empty() {
+        lines.extend(wrapped("  blocked ", &blocked.join(", ")));
+    }
+    if !rollout.differs.is_empty() {
+        lines.extend(wrapped("  differs ", &rollout.differs));
+    }
+    for refused in &rollout.refused {
+        lines.extend(wrapped("  refused ", &format!("the newest file: {refused}")));
+    }
+    match rollout.kept() {
+        Kept::Failing => lines.extend(wrapped("  kept    ", &format!("not now: {}", rollout.kept_why))),
+        Kept::Memory if rollout.steps > 0 => {
+            lines.extend(wrapped(
+                "  kept    ",
+                "in memory only: without `state` it begins again when the process ends",
+            ));
+        }
+        Kept::Memory | Kept::Directory | Kept::Unspecified => {}
+    }
+    let (config, revision) = (&rollout.config_revision, &rollout.revision);
+    lines.extend(wrapped(
+        "  file    ",
+        &format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch),
+    ));
+    lines
+}
+
+/// `step 2 of 4, 5 % to v2, for 3m 12s`.
+fn place(rollout: &Rollout) -> String {
+    let since = text::span(Duration::from_millis(rollout.since_ms));
+    let step = rollout.step.map_or(String::new(), |step| format!("step {step} of {}, ", rollout.steps));
+    format!("{step}{}, for {since}", shares(rollout))
+}
+
+/// `5 % to v2, 95 % to v1`: what is given, the candidate first.
+pub(super) fn shares(rollout: &Rollout) -> String {
+    let mut given: Vec<&Arm> = rollout.arms.iter().filter(|arm| arm.share > 0.0).collect();
+    given.sort_by_key(|arm| arm.role() != Role::Candidate);
+    if given.is_empty() {
+        return "shares by segment".to_owned();
+    }
+    given.iter().map(|arm| format!("{} {}", arm.variant, share(arm.share))).collect::<Vec<_>>().join(", ")
+}
+
+/// `not enough data: 2 of 3 guards pass`.
+fn sure(rollout: &Rollout) -> String {
+    let of = |verdict: Verdict| rollout.guards.iter().filter(|guard| guard.verdict() == verdict).count();
+    let (pass, fail, all) = (of(Verdict::Pass), of(Verdict::Fail), rollout.guards.len());
+    let mut text = format!("{}: {pass} of {all} guards pass", spoken(rollout.verdict()));
+    if fail > 0 {
+        let names = rollout.guards.iter().filter(|guard| guard.verdict() == Verdict::Fail);
+        let names: Vec<&str> = names.map(|guard| guard.name.as_str()).collect();
+        text.push_str(&format!(", {} fails", names.join(", ")));
+    }
+    let missing = rollout.guards.iter().map(|guard| guard.missing).max().unwrap_or(0);
+    if missing > 0 {
+        text.push_str(&format!("; a healthy candidate needs about {} more calls", count(missing)));
+    }
+    text
+}
+
+/// The variants.
+pub(super) fn arms(rollout: &Rollout, paint: Paint) -> Vec<String> {
+    let mut heading = Vec::from(["VARIANT", "ROLE", "VERSION", "READY"].map(Cell::left));
+    heading.extend(["SHARE", "CALLS"].map(Cell::right));
+    let mut rows = vec![heading];
+    let mut away = Vec::new();
+    for arm in &rollout.arms {
+        let ready = match (arm.blocked, arm.ready) {
+            (true, _) => Cell::left("blocked").hue(Hue::Bad),
+            (false, true) => Cell::left("yes"),
+            (false, false) => Cell::left("no").hue(Hue::Look),
+        };
+        rows.push(vec![
+            Cell::left(&arm.variant).hue(Hue::Strong),
+            Cell::left(text::word(arm.role().as_str_name(), "ROLE")),
+            Cell::left(if arm.version.is_empty() { "–" } else { &arm.version }),
+            ready,
+            Cell::right(share(arm.share)),
+            Cell::right(count(arm.calls)),
+        ]);
+        if !arm.ready && !arm.why.is_empty() {
+            away.extend(wrapped("  ", &format!("{} is not ready: {}", arm.variant, arm.why)));
+        }
+    }
+    let table = table(rows, &[20, 9, 16, 7, 9, 15], paint);
+    table.into_iter().map(|line| format!("  {line}")).chain(away).collect()
+}
+
+/// The guards, two lines each.
+pub(super) fn guards(rollout: &Rollout, paint: Paint) -> Vec<String> {
+    let name = |role: Role| {
+        let arm = rollout.arms.iter().find(|arm| arm.role() == role);
+        arm.map_or(String::new(), |arm| arm.variant.to_uppercase())
+    };
+    let (baseline, candidate) = (name(Role::Baseline), name(Role::Candidate));
+    let mut rows = vec![vec![
+        Cell::left("GUARD"),
+        Cell::right(baseline),
+        Cell::right(candidate),
+        Cell::left("HARM AND ITS INTERVAL"),
+        Cell::right("ALLOWED"),
+        Cell::left("VERDICT"),
+    ]];
+    for guard in &rollout.guards {
+        let seen = |estimate: &Option<Estimate>| {
+            text::estimate(guard, estimate.as_ref().and_then(|estimate| estimate.value))
+        };
+        rows.push(vec![
+            Cell::left(&guard.name),
+            Cell::right(seen(&guard.baseline)),
+            Cell::right(seen(&guard.candidate)),
+            Cell::left(harm(guard)),
+            Cell::right(format!("{}{}", text::harm(guard, guard.margin), text::unit(guard))),
+            Cell::left(short(guard.verdict())).hue(Hue::of_verdict(guard.verdict())),
+        ]);
+    }
+    let mut lines = Vec::new();
+    for (index, row) in table(rows, &[14, 8, 8, 24, 8, 11], paint).into_iter().enumerate() {
+        lines.push(format!("  {row}"));
+        if let Some(guard) = index.checked_sub(1).and_then(|index| rollout.guards.get(index)) {
+            lines.push(below(guard, paint));
+        }
+    }
+    lines
+}
+
+/// `+0.02 (-0.11 … +0.2) pp`.
+pub(super) fn harm(guard: &Guard) -> String {
+    let Some(interval) = &guard.harm else { return "nothing known".to_owned() };
+    let part = |value| text::harm(guard, value);
+    let (middle, low, high) = (part(interval.middle), part(interval.low), part(interval.high));
+    format!("{middle} ({low} … {high}){}", text::unit(guard))
+}
+
+/// The interval as a line, and how far the evidence is.
+fn below(guard: &Guard, paint: Paint) -> String {
+    let plot = plot::line(guard, PLOT);
+    let mut said = Vec::new();
+    if guard.threshold > 0.0 {
+        said.push(format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
+    }
+    if guard.missing > 0 {
+        said.push(format!("{} to go", count(guard.missing)));
+    }
+    let said = paint.text(Hue::Faint, &said.join(", "));
+    let plot = paint.text(Hue::of_verdict(guard.verdict()), &plot);
+    format!("    {plot}  {said}").trim_end().to_owned()
+}
+
+/// A verdict in a narrow column.
+fn short(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::NotEnoughData => "not enough".to_owned(),
+        verdict => spoken(verdict),
+    }
+}
+
+/// A verdict as people say it.
+pub(super) fn spoken(verdict: Verdict) -> String {
+    text::spaced(&text::verdict(verdict))
+}
+
+/// A state as people say it.
+pub(super) fn state(rollout: &Rollout) -> String {
+    text::spaced(&text::state(rollout.state()))
+}
+
+#[cfg(test)]
+pub(super) mod tests;

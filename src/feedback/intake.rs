@@ -1,0 +1,425 @@
+//! Where reports come in: who reports what about which prediction is checked here, in this order: the id, its model,
+//! the name, the value, the window, the rates; and then it counts.
+//!
+//! One for the process, behind one lock that is held for a few microseconds: reports are far fewer than calls, and no
+//! call waits for it. Predictions that count without a report come by a queue of their worker's own.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::kept::Place;
+use super::rate::{UNIT, Units};
+use super::track::{Told, Track, needs_mark};
+use super::weigh::Who;
+use super::{Door, Drained, Evidence, Exposed, FeedbackGain, MAX_WORD, Receipt, Refusal, Report, Value};
+use super::{ledger, lock};
+use crate::config::{Config, Feedback, FeedbackKind, Join, Model};
+use crate::keys::Keys;
+use crate::outcome::Trace;
+use crate::prediction::{self, Prediction};
+use crate::telemetry::feedback::{Seen, Side};
+
+/// Bytes that the ledgers of all feedback may take together.
+pub const BYTES: usize = 64 << 20;
+
+/// Beyond it sums of squares would be none any more.
+const MAX_NUMBER: f64 = 1e100;
+
+/// The way in, and what is kept of all feedback.
+#[derive(Debug)]
+pub struct Intake {
+    keys: Arc<Keys>,
+    config: watch::Receiver<Arc<Config>>,
+    side: Arc<Side>,
+    exposed: Vec<Arc<Mutex<Exposed>>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    config: Arc<Config>,
+    /// By [`prediction::rollout`] of their names.
+    models: HashMap<u64, Modelled>,
+    longest: Duration,
+    units: Units,
+    sources: usize,
+}
+
+#[derive(Debug)]
+struct Modelled {
+    model: Arc<Model>,
+    arms: Vec<usize>,
+    /// The baseline's arm.
+    baseline: usize,
+    /// In the order of [`Model::feedback`].
+    tracks: Vec<Track>,
+}
+
+impl Intake {
+    /// For as many workers, and the admin port.
+    pub fn new(
+        keys: Arc<Keys>,
+        config: watch::Receiver<Arc<Config>>,
+        side: Arc<Side>,
+        workers: usize,
+    ) -> Arc<Self> {
+        let sources = workers + 1;
+        let now = Arc::clone(&config.borrow());
+        let mut state = State {
+            config: Arc::clone(&now),
+            models: HashMap::new(),
+            longest: Duration::ZERO,
+            units: Units::default(),
+            sources,
+        };
+        state.follow(&now);
+        let exposed = (0..sources).map(|_| Arc::default()).collect();
+        Arc::new(Intake { keys, config, side, exposed, state: Mutex::new(state) })
+    }
+
+    /// The way in of that worker, counted from 0, or of the admin port: the number of workers.
+    pub fn door(self: &Arc<Self>, source: usize) -> Door {
+        let exposed = self.exposed.get(source).map(Arc::clone).unwrap_or_default();
+        Door { intake: Arc::clone(self), source, exposed }
+    }
+
+    /// Takes one report that came in by `source`.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub(super) fn report(
+        &self,
+        source: usize,
+        report: &Report,
+        trace: Option<&Trace>,
+    ) -> Result<Receipt, Refusal> {
+        let now = SystemTime::now();
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let taken = self.take(source, report, since);
+        match taken {
+            Ok((prediction, model, feedback, receipt)) => {
+                self.side.count(&model.name, &model.feedback[feedback].name, &receipt);
+                self.side.see(
+                    Seen { prediction, model, feedback, value: report.value.clone(), receipt, at: now },
+                    trace,
+                );
+                Ok(receipt)
+            }
+            Err(refusal) => {
+                self.side.refuse(&refusal);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn take(
+        &self,
+        source: usize,
+        report: &Report,
+        now: Duration,
+    ) -> Result<(Prediction, Arc<Model>, usize, Receipt), Refusal> {
+        let config = Arc::clone(&self.config.borrow());
+        let mut state = lock(&self.state);
+        state.follow(&config);
+        let longest = state.longest + prediction::GRACE;
+        let prediction = Prediction::open(&report.prediction, &self.keys, now, longest)?;
+        let room = state.room();
+        let State { models, units, .. } = &mut *state;
+        let modelled = models.get_mut(&prediction.rollout).ok_or(Refusal::Model)?;
+        let model = Arc::clone(&modelled.model);
+        let index = find(&model, &report.name)?;
+        let feedback = &model.feedback[index];
+        let told = modelled.told(feedback, &prediction, report, now)?;
+        let name = || Arc::clone(&feedback.name);
+        let track = &mut modelled.tracks[index];
+        if !track.admits(source, feedback.max_rate, now) {
+            return Err(Refusal::Rate { name: name(), most: feedback.max_rate });
+        }
+        if prediction.unit.is_some_and(|unit| !units.take(unit, now)) {
+            return Err(Refusal::Unit { name: name(), most: UNIT });
+        }
+        let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
+        Ok((prediction, model, index, receipt))
+    }
+
+    /// What was gained and must be kept since the last time. To be called every second or so.
+    pub fn drain(&self) -> Drained {
+        self.drain_at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    pub(super) fn drain_at(&self, now: Duration) -> Drained {
+        let waiting: Vec<Exposed> =
+            self.exposed.iter().map(|exposed| std::mem::take(&mut *lock(exposed))).collect();
+        let config = Arc::clone(&self.config.borrow());
+        let mut state = lock(&self.state);
+        state.follow(&config);
+        for exposed in waiting {
+            self.side.lose(exposed.lost);
+            exposed.waiting.iter().for_each(|prediction| state.expose(prediction));
+        }
+        let mut drained = Drained::default();
+        for modelled in state.models.values_mut() {
+            modelled.drain(now, &mut drained);
+        }
+        self.side.remember(state.entries() * ledger::BYTES);
+        drained
+    }
+
+    /// Takes back what an earlier process kept. To be called before reports come.
+    pub fn restore(&self, key: &[u8; 16], value: &[u8]) {
+        let place = Place::read(key);
+        let mut state = lock(&self.state);
+        let mut tracks = state.models.values_mut().flat_map(|modelled| &mut modelled.tracks);
+        if let Some(track) = tracks.find(|track| track.id() == place.track) {
+            track.restore(place, value);
+        }
+    }
+}
+
+impl State {
+    /// Goes on with another configuration: what is declared as before keeps what it knows.
+    fn follow(&mut self, config: &Arc<Config>) {
+        if Arc::ptr_eq(&self.config, config) && !self.models.is_empty() {
+            return;
+        }
+        self.config = Arc::clone(config);
+        let mut before = std::mem::take(&mut self.models);
+        let windows = config.models.iter().flat_map(|model| &model.feedback).map(|feedback| feedback.window);
+        self.longest = windows.max().unwrap_or_default();
+        let sources = self.sources;
+        self.models = config
+            .models
+            .iter()
+            .map(|model| {
+                let id = prediction::rollout(&model.name);
+                (id, Modelled::new(model, before.remove(&id), sources))
+            })
+            .collect();
+    }
+
+    fn entries(&self) -> usize {
+        self.models.values().flat_map(|modelled| &modelled.tracks).map(Track::len).sum()
+    }
+
+    fn room(&self) -> bool {
+        self.entries() * ledger::BYTES < BYTES
+    }
+
+    fn expose(&mut self, prediction: &Prediction) {
+        let Some(modelled) = self.models.get_mut(&prediction.rollout) else { return };
+        let Modelled { model, tracks, baseline, .. } = modelled;
+        let who = who(model, *baseline, prediction);
+        if prediction.revision != model.revision || !who.counts() {
+            return;
+        }
+        for (track, feedback) in tracks.iter_mut().zip(&model.feedback) {
+            if compares(feedback.kind) {
+                track.expose(feedback, prediction.made(), prediction.epoch, &who);
+            }
+        }
+    }
+}
+
+impl Modelled {
+    fn new(model: &Arc<Model>, before: Option<Modelled>, sources: usize) -> Self {
+        let arms = model.arms();
+        let baseline = arms.iter().position(|variant| *variant == model.baseline()).unwrap_or(0);
+        let (old, mut known) = match before {
+            Some(before) => {
+                let known: HashMap<u32, Track> =
+                    before.tracks.into_iter().map(|track| (track.id(), track)).collect();
+                (Some(before.model), known)
+            }
+            None => (None, HashMap::new()),
+        };
+        let same = old.is_none_or(|old| old.revision == model.revision);
+        let tracks = model.feedback.iter().map(|feedback| {
+            let id = track_id(&model.name, feedback);
+            let mut track = known.remove(&id).unwrap_or_else(|| Track::new(id, sources));
+            if !same {
+                track.begin_anew();
+            }
+            track
+        });
+        Modelled { tracks: tracks.collect(), model: Arc::clone(model), arms, baseline }
+    }
+
+    /// The report as its feedback takes it.
+    fn told<'p>(
+        &self,
+        feedback: &Feedback,
+        prediction: &'p Prediction,
+        report: &Report,
+        now: Duration,
+    ) -> Result<Told<'p>, Refusal> {
+        let value = value(feedback, report.value.as_ref())?;
+        let made = prediction.made();
+        let age = now.saturating_sub(made);
+        if age > feedback.window {
+            let (age, window) = (age.as_secs(), feedback.window.as_secs());
+            return Err(Refusal::Late { name: Arc::clone(&feedback.name), age, window });
+        }
+        let who = who(&self.model, self.baseline, prediction);
+        let evidence = if !compares(feedback.kind) {
+            Evidence::Kind
+        } else if prediction.revision != self.model.revision {
+            Evidence::Revision
+        } else if !who.counts() {
+            Evidence::Certain
+        } else if feedback.default.is_some() {
+            Evidence::AtClose
+        } else {
+            Evidence::Now
+        };
+        let at = report.at.map_or(now, Duration::from_millis).saturating_sub(made);
+        Ok(Told {
+            made,
+            epoch: prediction.epoch,
+            who,
+            key: key(prediction.uuid, &[]),
+            mark: mark(feedback, prediction.uuid, report)?,
+            value,
+            at: u32::try_from(at.as_millis()).unwrap_or(u32::MAX),
+            evidence,
+        })
+    }
+
+    fn drain(&mut self, now: Duration, drained: &mut Drained) {
+        for (track, feedback) in self.tracks.iter_mut().zip(&self.model.feedback) {
+            track.close(feedback, now);
+            drained.kept.extend(track.kept(feedback));
+            for (epoch, gathered) in track.gained() {
+                drained.gains.push(FeedbackGain {
+                    model: Arc::clone(&self.model.name),
+                    revision: self.model.revision,
+                    epoch,
+                    feedback: Arc::clone(&feedback.name),
+                    variants: gathered.by_variant(&self.arms, self.model.variants.len()),
+                });
+            }
+        }
+    }
+}
+
+/// Whether values of that kind compare variants.
+fn compares(kind: FeedbackKind) -> bool {
+    match kind {
+        FeedbackKind::Binary | FeedbackKind::Bounded { .. } | FeedbackKind::Real => true,
+        FeedbackKind::Label | FeedbackKind::Clicks => false,
+    }
+}
+
+fn who<'p>(model: &Model, baseline: usize, prediction: &'p Prediction) -> Who<'p> {
+    Who {
+        arm: usize::from(prediction.assigned),
+        baseline,
+        odds: &prediction.odds,
+        // A call without a unit, among calls with one, is a unit of its own.
+        bucket: (!model.unit.is_empty()).then_some(prediction.bucket),
+    }
+}
+
+/// The declared feedback of that name.
+fn find(model: &Model, name: &str) -> Result<usize, Refusal> {
+    model.feedback.iter().position(|feedback| *feedback.name == *name).ok_or_else(|| {
+        let known: Vec<&str> = model.feedback.iter().map(|feedback| &*feedback.name).collect();
+        let known = match known.is_empty() {
+            true => "it declares none: see `feedback` in its configuration".to_owned(),
+            false => format!("it declares {}", known.join(", ")),
+        };
+        Refusal::Name { model: Arc::clone(&model.name), name: short(name), known }
+    })
+}
+
+/// The value as a number; of a label the bits of its hash.
+fn value(feedback: &Feedback, value: Option<&Value>) -> Result<f64, Refusal> {
+    let refuse = |value: String, wrong| {
+        let kind = in_words(feedback.kind);
+        Err(Refusal::Value { name: Arc::clone(&feedback.name), value, wrong, kind })
+    };
+    match (feedback.kind, value) {
+        (_, None) => refuse("the value".to_owned(), "is missing"),
+        (FeedbackKind::Label, Some(Value::Label(label))) if label.is_empty() => {
+            refuse("\"\"".to_owned(), "is empty")
+        }
+        (FeedbackKind::Label, Some(Value::Label(label))) if label.len() > MAX_WORD => {
+            refuse(format!("{:?}", short(label)), "is longer than 256 bytes")
+        }
+        (FeedbackKind::Label, Some(Value::Label(label))) => {
+            Ok(f64::from_bits(hash(&[label.as_bytes()]) >> 2))
+        }
+        (_, Some(Value::Label(label))) => refuse(format!("{:?}", short(label)), "is a word"),
+        (kind, Some(Value::Number(number))) => match kind.admits(*number) {
+            Ok(()) if number.abs() > MAX_NUMBER => refuse(number.to_string(), "is beyond 1e100"),
+            Ok(()) => Ok(*number),
+            Err(wrong) => refuse(number.to_string(), wrong),
+        },
+    }
+}
+
+fn in_words(kind: FeedbackKind) -> String {
+    let mut words = kind.name().to_owned();
+    let written = match kind {
+        FeedbackKind::Binary => write!(words, ": 0 or 1"),
+        FeedbackKind::Bounded { min, max } => write!(words, ": {min} to {max}"),
+        FeedbackKind::Real | FeedbackKind::Clicks => write!(words, ": a finite number"),
+        FeedbackKind::Label => write!(words, ": a word"),
+    };
+    // Writing to a String cannot fail.
+    let _ = written;
+    words
+}
+
+/// What tells a report from others about its prediction, where that must be remembered: the first and the largest are
+/// the same however often they are sent.
+fn mark(feedback: &Feedback, uuid: Uuid, report: &Report) -> Result<Option<u64>, Refusal> {
+    if report.id.len() > MAX_WORD {
+        return Err(Refusal::Value {
+            name: Arc::clone(&feedback.name),
+            value: format!("id {:?}", short(&report.id)),
+            wrong: "is longer than 256 bytes",
+            kind: in_words(feedback.kind),
+        });
+    }
+    let at = report.at.map(u64::to_be_bytes);
+    match (feedback.join, report.id.is_empty(), at) {
+        (Join::Sum | Join::Last, false, _) => Ok(Some(key(uuid, &[b"id", report.id.as_bytes()]))),
+        (Join::Sum, true, Some(at)) => Ok(Some(key(uuid, &[b"at", &at]))),
+        (join, true, None) if needs_mark(join) => Err(Refusal::Anonymous(Arc::clone(&feedback.name))),
+        _ => Ok(None),
+    }
+}
+
+/// What a feedback is known by on disk: another one where a value would mean something else.
+fn track_id(model: &str, feedback: &Feedback) -> u32 {
+    let Feedback { name, kind, window, default, join, max_rate: _ } = feedback;
+    let said = format!("{model:?} {name:?} {kind:?} {window:?} {default:?} {join:?}");
+    (hash(&[said.as_bytes()]) >> 32) as u32
+}
+
+/// The highest bit is not set: that is for bins.
+fn key(uuid: Uuid, parts: &[&[u8]]) -> u64 {
+    let mut all = vec![&uuid.as_bytes()[..]];
+    all.extend_from_slice(parts);
+    hash(&all) >> 1
+}
+
+fn hash(parts: &[&[u8]]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    let [a, b, c, d, e, f, g, h, ..] = *hasher.finalize().as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The beginning of what somebody sent.
+fn short(text: &str) -> String {
+    text.chars().take(64).collect()
+}
