@@ -31,7 +31,7 @@ enum Kind {
     /// Decides nothing; a person may give everything to one variant.
     Steady { pinned: Option<usize>, epoch: u32 },
     /// Moves by its evidence.
-    Canary(Progress),
+    Canary(Box<Progress>),
     /// A canary whose candidate was rolled back before this revision began.
     Blocked { why: String },
 }
@@ -44,7 +44,7 @@ impl Machine {
     pub(super) fn begin(model: &Model, blocked: Option<String>, base: u32, now: Duration) -> Self {
         let kind = match (&model.strategy, blocked) {
             (Strategy::Canary(_), Some(why)) => Kind::Blocked { why },
-            (Strategy::Canary(canary), None) => Kind::Canary(Progress::begin(canary, now)),
+            (Strategy::Canary(canary), None) => Kind::Canary(Box::new(Progress::begin(canary, now))),
             (Strategy::Pinned { .. } | Strategy::Ab { .. }, _) => Kind::Steady { pinned: None, epoch: 0 },
         };
         Machine { base, since: now, kind }
@@ -170,7 +170,7 @@ impl Machine {
                 });
             }
         };
-        *self = Machine { base, since: now, kind: Kind::Canary(progress) };
+        *self = Machine { base, since: now, kind: Kind::Canary(Box::new(progress)) };
         Ok(change)
     }
 
