@@ -32,6 +32,7 @@ fn index() -> Value {
         "paths": {
             "/": "this list",
             "/config": "the effective configuration, secrets hidden",
+            "/feedback": "POST, JSON: what was learnt about a prediction, or a list of such reports",
             "parhelion.v1.Control": "gRPC: rollouts, what parhelion ctl talks to",
             "/status": "the revision in force and what became of the latest change, workers, models, counters",
         }

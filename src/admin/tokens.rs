@@ -23,7 +23,7 @@ const HASHED: &str = "blake3:";
 pub enum Right {
     /// See everything that is not secret.
     Read,
-    /// Tell rollouts what to do, too.
+    /// Tell rollouts what to do and report feedback, too.
     Act,
 }
 

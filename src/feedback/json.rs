@@ -1,8 +1,8 @@
 //! Reports as JSON over HTTP, for those who have no gRPC at hand: `POST /feedback` on the admin port, one object or a
-//! list of them. The same checks, the same words.
+//! list of them. The same checks, the same words. It decides rollouts, so it takes the right to act.
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Extension, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -11,12 +11,14 @@ use serde::Deserialize;
 use serde_json::{Value as Any, json};
 
 use super::{Door, Receipt, Refusal, Report, Value};
+use crate::admin::Caller;
+use crate::admin::tokens::Right;
 use crate::fault::Code;
 
 /// The largest body.
 const MAX_BODY: usize = 1024 * 1024;
 
-/// `POST /feedback`, reports going in by `door`.
+/// `POST /feedback`, reports going in by `door`; its requests carry a [`Caller`].
 pub fn router(door: Door) -> Router {
     Router::new().route("/feedback", post(take)).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(door)
 }
@@ -63,7 +65,16 @@ impl From<Written> for Report {
 /// What is told of one report: its answer, and the HTTP status that it alone would have.
 struct Told(StatusCode, Any);
 
-async fn take(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Response {
+async fn take(
+    State(door): State<Door>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if caller.right < Right::Act {
+        let told = format!("token {} may only read: feedback needs one with the right `act`", caller.name);
+        return (StatusCode::FORBIDDEN, Json(error(Code::PERMISSION_DENIED, &told))).into_response();
+    }
     // What else a form of a web page can send.
     let json = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value.to_str().is_ok_and(|value| value.split(';').next().map(str::trim) == Some("application/json"))
@@ -89,8 +100,8 @@ async fn take(State(door): State<Door>, headers: HeaderMap, body: Bytes) -> Resp
             }
             Json(json!({ "results": results })).into_response()
         }
-        Err(error) => {
-            let Told(status, answer) = malformed(&format!("the body is no JSON: {error}"));
+        Err(wrong) => {
+            let Told(status, answer) = malformed(&format!("the body is no JSON: {wrong}"));
             (status, Json(answer)).into_response()
         }
     }
@@ -102,8 +113,8 @@ fn one(door: &Door, report: Any) -> Told {
             Ok(receipt) => Told(StatusCode::OK, taken(&receipt)),
             Err(refusal) => refused(&refusal),
         },
-        Err(error) => malformed(&format!(
-            "{error}; a report is {{\"prediction_id\": \"…\", \"name\": \"…\", \"value\": 1}}, and may have \"id\" and \
+        Err(wrong) => malformed(&format!(
+            "{wrong}; a report is {{\"prediction_id\": \"…\", \"name\": \"…\", \"value\": 1}}, and may have \"id\" and \
              \"at_unix_ms\""
         )),
     }
@@ -118,8 +129,11 @@ fn taken(receipt: &Receipt) -> Any {
 }
 
 fn malformed(message: &str) -> Told {
-    let error = json!({ "code": Code::INVALID_ARGUMENT.name(), "message": message });
-    Told(StatusCode::BAD_REQUEST, json!({ "error": error }))
+    Told(StatusCode::BAD_REQUEST, error(Code::INVALID_ARGUMENT, message))
+}
+
+fn error(code: Code, message: &str) -> Any {
+    json!({ "error": { "code": code.name(), "message": message } })
 }
 
 fn refused(refusal: &Refusal) -> Told {
@@ -130,6 +144,5 @@ fn refused(refusal: &Refusal) -> Told {
         Code::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
         _ => StatusCode::BAD_REQUEST,
     };
-    let error = json!({ "code": refusal.code().name(), "message": refusal.to_string() });
-    Told(status, json!({ "error": error }))
+    Told(status, error(refusal.code(), &refusal.to_string()))
 }

@@ -1,13 +1,14 @@
-//! Reports about answers, over real connections: taken once, refused with a status that says why, and linked to the
-//! prediction in a span.
+//! Reports about answers, over real connections: taken once, refused with a status that says why, linked to the
+//! prediction in a span, and what a rollout decides on.
 
 use std::time::Duration;
 
 use opentelemetry_proto::tonic::trace::v1::Span;
+use parhelion::pb::v1::control_client::ControlClient;
 use parhelion::pb::v1::feedback_client::FeedbackClient;
 use parhelion::pb::v1::feedback_receipt::{Evidence, Result as Outcome};
 use parhelion::pb::v1::feedback_report::Value;
-use parhelion::pb::v1::{FeedbackReceipt, FeedbackReport};
+use parhelion::pb::v1::{FeedbackReceipt, FeedbackReport, ListAuditRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::codegen::tokio_stream;
 use tonic::transport::{Channel, Endpoint};
@@ -228,8 +229,13 @@ async fn only_our_own_service_stays_here() {
 
 /// Posts JSON to the admin port.
 async fn post(sidecar: &Sidecar, kind: &str, body: &str) -> (u16, serde_json::Value) {
+    post_with(sidecar, &format!("content-type: {kind}\r\n"), body).await
+}
+
+/// Posts with these lines in the head.
+async fn post_with(sidecar: &Sidecar, lines: &str, body: &str) -> (u16, serde_json::Value) {
     let request = format!(
-        "POST /feedback HTTP/1.1\r\nhost: {}\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+        "POST /feedback HTTP/1.1\r\nhost: {}\r\n{lines}content-length: {}\r\nconnection: close\r\n\r\n{body}",
         sidecar.admin,
         body.len()
     );
@@ -276,6 +282,107 @@ async fn json_says_the_same_one_by_one_and_in_lists() {
     assert_eq!(results[0]["result"], "unchanged");
     assert_eq!(results[1]["error"]["code"], "INVALID_ARGUMENT");
     assert_eq!(post(&sidecar, "text/plain", &good).await.0, 415, "what a web page could send");
+}
+
+#[tokio::test]
+async fn where_tokens_are_asked_for_only_one_that_may_act_reports_on_the_admin_port() {
+    let (act, read) = ("00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100");
+    let directory = tempfile::tempdir().unwrap();
+    let tokens = directory.path().join("tokens");
+    std::fs::write(&tokens, format!("ann act {act}\nbob read {read}\n")).unwrap();
+    let model = Model::start("1");
+    let sidecar =
+        Sidecar::ready(&split(&model, &format!("control: {{tokens: {}}}\n", tokens.display()))).await;
+    let id = predict(&sidecar).await;
+    let report = format!(r#"{{"prediction_id": "{id}", "name": "approved", "value": 1}}"#);
+    let send = async |token: &str| {
+        let lines = format!("content-type: application/json\r\n{token}");
+        post_with(&sidecar, &lines, &report).await
+    };
+    assert_eq!(send("").await.0, 401);
+    let (status, answer) = send(&format!("authorization: Bearer {read}\r\n")).await;
+    assert_eq!((status, answer["error"]["code"].as_str()), (403, Some("PERMISSION_DENIED")));
+    assert!(answer["error"]["message"].as_str().unwrap().contains("token bob may only read"), "{answer}");
+    let (status, answer) = send(&format!("authorization: Bearer {act}\r\n")).await;
+    assert_eq!((status, answer["result"].as_str()), (200, Some("first")), "those refused counted nothing");
+}
+
+/// Reports `approved` for so many predictions, as `of` says by their variant.
+async fn approve(sidecar: &Sidecar, count: usize, of: impl Fn(&str, usize) -> f64) {
+    let (client, to) = (sidecar.client(), feedback(sidecar));
+    for number in 0..count {
+        let answer = infer(&client, "").await.unwrap();
+        let told = |key: &str| answer.metadata().get(key).unwrap().to_str().unwrap().to_owned();
+        let value = of(&told("parhelion-variant"), number);
+        let receipt = tell(&to, report(&told("parhelion-prediction-id"), "approved", value)).await.unwrap();
+        assert_eq!(receipt.result(), Outcome::First);
+    }
+}
+
+#[tokio::test]
+async fn a_candidate_that_earns_worse_feedback_is_rolled_back() {
+    let models = [Model::start("1"), Model::start("2")];
+    let sidecar = Sidecar::ready(&format!(
+        "models:\n  m:\n    variants: {{v1: {{endpoint: 'http://{}', version: '1'}}, \
+         v2: {{endpoint: 'http://{}', version: '2'}}}}\n    \
+         strategy: {{kind: canary, baseline: v1, candidate: v2, steps: [{{share: 50%, hold: 1h}}], \
+         guards: {{errors: off, rejections: off, latency: off, feedback: {{name: approved, absolute: 5%}}}}}}\n    \
+         feedback: {{approved: {{kind: binary}}}}\n",
+        models[0].address, models[1].address
+    ))
+    .await;
+    let state = |state: &'static str| format!("parhelion_rollout_state{{model=\"m\",state=\"{state}\"}}");
+    sidecar.counts(&state("running"), 1).await;
+    // Both earn the same: every second one is approved.
+    approve(&sidecar, 400, |_, number| f64::from(u8::from(number % 2 == 0))).await;
+    assert_eq!(sidecar.metric(&state("running")).await, 1, "nothing speaks against it yet");
+    process::until("the verdict", || async {
+        approve(&sidecar, 100, |variant, _| f64::from(u8::from(variant == "v1"))).await;
+        sidecar.metric(&state("rolled_back")).await == 1
+    })
+    .await;
+    let endpoint = Endpoint::from_shared(format!("http://{}", sidecar.admin)).unwrap();
+    let request = ListAuditRequest { model: "m".to_owned(), ..ListAuditRequest::default() };
+    let mut control = ControlClient::new(endpoint.connect().await.unwrap());
+    let records = control.list_audit(request).await.unwrap().into_inner().records;
+    let last = records.iter().max_by_key(|record| record.sequence).unwrap();
+    assert_eq!((&*last.action, &*last.who), ("rolled_back", "judge"));
+    assert!(last.why.contains("approved"), "{}", last.why);
+    for _ in 0..20 {
+        let answer = infer(&sidecar.client(), "").await.unwrap();
+        assert_eq!(answer.metadata().get("parhelion-variant").unwrap(), "v1");
+    }
+}
+
+#[tokio::test]
+async fn what_was_reported_is_known_after_the_process_was_killed() {
+    let model = Model::start("1");
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let yaml = split(&model, &format!("state: {}\n", state.display()));
+    let clicks = |id: &str, mark: &str| FeedbackReport { id: mark.to_owned(), ..report(id, "clicks", 3.0) };
+    let id = {
+        let sidecar = Sidecar::ready(&yaml).await;
+        let to = feedback(&sidecar);
+        let id = predict(&sidecar).await;
+        for report in [report(&id, "approved", 1.0), clicks(&id, "a"), report(&id, "kept", 1.0)] {
+            assert_eq!(tell(&to, report).await.unwrap().result(), Outcome::First);
+        }
+        // Two flushes.
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        sidecar.signal("KILL");
+        id
+    };
+    let sidecar = Sidecar::ready(&yaml).await;
+    let to = feedback(&sidecar);
+    let approved = tell(&to, report(&id, "approved", 1.0)).await.unwrap();
+    assert_eq!((approved.result(), approved.value), (Outcome::Unchanged, Some(1.0)));
+    let again = tell(&to, clicks(&id, "a")).await.unwrap();
+    assert_eq!((again.result(), again.value), (Outcome::Repeated, Some(3.0)));
+    let another = tell(&to, clicks(&id, "b")).await.unwrap();
+    assert_eq!((another.result(), another.value), (Outcome::Joined, Some(6.0)), "added to what was there");
+    assert_eq!(tell(&to, report(&id, "kept", 1.0)).await.unwrap().result(), Outcome::Unchanged);
 }
 
 #[tokio::test]
