@@ -26,6 +26,8 @@ use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
 use crate::{ctl, demo};
 
+mod needs;
+
 /// Cannot begin.
 const REFUSED: u8 = 2;
 /// How long the demo waits for its shadow.
@@ -142,13 +144,25 @@ fn check(path: &std::path::Path, json: bool, effective: bool) -> io::Result<Exit
         (Ok(loaded), _, true) => print(&pretty(&config::effective(&loaded.config)))?,
         (Ok(loaded), true, _) => {
             let revision = &*loaded.config.revision;
-            let report = serde_json::json!({"ok": true, "revision": revision, "problems": [], "warnings": loaded.warnings});
+            let report = serde_json::json!({
+                "ok": true,
+                "revision": revision,
+                "problems": [],
+                "warnings": loaded.warnings,
+                "canaries": needs::data(&loaded.config),
+            });
             print(&pretty(&report))?;
         }
         (Err(errors), true, _) => {
             print(&pretty(&serde_json::json!({"ok": false, "problems": errors.0, "warnings": []})))?;
         }
-        (Ok(_), ..) => print(&config::report(&result))?,
+        (Ok(loaded), ..) => {
+            print(&config::report(&result))?;
+            match needs::text(&loaded.config) {
+                none if none.is_empty() => {}
+                text => print(&text)?,
+            }
+        }
         (Err(_), ..) => {
             let _ = writeln!(io::stderr(), "{}", config::report(&result));
         }
