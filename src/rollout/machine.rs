@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Canary, Model, Strategy};
-use crate::evidence::Gain;
+use crate::evidence::{Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::canary::Progress;
 use crate::strategy::{Split, Standing};
@@ -99,6 +99,13 @@ impl Machine {
         let guards = canary.guards.feedback.iter().enumerate();
         let asking = guards.filter(|(_, guard)| guard.name == gain.feedback);
         asking.map(|(guard, _)| progress.absorb_feedback(guard, scores)).count() > 0
+    }
+
+    /// Adds what the servers of both variants said of themselves.
+    pub(super) fn absorb_readings(&mut self, model: &Model, readings: &Readings, now: Duration) {
+        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) {
+            progress.absorb_readings(canary, readings, now);
+        }
     }
 
     /// Moves by one, where that is due.

@@ -350,16 +350,20 @@ fn at_least_zero(document: &mut Document, path: &str, number: f64) {
 }
 
 impl Scenario {
-    /// What the canary announces for this world: calls of the candidate until it can be promoted; none where a guard
-    /// can never pass.
+    /// What the canary announces for this world: calls of the candidate until it can be promoted, by its slowest
+    /// guard; none where a guard can never pass.
     pub(super) fn announced(&self) -> Option<u64> {
         let rate = self.world.errors.rate.max(self.world.rejections.rate);
         let spread = self.world.latency.map_or(0.5, |latency| latency.baseline.spread);
         let needs = needs(&self.canary, &Expected { rate, spread });
         let slowest =
             needs.iter().map(|need| need.calls).try_fold(0, |most, calls| Some(most.max(calls?)))?;
-        let steps = self.canary.steps.iter();
-        let first = steps.clone().next().map_or(0, |step| step.calls);
-        Some(slowest.max(first) + steps.skip(1).map(|step| step.calls).sum::<u64>())
+        // A step takes its hold's calls, however soon it has passed.
+        let mut least = self.canary.steps.iter().map(|step| {
+            let in_hold = self.world.calls * step.share.probability() * step.hold.as_secs_f64();
+            step.calls.max(in_hold as u64)
+        });
+        let first = least.next().unwrap_or(0);
+        Some(slowest.max(first) + least.sum::<u64>())
     }
 }
