@@ -1,7 +1,15 @@
 //! What must hold for any bytes: run by the fuzz targets, and over their corpus by the unit tests.
 //!
-//! Whoever includes this file has `protocol` in scope beside it.
+//! Whoever includes this file has `keys`, `prediction` and `protocol` in scope beside it.
 
+use std::path::Path;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::keys::Keys;
+use super::prediction::Prediction;
 use super::protocol::frame::{Event, FrameError, Messages};
 use super::protocol::request::{Head, RequestScan};
 use super::protocol::{ScanError, timeout};
@@ -59,4 +67,31 @@ pub(super) fn timeout(bytes: &[u8]) {
         let again = timeout::parse(timeout::encode(read).as_bytes()).expect("what we write, we read");
         assert_eq!(again, read.max(std::time::Duration::from_nanos(1)));
     }
+}
+
+/// The bytes as the text of an id, and as what one says, signed: what is believed is written again as the same text,
+/// and under another key it is not believed.
+pub(super) fn prediction(bytes: &[u8]) {
+    let keys = keys_of("1");
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        believed(text, &keys);
+    }
+    let Some(body) = bytes.get(2..) else { return };
+    let key = keys.first();
+    let mut signed = [&[1, key.mark()], body].concat();
+    signed.extend_from_slice(&key.prediction_mac(&signed));
+    let opened = believed(&URL_SAFE_NO_PAD.encode(signed), &keys);
+    assert!(opened || bytes.len() != 46 || bytes[36] > 8, "all fields of an id without odds make sense");
+}
+
+fn believed(text: &str, keys: &Keys) -> bool {
+    let open = |keys| Prediction::open(text, keys, Duration::from_millis(1 << 48), Duration::MAX);
+    let Ok(prediction) = open(keys) else { return false };
+    assert_eq!(prediction.seal(keys).as_bytes(), text.as_bytes());
+    assert!(open(&keys_of("2")).is_err());
+    true
+}
+
+fn keys_of(digit: &str) -> Keys {
+    Keys::parse(&format!("fuzz {}", digit.repeat(64)), Path::new("keys")).expect("a key")
 }

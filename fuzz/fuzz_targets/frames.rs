@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use parhelion::protocol;
+use parhelion::{keys, prediction, protocol};
 
 #[path = "../checks.rs"]
 #[expect(dead_code, reason = "each target runs one of them")]

@@ -104,6 +104,7 @@ impl Check<'_> {
         let state = self.path("state", file.state.as_deref());
         self.forgetful(file, &models);
         let keys = self.path("keys", file.keys.as_deref());
+        self.alone(file, &models);
         let config = Config {
             revision: revision.into(),
             listen: listen?,
@@ -136,6 +137,30 @@ impl Check<'_> {
             let hint = "name a directory that outlives it, like /var/lib/parhelion";
             self.warn(Problem::new("state", what).with_hint(hint));
         }
+    }
+
+    /// Warns where others must know this sidecar's key, and it makes its own.
+    fn alone(&mut self, file: &raw::File, models: &[Model]) {
+        if file.keys.is_some() {
+            return;
+        }
+        let what = if let Some(model) = models.iter().find(|model| !model.feedback.is_empty()) {
+            format!(
+                "is not given, so each replica signs with a random key of its own, and refuses feedback about what \
+                 another one predicted ({})",
+                model.name
+            )
+        } else if let Some(variant) = hopping(file) {
+            format!(
+                "is not given, so the sidecar of {variant} does not know the key that hops are signed with, and \
+                 assigns anew"
+            )
+        } else {
+            return;
+        };
+        let hint = "name one file that all of them have, like /etc/parhelion/keys, with a line `ID HEX64`: `2026a` and the \
+                    output of `openssl rand -hex 32`";
+        self.warn(Problem::new("keys", what).with_hint(hint));
     }
 
     fn default_model(&mut self, file: &raw::File, names: &[&str]) -> Option<Arc<str>> {
@@ -268,4 +293,20 @@ impl Check<'_> {
             resource,
         }
     }
+}
+
+/// The path of a variant whose endpoint is said to have a sidecar of its own. What is only taken for one, because it is
+/// elsewhere, is often none.
+fn hopping(file: &raw::File) -> Option<String> {
+    let models = file.models.iter().flat_map(|models| &models.0);
+    let variants = models.filter_map(|(model, raw)| Some((model, raw.as_ref()?.variants.as_ref()?)));
+    let mut all = variants.flat_map(|(model, variants)| variants.0.iter().map(move |one| (model, one)));
+    all.find_map(|(model, (name, raw))| {
+        let raw = raw.as_ref()?;
+        let several = raw.endpoints.iter().flatten().flatten();
+        let hops = |endpoint: &raw::Endpoint| {
+            matches!(endpoint, raw::Endpoint::Full(full) if full.hop == Some(true))
+        };
+        raw.endpoint.iter().chain(several).any(hops).then(|| format!("{model}.{name}"))
+    })
 }

@@ -43,7 +43,7 @@ pub(super) struct File {
     /// Directory for what must outlive the process.
     #[schemars(example = &"/var/lib/parhelion")]
     pub(super) state: Option<String>,
-    /// File with the keys that sign the calls between two sidecars.
+    /// File with the keys that sign the calls between two sidecars and the ids of predictions, the same for all replicas.
     #[schemars(example = &"/etc/parhelion/keys")]
     pub(super) keys: Option<String>,
     /// The model that gets calls which name none. Required with more than one model.

@@ -178,6 +178,30 @@ drain: {lag: 10s}";
 }
 
 #[test]
+fn a_key_of_its_own_is_warned_of_where_others_must_know_it() {
+    let said = |head: &str, endpoint: &str, more: &str| {
+        let text = format!("{head}\nmodels: {{m: {{variants: {{a: {{{endpoint}}}}}{more}}}}}");
+        let warnings = accept_text(&text).unwrap().warnings;
+        assert!(warnings.len() <= 1 && warnings.iter().all(|problem| &*problem.path == "keys"));
+        warnings.into_iter().next().map(|problem| problem.to_string())
+    };
+    let (near, far) = ("endpoint: \"http://127.0.0.1:1\"", "endpoint: {url: \"http://a:1\", hop: true}");
+    let several = "endpoints: [\"http://b:1\", {url: \"http://a:1\", hop: true}]";
+    let feedback = ", feedback: {kept: {kind: binary}}";
+    for endpoint in [near, far] {
+        let text = said("", endpoint, feedback).unwrap();
+        assert!(text.contains("refuses feedback about what another one predicted (m)"), "{text}");
+        assert!(text.contains("openssl rand -hex 32"), "{text}");
+    }
+    for endpoint in [far, several] {
+        assert!(said("", endpoint, "").unwrap().contains("the sidecar of m.a does not know the key"));
+    }
+    assert_eq!(said("", near, ""), None);
+    assert_eq!(said("", "endpoint: \"http://a:1\"", ""), None, "it need not have a sidecar");
+    assert_eq!(said("keys: /etc/parhelion/keys", far, feedback), None);
+}
+
+#[test]
 fn fallback_is_on_wherever_a_variant_is_tried_beside_the_baseline() {
     let two = |fallback: &str| {
         let text = format!(

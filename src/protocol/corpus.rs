@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::protocol;
+use crate::{keys, prediction, protocol};
 
 #[path = "../../fuzz/checks.rs"]
 mod checks;
@@ -21,6 +21,11 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn frames() {
     replay("frames", checks::frames);
+}
+
+#[test]
+fn predictions() {
+    replay("prediction", checks::prediction);
 }
 
 #[test]

@@ -95,6 +95,7 @@ def sidecar(folder, servers, echo, collector):
                 "unit": ["metadata:x-user-id"],
                 "strategy": half("old", "new"),
                 "force": "anyone",
+                "feedback": {"approved": {"kind": "binary"}},
             },
             "numbers": {
                 "variants": {

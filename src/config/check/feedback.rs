@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Check;
+use crate::assignment::ARMS;
 use crate::config::problem::{Problem, suggestion};
 use crate::config::source::join;
-use crate::config::{Feedback, FeedbackKind, Join, raw};
+use crate::config::{Feedback, FeedbackKind, Join, Model, Strategy, raw};
 
 const WINDOW: Duration = Duration::from_secs(24 * 3600);
 const MOST_WINDOW: Duration = Duration::from_secs(90 * 24 * 3600);
@@ -33,6 +34,20 @@ impl Check<'_> {
             }
         }
         found
+    }
+
+    /// Refuses feedback about more variants than the id of a prediction can tell the odds of.
+    pub(super) fn too_many_arms(&mut self, path: &str, model: &Model) {
+        let arms = model.arms().len();
+        if model.feedback.is_empty() || arms <= ARMS || !matches!(model.strategy, Strategy::Ab { .. }) {
+            return;
+        }
+        let text = format!(
+            "cannot compare {arms} variants: the id of a prediction has room for how likely each of {ARMS} was"
+        );
+        let hint =
+            format!("take out feedback, or variants until {ARMS} take part; those under `shadows` take none");
+        self.error(Problem::new(path, text).with_hint(hint));
     }
 
     fn one_feedback(&mut self, path: &str, name: &str, raw: &raw::Feedback) -> Option<Feedback> {

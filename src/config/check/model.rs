@@ -139,6 +139,7 @@ impl Check<'_> {
             feedback,
             revision: 0,
         };
+        self.too_many_arms(&join(path, "feedback"), &model);
         model.revision = model.rollout_revision();
         model
     }
