@@ -24,6 +24,11 @@ use crate::protocol::{Adapter, Peek, encoding};
 use crate::server::respond::{GRPC_MESSAGE, GRPC_STATUS, Responder, percent_decode};
 use crate::shadow::Tee;
 
+/// Bytes that are read at most before they are sent on.
+const GATHER: usize = 16 * 1024;
+/// What a chunk counts for at least, so that chunks of one byte are not gathered without end.
+const LEAST: usize = 16;
+
 /// Who may owe something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Debtor {
@@ -100,13 +105,29 @@ struct Up {
     queue: VecDeque<Bytes>,
     /// What follows the queue.
     tail: Tail,
+    /// Bytes read since something was sent.
+    gathered: usize,
     /// Bytes that still may go before there is a window.
     ahead: usize,
 }
 
 impl Up {
     fn send(&mut self, cx: &mut Context<'_>) -> Sent {
-        send(&mut self.stream, &mut self.queue, &mut self.tail, &mut self.ahead, cx)
+        let sent = send(&mut self.stream, &mut self.queue, &mut self.tail, &mut self.ahead, cx);
+        match sent {
+            Sent::All => self.gathered = 0,
+            // The upstream's answer says why it takes no more, and that may come yet.
+            Sent::Closed => self.tail = Tail::Sent,
+            Sent::Blocked => {}
+        }
+        sent
+    }
+
+    /// Whether so much came that it is sent before more is read. What a poll finds goes up in one frame where it is
+    /// small, however the caller cut it: a server takes many small frames for an attack, and ends a connection that
+    /// other callers use too.
+    fn is_full(&self) -> bool {
+        self.gathered >= GATHER
     }
 }
 
@@ -137,7 +158,7 @@ impl<'a> Exchange<'a> {
             upload,
             respond,
             terms,
-            up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More, ahead },
+            up: Up { stream, renamer, queue: VecDeque::new(), tail: Tail::More, gathered: 0, ahead },
             down: Down::Waiting(response),
             stall: Stall::default(),
             renames,
@@ -189,10 +210,9 @@ impl<'a> Exchange<'a> {
             if matches!(self.up.tail, Tail::Sent) {
                 return Ok(Idle::Calm);
             }
-            if !self.up.queue.is_empty() || matches!(self.up.tail, Tail::End(_)) {
+            if self.up.is_full() || matches!(self.up.tail, Tail::End(_)) {
                 match self.up.send(cx) {
-                    // The upstream's answer says why it takes no more, and that may come yet.
-                    Sent::Closed => self.up.tail = Tail::Sent,
+                    Sent::Closed => {}
                     Sent::All => self.progressed = true,
                     Sent::Blocked => return Ok(Idle::Owed(Debtor::Server)),
                 }
@@ -203,10 +223,16 @@ impl<'a> Exchange<'a> {
                 hold.waits_for_caller(chunk.is_pending());
             }
             match chunk {
+                Poll::Pending if !self.up.queue.is_empty() => match self.up.send(cx) {
+                    Sent::Closed => {}
+                    Sent::All => self.progressed = true,
+                    Sent::Blocked => return Ok(Idle::Owed(Debtor::Server)),
+                },
                 Poll::Pending if self.upload.is_unfinished() => return Ok(Idle::Owed(Debtor::Caller)),
                 Poll::Pending => return Ok(Idle::Calm),
                 Poll::Ready(Chunk::Data(data, last)) => {
                     self.progressed = true;
+                    self.up.gathered += data.len().max(LEAST);
                     match &mut self.up.renamer {
                         Some(renamer) => {
                             renamer.push(&data, &mut self.up.queue).map_err(End::RequestTooLarge)?;

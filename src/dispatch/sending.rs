@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 
@@ -29,6 +29,19 @@ pub(crate) enum Sent {
     Closed,
 }
 
+/// Chunks below this are put together into one frame.
+const SMALL: usize = 4 * 1024;
+
+/// Puts chunks that are all small into one.
+fn join(queue: &mut VecDeque<Bytes>) {
+    if queue.len() < 2 || queue.iter().any(|chunk| chunk.len() >= SMALL) {
+        return;
+    }
+    let mut whole = BytesMut::with_capacity(queue.iter().map(Bytes::len).sum());
+    queue.drain(..).for_each(|chunk| whole.extend_from_slice(&chunk));
+    queue.push_back(whole.freeze());
+}
+
 /// Sends what is queued as far as the peer's window goes, and the end behind it. The first `ahead` bytes wait for no
 /// window.
 pub(crate) fn send(
@@ -38,6 +51,7 @@ pub(crate) fn send(
     ahead: &mut usize,
     cx: &mut Context<'_>,
 ) -> Sent {
+    join(queue);
     while let Some(front) = queue.front_mut() {
         if front.is_empty() {
             queue.pop_front();
