@@ -53,13 +53,15 @@ pub struct Spanned {
     pub link: Option<(u128, u64)>,
 }
 
+/// A model and a feedback of it.
+type Names = (Arc<str>, Arc<str>);
 type Results = [u64; Taken::ALL.len() * Evidence::ALL.len()];
 
 /// Where feedback is counted, and its spans begin.
 #[derive(Debug)]
 pub struct Side {
     rules: Arc<ArcSwap<Rules>>,
-    taken: Mutex<BTreeMap<(Arc<str>, Arc<str>), Results>>,
+    taken: Mutex<BTreeMap<Names, Results>>,
     refused: [AtomicU64; Refusal::CAUSES.len()],
     bytes: AtomicUsize,
     uncounted: AtomicU64,
@@ -158,7 +160,7 @@ impl Side {
     }
 
     /// Reports by model and feedback, and what became of them, all that were counted.
-    pub(super) fn each_taken(&self) -> Vec<((Arc<str>, Arc<str>), Taken, Evidence, u64)> {
+    pub(super) fn each_taken(&self) -> Vec<(Names, Taken, Evidence, u64)> {
         let taken = lock(&self.taken).clone();
         let results = taken.into_iter().flat_map(|(names, counts)| {
             let pairs =
