@@ -17,6 +17,7 @@ use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::feedback::{self, Intake};
 use crate::keys::{Keys, KeysError};
+use crate::resources::{self, Ledger};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
@@ -24,7 +25,7 @@ use crate::state::State;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 use crate::telemetry::environment::Environment;
-use crate::telemetry::metrics::{self, EndpointState};
+use crate::telemetry::metrics::{self, EndpointState, ResourceState};
 use crate::telemetry::settings::BadEndpoint;
 use crate::telemetry::{self, Recorder, Telemetry};
 use crate::upstream::readiness::{Board, Target};
@@ -155,9 +156,17 @@ pub async fn start(
     tasks.spawn("prober", probe::run(accepted.clone(), Arc::clone(&board), Arc::clone(&counters)));
     tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
     tasks.spawn("introduction", introduce::run(accepted, introduce, Arc::clone(&board)));
+    let ledger = Arc::new(Ledger::default());
+    let reader =
+        resources::run(configs.clone(), Arc::clone(&rollouts), Arc::clone(&ledger), Arc::clone(&counters));
+    tasks.spawn("resources", reader);
     tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
-    let metrics =
-        metrics_page(view.clone(), Arc::clone(&state), started.telemetry.clone(), Arc::clone(&rollouts));
+    let metrics = metrics_page(
+        view.clone(),
+        Arc::clone(&state),
+        started.telemetry.clone(),
+        (Arc::clone(&rollouts), ledger),
+    );
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
     let control_page = control_page(view, &state, (workers, &intake), (tokens, &rollouts));
@@ -345,7 +354,7 @@ fn metrics_page(
     view: View,
     state: Arc<config::watch::State>,
     telemetry: Telemetry,
-    rollouts: Arc<Rollouts>,
+    (rollouts, ledger): (Arc<Rollouts>, Arc<Ledger>),
 ) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
     Arc::new(move |format| {
         let format = match format {
@@ -367,9 +376,28 @@ fn metrics_page(
             current: status.errors.is_empty(),
             endpoints: endpoints.collect(),
             rollouts: rollouts.metrics(),
+            resources: resources_of(&config, &ledger),
         };
         Page { content_type: format.content_type(), body: telemetry.render(&now, format) }
     })
+}
+
+/// What the pages of variants said that are read.
+fn resources_of(config: &Config, ledger: &Ledger) -> Vec<ResourceState> {
+    let variants =
+        config.models.iter().flat_map(|model| model.variants.iter().map(move |variant| (model, variant)));
+    let of = |(model, variant): (&Arc<config::Model>, &config::Variant)| {
+        let line = ledger.get(&model.name, &variant.name)?;
+        Some(ResourceState {
+            model: Arc::clone(&model.name),
+            variant: Arc::clone(&variant.name),
+            read: line.read,
+            failed: line.failed,
+            cpu: line.last.cpu,
+            resident: line.last.resident,
+        })
+    };
+    variants.filter_map(of).collect()
 }
 
 fn control_page(

@@ -6,13 +6,16 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded};
+use crate::rollout::{AuditRecord, Status};
 use crate::shadow::record::Comparison;
 use crate::simulate;
 use crate::telemetry::Telemetry;
@@ -23,10 +26,15 @@ use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
 use crate::{ctl, demo};
 
+mod needs;
+
 /// Cannot begin.
 const REFUSED: u8 = 2;
 /// How long the demo waits for its shadow.
 const SHADOW_READY: Duration = Duration::from_secs(1);
+
+/// More changes of a rollout than a demo sees.
+const AUDIT: usize = 100;
 
 /// Gives every gRPC inference call to the right model version, and proves which one answered.
 #[derive(Debug, Parser)]
@@ -136,13 +144,25 @@ fn check(path: &std::path::Path, json: bool, effective: bool) -> io::Result<Exit
         (Ok(loaded), _, true) => print(&pretty(&config::effective(&loaded.config)))?,
         (Ok(loaded), true, _) => {
             let revision = &*loaded.config.revision;
-            let report = serde_json::json!({"ok": true, "revision": revision, "problems": [], "warnings": loaded.warnings});
+            let report = serde_json::json!({
+                "ok": true,
+                "revision": revision,
+                "problems": [],
+                "warnings": loaded.warnings,
+                "canaries": needs::data(&loaded.config),
+            });
             print(&pretty(&report))?;
         }
         (Err(errors), true, _) => {
             print(&pretty(&serde_json::json!({"ok": false, "problems": errors.0, "warnings": []})))?;
         }
-        (Ok(_), ..) => print(&config::report(&result))?,
+        (Ok(loaded), ..) => {
+            print(&config::report(&result))?;
+            match needs::text(&loaded.config) {
+                none if none.is_empty() => {}
+                text => print(&text)?,
+            }
+        }
         (Err(_), ..) => {
             let _ = writeln!(io::stderr(), "{}", config::report(&result));
         }
@@ -281,6 +301,18 @@ impl demo::Sidecar for Demonstrated {
 
     fn copies(&self) -> demo::shadow::Copies {
         copies(&self.running.telemetry)
+    }
+
+    fn rollout(&self, model: &str) -> Option<Status> {
+        self.running.rollouts.report(model)
+    }
+
+    fn audit(&self, model: &str) -> Vec<Arc<AuditRecord>> {
+        self.running.rollouts.audit(Some(model), AUDIT)
+    }
+
+    fn changes(&self) -> watch::Receiver<u64> {
+        self.running.rollouts.changes()
     }
 
     async fn stop(self) -> demo::Ended {

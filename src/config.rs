@@ -258,9 +258,20 @@ pub struct Variant {
     pub model_name: Option<Arc<str>>,
     /// The version to ask the server for.
     pub model_version: Option<Arc<str>>,
+    /// Where its server says what it uses; none: it does not, or nobody asks.
+    pub metrics: Option<MetricsPage>,
     /// What it is, whatever it is called: its digest, else its version and where the file says it is reached. The same
     /// in every pod of a fleet, whichever variant is at home there.
     pub build: Arc<str>,
+}
+
+/// A page of metrics in Prometheus text, of one process.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct MetricsPage {
+    /// How to connect; always TCP.
+    pub address: Address,
+    /// From its first `/` on.
+    pub path: Arc<str>,
 }
 
 /// One place where a variant is reached.
@@ -366,6 +377,8 @@ pub struct Guards {
     pub latency: Vec<LatencyGuard>,
     /// Means of feedback.
     pub feedback: Vec<FeedbackGuard>,
+    /// What its server uses; none: nobody asks.
+    pub resources: Option<ResourcesGuard>,
 }
 
 /// How much worse a candidate may be: by the larger of the two.
@@ -397,6 +410,19 @@ pub struct FeedbackGuard {
     pub margin: Margin,
     /// Whether less is better.
     pub lower_is_better: bool,
+}
+
+/// What a candidate's server may use beside the baseline's; at least one of both parts is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ResourcesGuard {
+    /// How much more its resident memory may grow than the baseline's, as part of what is resident; above 0.
+    pub memory: Option<f64>,
+    /// How much more processor time a call may take than the baseline's, as part of it; above 0.
+    pub cpu: Option<f64>,
+    /// What is compared at once; at least a second.
+    pub window: Duration,
+    /// What becomes of a candidate that fails this guard.
+    pub on_fail: OnFail,
 }
 
 /// When a candidate's latency begins to count.
@@ -628,6 +654,12 @@ impl Strategy {
             Strategy::Ab { .. } => "ab",
             Strategy::Canary(_) => "canary",
         }
+    }
+}
+
+impl std::fmt::Display for MetricsPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "http://{}{}", self.address, self.path)
     }
 }
 

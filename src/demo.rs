@@ -1,63 +1,54 @@
 //! `parhelion demo`: real models, a real sidecar and real callers in one process, on loopback, with nothing to install.
 //!
-//! Three model servers hold three versions of a classifier that scikit-learn trained, the sidecar stands before them,
-//! and a caller sends images that no version has seen: two versions answer, the third is their shadow. A small
-//! collector receives the sidecar's spans, unless `OTEL_EXPORTER_OTLP_ENDPOINT` names another. Nothing is simulated:
-//! every number said was counted or measured on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`],
-//! for this room knows nothing of the wiring.
+//! Model servers hold versions of a classifier that scikit-learn trained, the sidecar stands before them, and callers
+//! send images that no version has seen. `split` gives them to two versions, with a third as their shadow;
+//! [`canary`] lets a candidate prove itself, or not. Nothing is simulated: every number said was counted or measured
+//! on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`], for this room knows nothing of the wiring.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub mod caller;
+pub mod canary;
 pub mod collector;
 pub mod model;
 pub mod rows;
+pub mod scenario;
 pub mod screen;
 pub mod server;
 pub mod shadow;
+mod split;
 pub mod story;
 pub mod tally;
 pub mod tensor;
 
-use caller::{Answer, Called, Known, Script};
-use collector::Collector;
 use model::Model;
-use rows::Row;
+use scenario::Scenario;
 use screen::Screen;
-use server::Standing;
-use shadow::{Copies, Shadow};
-use story::Story;
-use tally::{SpanCounts, Summary, Tally};
+use shadow::Copies;
+use tally::SpanCounts;
 
+use crate::rollout::{AuditRecord, Status};
 use crate::tasks::Tasks;
 
-/// Calls where nobody sees a screen and none said how many.
-const CALLS_UNSEEN: u64 = 2_000;
 /// How long the sidecar may take to find its variants ready.
 const READY: Duration = Duration::from_secs(10);
-/// One of the first calls is told as a story: its spans are among those that the collector keeps.
-const STORY_AMONG: u64 = 64;
-/// There in a clone of the repository only.
-const AB: &str = "examples/ab/config.yaml";
-/// Those that answer.
-const VARIANTS: [&str; 2] = ["v1", "v2"];
-const SHADOW: &str = "v3";
-/// How long copies that are under way at the end may take, before they are cut and counted as such.
-const SETTLE: Duration = Duration::from_secs(3);
-/// How long a story waits for the span of a copy.
-const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Try it: two real model versions and a shadow, the sidecar before them, callers, and a collector, all in this process.
+/// Try it: real model versions, the sidecar before them, and callers, all in this process
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
-  parhelion demo                        watch the split until Ctrl-C
+  parhelion demo                        watch a split between two versions until Ctrl-C
+  parhelion demo --scenario canary-good
+                                        a candidate proves itself, and is promoted
+  parhelion demo --scenario canary-broken
+                                        a candidate starts to fail: nobody notices, and it is gone
+  parhelion demo --scenario canary-slow --json
+                                        a candidate becomes slow; one JSON object at the end
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
@@ -66,16 +57,22 @@ const PATIENCE: Duration = Duration::from_secs(5);
   parhelion demo --shadow 127.0.0.1:8003
                                         that model as the shadow")]
 pub struct Options {
+    /// Show a candidate that is judged by its own calls, not a split: it ends by itself, in about half a minute
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["calls", "users", "models_only", "shadow"])]
+    pub scenario: Option<Scenario>,
+    /// With --scenario: go on after its end until Ctrl-C, so that `parhelion ctl` can look at it
+    #[arg(long, requires = "scenario")]
+    pub stay: bool,
     /// Stop after N calls [default: at Ctrl-C; 2000 with --json or where the output is no terminal]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub calls: Option<u64>,
-    /// Calls per second; 0: as many as it can
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
-    pub rate: u32,
+    /// Calls per second; 0: as many as it can [default: 1000; with --scenario 400]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    pub rate: Option<u32>,
     /// Number of different users, who take turns [default: each call is a new user's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub users: Option<u64>,
-    /// Say nothing but one JSON object at the end
+    /// Say nothing but one JSON object at the end; a scenario tells its story on standard error meanwhile
     #[arg(long)]
     pub json: bool,
     /// Start the model servers only, print a sidecar's configuration for them, and wait for Ctrl-C
@@ -111,6 +108,12 @@ pub trait Sidecar {
     fn ready(&self) -> impl Future<Output = ()>;
     /// What became of the copies so far.
     fn copies(&self) -> Copies;
+    /// Where the model's rollout stands.
+    fn rollout(&self, model: &str) -> Option<Status>;
+    /// Every change of the model's rollout so far, the newest first.
+    fn audit(&self, model: &str) -> Vec<Arc<AuditRecord>>;
+    /// Grows with every change of a rollout.
+    fn changes(&self) -> watch::Receiver<u64>;
     /// Ends it: calls finish, copies are cut, spans are flushed.
     fn stop(self) -> impl Future<Output = Ended>;
 }
@@ -148,13 +151,16 @@ pub enum DemoError {
     /// The text cannot be written, or Ctrl-C not be listened for.
     #[error("input or output failed: {0}")]
     Io(#[from] io::Error),
+    /// The rollout has not come to an end in time.
+    #[error("the rollout decided nothing in two minutes, which its configuration does not allow")]
+    Undecided,
     /// Ctrl-C before there was anything to say, or for the second time.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Runs the demo on standard output with the sidecar that `start` makes of a configuration's text. Returns whether no
-/// call failed.
+/// Runs the demo on standard output with the sidecar that `start` makes of a configuration's text. Returns whether all
+/// went well: no call failed, or a scenario ended as its name says.
 ///
 /// # Errors
 /// Where something could not be started, reached or written.
@@ -162,14 +168,27 @@ pub async fn run<S: Sidecar>(
     options: Options,
     start: impl AsyncFnOnce(String) -> Result<S, String>,
 ) -> Result<bool, DemoError> {
-    let live = io::stdout().is_terminal() && !options.json;
     let (sender, interrupts) = mpsc::channel(2);
     let signals = Tasks::new(Arc::default());
     let mut interrupt = signal(SignalKind::interrupt())?;
     signals.spawn("demo interrupts", async move {
         while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
     });
-    Demo { options, screen: Screen::new(io::stdout(), live), interrupts }.run(start).await
+    let (out, json) = (io::stdout(), options.json);
+    let live = out.is_terminal() && !json;
+    match options.scenario {
+        None => Demo { options, screen: Screen::new(out, live), interrupts }.run(start).await,
+        Some(scenario) if json => {
+            let screen = Screen::new(io::stderr(), io::stderr().is_terminal());
+            let ending = Demo { options, screen, interrupts }.canary(scenario, start).await?;
+            Screen::new(out, false).say(&[serde_json::to_string(&ending).map_err(io::Error::from)?])?;
+            Ok(ending.is_as_named())
+        }
+        Some(scenario) => {
+            let demo = Demo { options, screen: Screen::new(out, live), interrupts };
+            Ok(demo.canary(scenario, start).await?.is_as_named())
+        }
+    }
 }
 
 /// One run.
@@ -180,59 +199,15 @@ struct Demo<W> {
     interrupts: mpsc::Receiver<()>,
 }
 
-/// What stands behind the sidecar.
-struct World {
-    model: String,
-    variants: [Known; 2],
-    shadow: Known,
-    /// `None` where the environment names another collector.
-    collector: Option<(Collector, SocketAddr)>,
-    _servers: [Standing; 3],
-}
-
 impl<W: Write> Demo<W> {
     async fn run<S: Sidecar>(
         mut self,
         start: impl AsyncFnOnce(String) -> Result<S, String>,
     ) -> Result<bool, DemoError> {
-        if let Some(version) = self.options.model.clone() {
-            return self.alone(&version).await;
+        match self.options.model.clone() {
+            Some(version) => self.alone(&version).await,
+            None => self.split(start).await,
         }
-        let tasks = Tasks::new(Arc::default());
-        let collect = !self.options.models_only && own_collector();
-        let world = World::start(&tasks, collect, self.options.shadow)?;
-        if self.options.models_only {
-            self.screen.say(&[world.configuration(Ports::Usual)])?;
-            self.interrupts.recv().await;
-            return Ok(true);
-        }
-        let sidecar = start(world.configuration(Ports::Free)).await.map_err(DemoError::Sidecar)?;
-        tokio::select! {
-            ready = tokio::time::timeout(READY, sidecar.ready()) => ready.map_err(|_| DemoError::NotReady)?,
-            Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
-        }
-        self.open(&world, &sidecar)?;
-        let script = self.script(&world, sidecar.data());
-        let rows: Arc<[Row]> = Row::bundled()?.into();
-        let calls = script.calls;
-        let answers = caller::start(script, rows, &tasks).await?;
-        let (mut tally, told) = self.watch(&world, &sidecar, answers, calls).await?;
-
-        let end = async {
-            settle(&sidecar).await;
-            sidecar.stop().await
-        };
-        let Ended { mut spans, copies } = tokio::select! {
-            ended = end => ended,
-            Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
-        };
-        if let Some((collector, _)) = &world.collector {
-            spans.exported = collector.spans();
-        }
-        tally.shadow.copies = copies;
-        let summary = tally.summary(spans);
-        self.close(&world, &tally, &summary, told)?;
-        Ok(summary.failed == 0)
     }
 
     /// One model server, until Ctrl-C.
@@ -247,131 +222,12 @@ impl<W: Write> Demo<W> {
         Ok(true)
     }
 
-    fn script(&self, world: &World, data: SocketAddr) -> Script {
-        let unseen = (!self.screen.live()).then_some(CALLS_UNSEEN);
-        Script {
-            data,
-            model: world.model.clone(),
-            variants: world.variants.clone(),
-            calls: self.options.calls.or(unseen),
-            rate: (self.options.rate > 0).then_some(self.options.rate),
-            users: self.options.users,
+    /// Waits until the sidecar finds its variants ready.
+    async fn until_ready<S: Sidecar>(&mut self, sidecar: &S) -> Result<(), DemoError> {
+        tokio::select! {
+            ready = tokio::time::timeout(READY, sidecar.ready()) => ready.map_err(|_| DemoError::NotReady),
+            Some(()) = self.interrupts.recv() => Err(DemoError::Interrupted),
         }
-    }
-
-    fn open<S: Sidecar>(&mut self, world: &World, sidecar: &S) -> io::Result<()> {
-        if self.options.json {
-            return Ok(());
-        }
-        let [data, health, admin] =
-            [sidecar.data(), sidecar.health(), sidecar.admin()].map(|at| at.to_string());
-        self.screen.say(&screen::opening(&world.model, &data, &health, &admin))
-    }
-
-    /// Counts answers until there are no more, shows them meanwhile, and tells the story once its spans are there.
-    async fn watch<S: Sidecar>(
-        &mut self,
-        world: &World,
-        sidecar: &S,
-        mut answers: mpsc::Receiver<Called>,
-        calls: Option<u64>,
-    ) -> Result<(Tally, Telling), DemoError> {
-        let variants = world.variants.iter().map(|known| (known.name.as_str(), known.version.as_str()));
-        let Known { name, version, .. } = world.shadow.clone();
-        let mut tally = Tally::new(variants, Shadow { name, version, copies: Copies::default() });
-        let mut telling = Telling::default();
-        let between = if self.screen.live() { Duration::from_millis(250) } else { Duration::from_secs(1) };
-        let mut draw = tokio::time::interval(between);
-        draw.tick().await;
-        loop {
-            tokio::select! {
-                called = answers.recv() => {
-                    let Some(called) = called else { return Ok((tally, telling)) };
-                    telling.look_at(&called, tally.calls());
-                    tally.add(called);
-                }
-                _ = draw.tick(), if !self.options.json => {
-                    if let Some(story) = telling.due(world, false) {
-                        self.screen.say(&screen::story(&story))?;
-                    }
-                    tally.shadow.copies = sidecar.copies();
-                    self.screen.progress(&tally, calls, world.spans())?;
-                }
-                Some(()) = self.interrupts.recv() => answers.close(),
-            }
-        }
-    }
-
-    fn close(
-        &mut self,
-        world: &World,
-        tally: &Tally,
-        summary: &Summary,
-        mut telling: Telling,
-    ) -> io::Result<()> {
-        if self.options.json {
-            return self.screen.say(&[serde_json::to_string(summary)?]);
-        }
-        // The last spans are here now, or will never be: a story without spans is still one.
-        let story = telling.due(world, true).or_else(|| telling.untold());
-        if let Some(story) = story {
-            self.screen.say(&screen::story(&story))?;
-        }
-        self.screen.say(&screen::closing(tally, summary))?;
-        self.screen.say(&screen::next(&program(), Some(AB).filter(|path| Path::new(path).exists())))
-    }
-}
-
-/// Waits until no copy is under way, for a while.
-async fn settle<S: Sidecar>(sidecar: &S) {
-    let quiet = async {
-        while !sidecar.copies().settled() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    // Those that take longer are cut by the end of the sidecar, which counts them.
-    let _ = tokio::time::timeout(SETTLE, quiet).await;
-}
-
-/// The prediction whose story is told, once.
-#[derive(Debug, Default)]
-struct Telling {
-    /// The first answers: about half of them have a copy.
-    about: Vec<Answer>,
-    since: Option<Instant>,
-    told: bool,
-}
-
-impl Telling {
-    fn look_at(&mut self, called: &Called, before: u64) {
-        let Ok(answer) = called else { return };
-        if self.about.is_empty() || before < STORY_AMONG {
-            self.about.push(answer.clone());
-            self.since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    /// The story that shows most, where it was not told and its spans are there: that of a call with a copy, and of
-    /// the newer version, before others. For a copy it waits a while, unless this is the `last` chance.
-    fn due(&mut self, world: &World, last: bool) -> Option<Story> {
-        let (collector, _) = world.collector.as_ref().filter(|_| !self.told)?;
-        let stories = self
-            .about
-            .iter()
-            .map(|answer| Story { answer: answer.clone(), spans: collector.of(&answer.prediction) });
-        // The server span may come in an earlier batch than the client's.
-        let whole = stories.filter(|story| story.spans.len() > 1 + usize::from(story.has_shadow()));
-        let best = whole.max_by_key(|story| (story.has_shadow(), story.answer.variant == VARIANTS[1]))?;
-        let waited = last || self.since.is_some_and(|since| since.elapsed() > PATIENCE);
-        self.told = waited || best.has_shadow();
-        self.told.then_some(best)
-    }
-
-    /// The story without its spans, where it was not told.
-    fn untold(&mut self) -> Option<Story> {
-        let answer = self.about.first().cloned().filter(|_| !self.told)?;
-        self.told = true;
-        Some(Story { answer, spans: Vec::new() })
     }
 }
 
@@ -382,87 +238,6 @@ enum Ports {
     Free,
     /// Those of the documentation, so that a reader finds them.
     Usual,
-}
-
-impl World {
-    /// `shadow` is a server of the third version elsewhere, if any.
-    fn start(tasks: &Tasks, collect: bool, shadow: Option<SocketAddr>) -> Result<World, DemoError> {
-        let models = Model::bundled()?;
-        let stand = |model: Model| server::start(Arc::new(model), 0).map_err(DemoError::Bind);
-        let model = models[0].name().to_owned();
-        let versions = models.each_ref().map(|model| model.version().to_owned());
-        let [first, second, third] = models;
-        let servers = [stand(first)?, stand(second)?, stand(third)?];
-        let known = |index: usize, name: &str| Known {
-            name: name.to_owned(),
-            version: versions[index].clone(),
-            server: servers[index].address(),
-        };
-        let variants = [known(0, VARIANTS[0]), known(1, VARIANTS[1])];
-        let own = known(2, SHADOW);
-        let shadow = Known { server: shadow.unwrap_or(own.server), ..own };
-        let collector = Collector::default();
-        let collector = if collect {
-            let address = collector.start(tasks).map_err(DemoError::Bind)?;
-            Some((collector, address))
-        } else {
-            None
-        };
-        Ok(World { model, variants, shadow, collector, _servers: servers })
-    }
-
-    fn spans(&self) -> Option<u64> {
-        self.collector.as_ref().map(|(collector, _)| collector.spans())
-    }
-
-    /// The sidecar's configuration, as a user would write it.
-    fn configuration(&self, ports: Ports) -> String {
-        let [listen, admin, health] = match ports {
-            Ports::Free => [0; 3],
-            Ports::Usual => [9000, 9900, 9901],
-        };
-        let [first, second] = &self.variants;
-        let otlp = self.collector.as_ref().map(|(_, at)| format!("otlp: \"http://{at}\", "));
-        format!(
-            "# Two versions of one model: 70 % of the users get the first, 30 % the second, and each keeps it.
-# The third gets copies of half the calls and answers nobody.
-# The model servers at these ports run as long as the demo that wrote this.
-listen: 127.0.0.1:{listen}
-admin: 127.0.0.1:{admin}
-health: 127.0.0.1:{health}
-models:
-  {model}:
-    variants:
-      {v1}: {{endpoint: \"http://{s1}\", version: {ver1}}}
-      {v2}: {{endpoint: \"http://{s2}\", version: {ver2}}}
-      {v3}: {{endpoint: \"http://{s3}\", version: {ver3}}}
-    unit: [metadata:x-user-id]
-    strategy:
-      kind: ab
-      baseline: {v1}
-      weights: {{{v1}: 70%, {v2}: 30%}}
-    shadows:
-      - {{variant: {v3}, sample: 50%}}
-telemetry: {{{otlp}sample: 100%}}",
-            model = self.model,
-            v1 = first.name,
-            v2 = second.name,
-            s1 = first.server,
-            s2 = second.server,
-            ver1 = first.version,
-            ver2 = second.version,
-            v3 = self.shadow.name,
-            s3 = self.shadow.server,
-            ver3 = self.shadow.version,
-            otlp = otlp.unwrap_or_default(),
-        )
-    }
-}
-
-/// Whether spans go to the demo's own collector: the variables of the specification name no other.
-fn own_collector() -> bool {
-    let named = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    !named("OTEL_EXPORTER_OTLP_ENDPOINT") && !named("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 }
 
 /// How this binary is called from here: its path where that lies below the current directory, else its name.

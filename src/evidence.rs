@@ -55,6 +55,48 @@ pub struct Total {
     pub sum: f64,
 }
 
+/// What the servers of a canary's two variants said of themselves at one moment; where nothing, why.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Readings {
+    /// Of the baseline.
+    pub baseline: Result<Reading, String>,
+    /// Of the candidate.
+    pub candidate: Result<Reading, String>,
+}
+
+/// What one process said it uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Reading {
+    /// Processor time since it began, in seconds; none: it does not say.
+    pub cpu: Option<f64>,
+    /// Resident memory, in bytes.
+    pub resident: Option<f64>,
+    /// When it began, in seconds since 1970.
+    pub started: Option<f64>,
+}
+
+impl Reading {
+    /// Whether this is of another process than `before`: one that began at another time, or took less so far.
+    pub fn restarted(&self, before: &Reading) -> bool {
+        // Clocks that are set may move what a process says of its beginning by a little.
+        let began = |(now, then): (f64, f64)| (now - then).abs() > 1.0;
+        let less = |(now, then): (f64, f64)| now < then;
+        self.started.zip(before.started).is_some_and(began) || self.cpu.zip(before.cpu).is_some_and(less)
+    }
+}
+
+impl Readings {
+    /// Why there is nothing to compare, where that is so.
+    pub fn trouble(&self) -> Option<String> {
+        let of = |arm: &str, reading: &Result<Reading, String>| {
+            reading.as_ref().err().map(|why| format!("the {arm}'s metrics: {why}"))
+        };
+        let both = [of("baseline", &self.baseline), of("candidate", &self.candidate)];
+        let troubles: Vec<String> = both.into_iter().flatten().collect();
+        (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+}
+
 impl Total {
     /// Adds others.
     pub fn add(&mut self, more: Total) {

@@ -19,6 +19,7 @@
 //! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
 //! | [`feedback`] | what is learnt later about predictions |
+//! | [`resources`] | what model servers say they use |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
 //! | [`upstream`] | endpoints, their connections and their readiness |
@@ -54,6 +55,7 @@ pub mod pb;
 pub mod prediction;
 pub mod protocol;
 pub mod proxy;
+pub mod resources;
 pub mod rollout;
 pub mod server;
 pub mod serving;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, Model};
+use crate::evidence::Readings;
 use crate::feedback::Intake;
 use crate::state::State;
 use crate::telemetry::shard::Shard;
@@ -189,6 +190,13 @@ impl Rollouts {
     pub async fn close(&self, patience: Duration) {
         self.flush();
         self.state.close(patience).await;
+    }
+
+    /// Takes in what the servers of a canary's two variants said of themselves; judged at the keeper's next look.
+    pub fn read(&self, model: &str, readings: &Readings) {
+        if let Some(live) = self.find(model) {
+            live.inner().read(readings, self.clock.now());
+        }
     }
 
     fn find(&self, model: &str) -> Option<Arc<Live>> {

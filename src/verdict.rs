@@ -73,9 +73,9 @@ pub struct Finding {
 /// What was seen of one variant.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
-    /// Calls, or feedback, it rests on.
+    /// Calls, feedback, or windows of resources, it rests on.
     pub n: u64,
-    /// A share, seconds, or the feedback's own unit; none without data.
+    /// A share, seconds, bytes, or the feedback's own unit; none without data.
     pub value: Option<f64>,
 }
 

@@ -24,6 +24,7 @@ mod local;
 mod model;
 mod ports;
 mod quantity;
+mod resources;
 mod shadow;
 mod strategy;
 

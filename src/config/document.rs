@@ -73,8 +73,11 @@ impl Document {
         shaped
     }
 
-    /// Notes another problem, with its place.
+    /// Notes another problem, with its place, unless there is one at that path already.
     pub fn refuse(&mut self, problem: Problem) {
+        if self.problems.iter().any(|known| known.path == problem.path) {
+            return;
+        }
         let place = self.source.place(&problem.path);
         self.problems.push(problem.with_place(place));
     }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::units::{Percent, write_duration};
 use super::{
     Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match, Model,
-    Segment, Shadow, Step, Strategy, Variant,
+    ResourcesGuard, Segment, Shadow, Step, Strategy, Variant,
 };
 
 /// Stands where a value is not shown.
@@ -95,6 +95,7 @@ fn variant(variant: &Variant) -> Value {
     put(&mut map, "digest", variant.digest.as_deref());
     put(&mut map, "model_name", variant.model_name.as_deref());
     put(&mut map, "model_version", variant.model_version.as_deref());
+    put(&mut map, "metrics", variant.metrics.as_ref().map(ToString::to_string));
     Value::Object(map)
 }
 
@@ -175,12 +176,24 @@ fn guards(model: &Model, guards: &Guards) -> Value {
             json!({"name": name, "absolute": absolute, "relative": share(relative), "better": better})
         })
         .collect();
-    json!({
-        "errors": rate(&guards.errors),
-        "rejections": rate(&guards.rejections),
-        "latency": latency,
-        "feedback": feedback,
-    })
+    let mut map = Map::new();
+    map.insert("errors".into(), rate(&guards.errors));
+    map.insert("rejections".into(), rate(&guards.rejections));
+    map.insert("latency".into(), latency);
+    map.insert("feedback".into(), feedback);
+    // Left out where it is none: a rollout's revision rests on this text.
+    put(&mut map, "resources", guards.resources.as_ref().map(resources));
+    Value::Object(map)
+}
+
+fn resources(guard: &ResourcesGuard) -> Value {
+    let part = |relative: f64| json!({"relative": share(relative)});
+    let mut map = Map::new();
+    put(&mut map, "memory", guard.memory.map(part));
+    put(&mut map, "cpu", guard.cpu.map(part));
+    map.insert("window".into(), write_duration(guard.window).into());
+    map.insert("on_fail".into(), guard.on_fail.name().into());
+    Value::Object(map)
 }
 
 /// A part of one as a percentage that reads back to the same number.

@@ -17,7 +17,7 @@ mod strategy;
 
 pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 pub(super) use strategy::{
-    Feedback, FeedbackGuard, Guards, LatencyGuard, RateGuard, Segment, Step, Strategy,
+    Feedback, FeedbackGuard, Guards, LatencyGuard, RateGuard, ResourcesGuard, Segment, Step, Strategy, Use,
 };
 
 /// A Parhelion configuration.
@@ -163,6 +163,9 @@ pub(super) struct Variant {
     /// The version to ask the server for.
     #[schemars(example = &"2")]
     pub(super) model_version: Option<String>,
+    /// `http://HOST:PORT/PATH` where its one process says in Prometheus text what it uses; for `guards.resources`.
+    #[schemars(example = &"http://127.0.0.1:8082/metrics")]
+    pub(super) metrics: Option<String>,
 }
 
 /// `http://HOST:PORT` or `unix:/PATH`; as a map where `hop` is said too.

@@ -233,6 +233,37 @@ fn fallback_is_on_wherever_a_variant_is_tried_beside_the_baseline() {
 }
 
 #[test]
+fn resources_hold_unless_told_otherwise_and_change_no_other_rollout() {
+    let two = |guards: &str| {
+        let metrics = |port: u16| format!("metrics: \"http://127.0.0.1:{port}/metrics\"");
+        let text = format!(
+            "state: /var/lib/parhelion
+models: {{m: {{variants: {{a: {{endpoint: \"http://a:1\", {}}}, b: {{endpoint: \"http://b:1\", {}}}}},
+              unit: [metadata:u], strategy: {{kind: canary{guards}}}}}}}",
+            metrics(1),
+            metrics(2)
+        );
+        accept_text(&text).unwrap()
+    };
+    let loaded = two(", guards: {resources: {memory: {relative: 20%}}}");
+    let Strategy::Canary(canary) = &loaded.config.models[0].strategy else { panic!("{loaded:?}") };
+    let guard = ResourcesGuard {
+        memory: Some(0.2),
+        cpu: None,
+        window: Duration::from_secs(60),
+        on_fail: OnFail::Hold,
+    };
+    assert_eq!((canary.guards.resources, canary.on_fail), (Some(guard), OnFail::Rollback));
+    assert_eq!(loaded.warnings, []);
+    let without = two("");
+    let paths: Vec<&str> = without.warnings.iter().map(|warning| &*warning.path).collect();
+    assert_eq!(paths, ["models.m.variants.a.metrics", "models.m.variants.b.metrics"]);
+    // Where it is not asked for, a rollout rests on the same text as ever.
+    let guards = &effective(&without.config)["models"]["m"]["strategy"]["guards"];
+    assert!(guards.get("resources").is_none(), "{guards}");
+}
+
+#[test]
 fn problems_are_data_too() {
     let errors = accept_text("models: {m: {variants: {a: {endpoint: 5}}}}").unwrap_err();
     let json = serde_json::to_value(&errors).unwrap();

@@ -1,8 +1,8 @@
 //! The demo's application: sends test rows through the sidecar's data port, each in the name of a user, and checks
 //! every answer against what the version in its tags is known to say of that row.
 //!
-//! Between those calls it makes the same call directly to the server of the variant that answered last, so that
-//! what the sidecar adds is measured in the same run, by the same client, under the same load.
+//! Where that is wanted it makes, between those calls, the same call directly to the server of the variant that
+//! answered last, so that what the sidecar adds is measured in the same run, by the same client, under the same load.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,9 +22,6 @@ use crate::pb::inference::ModelInferResponse;
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use crate::tasks::Tasks;
 
-/// Calls at a time.
-pub const CONCURRENCY: u32 = 8;
-
 /// A call: an answer that can be relied on, or why there is none.
 pub type Called = Result<Answer, String>;
 
@@ -35,6 +32,8 @@ pub struct Answer {
     pub prediction: String,
     /// `parhelion-variant`.
     pub variant: String,
+    /// `parhelion-fallback-from`: the variant in whose place it was answered, if so.
+    pub instead_of: Option<String>,
     /// `parhelion-model-version`.
     pub version: String,
     /// Who asked.
@@ -71,10 +70,14 @@ pub struct Script {
     pub variants: [Known; 2],
     /// Calls in all; none: no end.
     pub calls: Option<u64>,
+    /// Calls at a time, at least 1.
+    pub callers: u32,
     /// Calls per second, spread evenly; none: as fast as it goes.
     pub rate: Option<u32>,
     /// Different users, in turn; none: each call is a new user's.
     pub users: Option<u64>,
+    /// Whether each call is made directly too.
+    pub direct: bool,
 }
 
 /// Starts the callers among `tasks`. The receiver ends after the last call; closing it ends them, and calls under way
@@ -89,13 +92,13 @@ pub async fn start(
 ) -> Result<mpsc::Receiver<Called>, tonic::transport::Error> {
     let through = connect(script.data).await?;
     let mut direct = HashMap::new();
-    for variant in &script.variants {
+    for variant in script.variants.iter().filter(|_| script.direct) {
         direct.insert(variant.name.clone(), connect(variant.server).await?);
     }
     let (sender, receiver) = mpsc::channel(256);
     let script = Arc::new(script);
     let next = Arc::new(AtomicU64::new(0));
-    for place in 0..CONCURRENCY {
+    for place in 0..script.callers {
         let caller = Caller {
             script: Arc::clone(&script),
             rows: Arc::clone(&rows),
@@ -104,7 +107,7 @@ pub async fn start(
             direct: direct.clone(),
             last: script.variants[0].name.clone(),
         };
-        tasks.spawn(format!("demo caller {place}"), caller.run(sender.clone(), pace(script.rate, place)));
+        tasks.spawn(format!("demo caller {place}"), caller.run(sender.clone(), pace(&script, place)));
     }
     Ok(receiver)
 }
@@ -118,10 +121,10 @@ pub(super) async fn connect(
 }
 
 /// Each caller makes its share of the rate; they take turns, so that calls are spread and not in bursts.
-fn pace(rate: Option<u32>, place: u32) -> Option<Interval> {
-    let between = Duration::from_secs(1) / rate?;
+fn pace(script: &Script, place: u32) -> Option<Interval> {
+    let between = Duration::from_secs(1) / script.rate?;
     let first = tokio::time::Instant::now() + between * place;
-    let mut interval = tokio::time::interval_at(first, between * CONCURRENCY);
+    let mut interval = tokio::time::interval_at(first, between * script.callers);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     Some(interval)
 }
@@ -151,7 +154,7 @@ impl Caller {
         }
     }
 
-    /// One call through the sidecar and one past it, in turns which first.
+    /// One call through the sidecar and one past it where that is wanted, in turns which first.
     async fn both(&mut self, number: u64) -> Called {
         if number.is_multiple_of(2) {
             let direct = self.directly(number).await;
@@ -204,6 +207,7 @@ impl Caller {
         let variant = tag("parhelion-variant")?;
         let version = tag("parhelion-model-version")?;
         let prediction = tag("parhelion-prediction-id")?;
+        let instead_of = tag("parhelion-fallback-from").ok();
         let known = self.script.variants.iter().position(|known| known.name == variant);
         let index = known.ok_or_else(|| format!("there is no variant {variant:?}"))?;
         let row = self.row(number);
@@ -220,7 +224,17 @@ impl Caller {
                 row.said[index]
             ));
         }
-        Ok(Answer { prediction, variant, version, user, label: row.label, said, latency, direct: None })
+        Ok(Answer {
+            prediction,
+            variant,
+            instead_of,
+            version,
+            user,
+            label: row.label,
+            said,
+            latency,
+            direct: None,
+        })
     }
 
     /// How long the same call takes without a sidecar; `None` where it fails, which says nothing about the sidecar.
@@ -244,6 +258,7 @@ impl Answer {
         Answer {
             prediction: "p-1".into(),
             variant: "v2".into(),
+            instead_of: None,
             version: "2.0.0".into(),
             user: "user-1".into(),
             label: 8,

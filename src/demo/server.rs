@@ -15,6 +15,10 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
+pub mod manner;
+
+use manner::Manner;
+
 use super::model::{CLASSES, Model, PIXELS, Prediction};
 use super::tensor;
 use crate::pb::inference::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -29,6 +33,7 @@ use crate::pb::inference::{
 #[derive(Debug)]
 pub struct Standing {
     address: SocketAddr,
+    manner: Arc<Manner>,
     _stop: oneshot::Sender<()>,
 }
 
@@ -37,10 +42,15 @@ impl Standing {
     pub fn address(&self) -> SocketAddr {
         self.address
     }
+
+    /// How it behaves.
+    pub fn manner(&self) -> &Arc<Manner> {
+        &self.manner
+    }
 }
 
-/// Starts a server of `model` on `port`, 0 being any that is free, and on a thread of its own: a model has a process of its own, and a call that never left
-/// its thread would look faster than any that real callers make.
+/// Starts a server of `model` on `port`, 0 being any that is free, and on a thread of its own: a model has a process of
+/// its own, and a call that never left its thread would look faster than any that real callers make.
 ///
 /// # Errors
 /// Where the loopback port cannot be bound or no thread started.
@@ -52,9 +62,11 @@ pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
     };
     let address = incoming.local_addr()?;
     let (stop, stopped) = oneshot::channel();
+    let manner = Arc::new(Manner::default());
+    let own = Arc::clone(&manner);
     let thread = std::thread::Builder::new().name(format!("model-{}", model.version()));
     thread.spawn(move || {
-        let service = GrpcInferenceServiceServer::new(ModelServer(model));
+        let service = GrpcInferenceServiceServer::new(ModelServer { model, manner: own });
         let serve = Server::builder().add_service(service).serve_with_incoming(incoming);
         runtime.block_on(async {
             tokio::select! {
@@ -63,17 +75,20 @@ pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
             }
         });
     })?;
-    Ok(Standing { address, _stop: stop })
+    Ok(Standing { address, manner, _stop: stop })
 }
 
 /// Cheap to clone: every stream has one.
 #[derive(Debug, Clone)]
-struct ModelServer(Arc<Model>);
+struct ModelServer {
+    model: Arc<Model>,
+    manner: Arc<Manner>,
+}
 
 impl ModelServer {
     /// Whether this is the model and version asked for; an empty version means any.
     fn knows(&self, name: &str, version: &str) -> Result<(), Status> {
-        let model = &self.0;
+        let model = &self.model;
         if name != model.name() {
             return Err(Status::not_found(format!(
                 "there is no model {name:?} here, only {:?}",
@@ -93,10 +108,10 @@ impl ModelServer {
         self.knows(&request.model_name, &request.model_version)?;
         let refuse = |error: tensor::TensorError| Status::invalid_argument(error.to_string());
         let rows = tensor::read(request).map_err(refuse)?;
-        let said: Vec<Prediction> = rows.iter().map(|row| self.0.predict(row)).collect();
+        let said: Vec<Prediction> = rows.iter().map(|row| self.model.predict(row)).collect();
         let mut response = ModelInferResponse {
-            model_name: self.0.name().to_owned(),
-            model_version: self.0.version().to_owned(),
+            model_name: self.model.name().to_owned(),
+            model_version: self.model.version().to_owned(),
             id: request.id.clone(),
             ..ModelInferResponse::default()
         };
@@ -168,7 +183,7 @@ impl GrpcInferenceService for ModelServer {
         };
         Ok(Response::new(ModelMetadataResponse {
             name,
-            versions: vec![self.0.version().to_owned()],
+            versions: vec![self.model.version().to_owned()],
             platform: "scikit-learn weights, computed in Rust".to_owned(),
             inputs: vec![tensor(tensor::INPUT, "FP32", &[-1, PIXELS as i64])],
             outputs: vec![
@@ -182,6 +197,7 @@ impl GrpcInferenceService for ModelServer {
         &self,
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
+        self.manner.feel().await?;
         self.infer(request.get_ref()).map(Response::new)
     }
 

@@ -79,6 +79,8 @@ impl Arm {
 pub struct Tally {
     /// By variant.
     pub arms: BTreeMap<String, Arm>,
+    /// Answers by one variant in the place of another.
+    pub fallbacks: u64,
     /// Calls without an answer that can be relied on.
     pub failed: u64,
     /// Why the first of them failed.
@@ -95,6 +97,7 @@ impl Tally {
         let arms = variants.into_iter().map(|(name, version)| (name.to_owned(), Arm::new(version)));
         Tally {
             arms: arms.collect(),
+            fallbacks: 0,
             failed: 0,
             first_failure: None,
             shadow,
@@ -119,6 +122,7 @@ impl Tally {
         arm.calls += 1;
         arm.right += u64::from(answer.said == answer.label);
         arm.latencies.add(answer.latency);
+        self.fallbacks += u64::from(answer.instead_of.is_some());
         if let Some(direct) = answer.direct {
             self.through.add(answer.latency);
             self.direct.add(direct);

@@ -9,8 +9,10 @@ use opentelemetry_proto::tonic::trace::v1::span::Link;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span};
 use tonic::codegen::tokio_stream::Empty;
 use tonic::transport::{Channel, Server, server::TcpIncoming};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response};
 
+use super::rows::Row;
+use super::split::world::{VARIANTS, World};
 use super::*;
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use crate::pb::inference::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
@@ -37,15 +39,15 @@ struct Relay {
 
 #[tonic::async_trait]
 impl GrpcInferenceService for Relay {
-    type ModelStreamInferStream = Empty<Result<ModelStreamInferResponse, Status>>;
+    type ModelStreamInferStream = Empty<Result<ModelStreamInferResponse, tonic::Status>>;
 
     async fn model_infer(
         &self,
         request: Request<ModelInferRequest>,
-    ) -> Result<Response<ModelInferResponse>, Status> {
+    ) -> Result<Response<ModelInferResponse>, tonic::Status> {
         let number = self.calls.fetch_add(1, Ordering::Relaxed);
         if self.bug == Bug::Fails && number % 10 == 9 {
-            return Err(Status::unavailable("on purpose"));
+            return Err(tonic::Status::unavailable("on purpose"));
         }
         let user = request.metadata().get("x-user-id").unwrap().to_str().unwrap();
         let user: u64 = user.strip_prefix("user-").unwrap().parse().unwrap();
@@ -68,38 +70,38 @@ impl GrpcInferenceService for Relay {
     async fn server_live(
         &self,
         _: Request<ServerLiveRequest>,
-    ) -> Result<Response<ServerLiveResponse>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<ServerLiveResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
     async fn server_ready(
         &self,
         _: Request<ServerReadyRequest>,
-    ) -> Result<Response<ServerReadyResponse>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<ServerReadyResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
     async fn model_ready(
         &self,
         _: Request<ModelReadyRequest>,
-    ) -> Result<Response<ModelReadyResponse>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<ModelReadyResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
     async fn server_metadata(
         &self,
         _: Request<ServerMetadataRequest>,
-    ) -> Result<Response<ServerMetadataResponse>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<ServerMetadataResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
     async fn model_metadata(
         &self,
         _: Request<ModelMetadataRequest>,
-    ) -> Result<Response<ModelMetadataResponse>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<ModelMetadataResponse>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
     async fn model_stream_infer(
         &self,
         _: Request<tonic::Streaming<ModelInferRequest>>,
-    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        Err(Status::unimplemented(""))
+    ) -> Result<Response<Self::ModelStreamInferStream>, tonic::Status> {
+        Err(tonic::Status::unimplemented(""))
     }
 }
 
@@ -157,6 +159,15 @@ impl Sidecar for Stand {
     fn copies(&self) -> Copies {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         Copies { eligible: 2, copied: u64::from(asked > 0), under_way: u64::from(asked == 0), ..copies() }
+    }
+    fn rollout(&self, _: &str) -> Option<Status> {
+        None
+    }
+    fn audit(&self, _: &str) -> Vec<Arc<AuditRecord>> {
+        Vec::new()
+    }
+    fn changes(&self) -> watch::Receiver<u64> {
+        watch::channel(0).1
     }
     async fn stop(self) -> Ended {
         // Whoever ends it has waited for its copy.
@@ -345,8 +356,15 @@ fn options_that_make_no_sense_are_refused() {
         <Arguments as clap::Parser>::try_parse_from(words).is_ok()
     };
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
+    assert!(parse("--scenario canary-good --rate 100 --stay --json"));
     assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
     for line in [
+        "--scenario canary-bad",
+        "--scenario canary-good --calls 5",
+        "--scenario canary-good --users 5",
+        "--scenario canary-good --models-only",
+        "--scenario canary-good --shadow 127.0.0.1:1",
+        "--stay",
         "--models-only --model 1.0.0 --shadow 127.0.0.1:1",
         "--shadow x",
         "--model 1.0.0",

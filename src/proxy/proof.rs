@@ -8,23 +8,16 @@ use crate::outcome::Outcome;
 use crate::rollout::live::View;
 use crate::worker::Worker;
 
-/// Counts a call that has ended.
+/// Counts a call that has ended. One of which nothing was sent to its variant shows nothing of it: it was over before,
+/// or the variant was not ready, as it would have been for a call that came a moment later.
 pub(super) fn count(worker: &Worker, counted: Counted, live: &View, outcome: &Outcome) {
-    let (blame, latency) = match own(outcome) {
-        Some((blame, latency)) => (blame, Some(latency)),
-        // Nothing could be sent, and so the baseline was to answer.
-        None if outcome.fallback.is_some() => (Blame::Upstream, None),
-        // Nothing could be sent: there was no connection to the variant, or the call was over before.
-        None => (outcome.blame, None),
-    };
+    let Some((blame, latency)) = own(outcome) else { return };
     let how = match blame {
         Blame::Upstream => How::Error,
         Blame::Rejection => How::Rejection,
-        // Over before it began, for reasons that have nothing to do with the variant: nothing is learnt.
-        Blame::Nobody | Blame::Client | Blame::Sidecar if latency.is_none() => return,
         Blame::Nobody | Blame::Client | Blame::Sidecar => How::Well,
     };
-    if counted.end(how, latency, worker.clock.at(Instant::now())) {
+    if counted.end(how, Some(latency), worker.clock.at(Instant::now())) {
         live.alarm();
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::machine::{Machine, Saved, names, same};
 use crate::config::{Model, Strategy};
+use crate::evidence::Readings;
 use crate::evidence::epoch::Epoch;
 use crate::evidence::gather::Gatherer;
 use crate::feedback::FeedbackGain;
@@ -206,6 +207,12 @@ impl Inner {
         {
             self.dirty |= machine.learn(&self.model, gain);
         }
+    }
+
+    /// Takes in what the servers of both variants said of themselves, beside all calls until now.
+    pub(super) fn read(&mut self, readings: &Readings, now: Duration) {
+        self.gather(Depth::All, now);
+        self.dirty |= self.act(|machine, model| machine.absorb_readings(model, readings, now)).is_some();
     }
 
     /// Lets epochs go that no call belongs to any more.

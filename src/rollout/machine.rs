@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Canary, Model, Strategy};
-use crate::evidence::Gain;
+use crate::evidence::{Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::canary::Progress;
 use crate::strategy::{Split, Standing};
@@ -31,7 +31,7 @@ enum Kind {
     /// Decides nothing; a person may give everything to one variant.
     Steady { pinned: Option<usize>, epoch: u32 },
     /// Moves by its evidence.
-    Canary(Progress),
+    Canary(Box<Progress>),
     /// A canary whose candidate was rolled back before this revision began.
     Blocked { why: String },
 }
@@ -44,7 +44,7 @@ impl Machine {
     pub(super) fn begin(model: &Model, blocked: Option<String>, base: u32, now: Duration) -> Self {
         let kind = match (&model.strategy, blocked) {
             (Strategy::Canary(_), Some(why)) => Kind::Blocked { why },
-            (Strategy::Canary(canary), None) => Kind::Canary(Progress::begin(canary, now)),
+            (Strategy::Canary(canary), None) => Kind::Canary(Box::new(Progress::begin(canary, now))),
             (Strategy::Pinned { .. } | Strategy::Ab { .. }, _) => Kind::Steady { pinned: None, epoch: 0 },
         };
         Machine { base, since: now, kind }
@@ -99,6 +99,13 @@ impl Machine {
         let guards = canary.guards.feedback.iter().enumerate();
         let asking = guards.filter(|(_, guard)| guard.name == gain.feedback);
         asking.map(|(guard, _)| progress.absorb_feedback(guard, scores)).count() > 0
+    }
+
+    /// Adds what the servers of both variants said of themselves.
+    pub(super) fn absorb_readings(&mut self, model: &Model, readings: &Readings, now: Duration) {
+        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) {
+            progress.absorb_readings(canary, readings, now);
+        }
     }
 
     /// Moves by one, where that is due.
@@ -163,7 +170,7 @@ impl Machine {
                 });
             }
         };
-        *self = Machine { base, since: now, kind: Kind::Canary(progress) };
+        *self = Machine { base, since: now, kind: Kind::Canary(Box::new(progress)) };
         Ok(change)
     }
 

@@ -139,69 +139,85 @@ struct Raw {
     expect: Expect,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawWorld {
-    calls: f64,
-    #[serde(default)]
-    arrivals: Arrivals,
+    calls: Number,
+    arrivals: Option<Arrivals>,
     errors: Option<RawFailing>,
     rejections: Option<RawFailing>,
     latency: Option<RawLatency>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawFailing {
-    rate: Part,
-    drift: Option<f64>,
+    rate: Option<Part>,
+    drift: Option<Number>,
     candidate: Option<RawChange>,
     outages: Option<RawOutages>,
     burst: Option<u64>,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawChange {
-    times: f64,
+    times: Number,
     after: Option<Span>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawOutages {
     every: Span,
     last: Span,
     rate: Part,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawLatency {
     median: Span,
-    spread: f64,
+    spread: Number,
     candidate: Option<RawSlower>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawSlower {
-    times: f64,
+    times: Number,
     /// Only this part of its calls is slower.
     tail: Option<Part>,
     after: Option<Span>,
 }
 
 /// `5%`, and more than everything where that has a meaning.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Part(pub(super) f64);
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Span(Duration);
+
+/// A number; none where it is left out, or was refused already.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Number(f64);
+
+impl Default for Number {
+    fn default() -> Self {
+        Number(f64::NAN)
+    }
+}
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Option::<f64>::deserialize(from)?.map_or_else(Number::default, Number))
+    }
+}
 
 impl<'de> Deserialize<'de> for Part {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        // Null stands where something was refused already.
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(Part::default()) };
         let number = text.trim().strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
         match number.filter(|number| number.is_finite() && *number >= 0.0) {
             Some(number) => Ok(Part(number / 100.0)),
@@ -212,7 +228,7 @@ impl<'de> Deserialize<'de> for Part {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
+        let Some(text) = Option::<String>::deserialize(from)? else { return Ok(Span::default()) };
         let wrong = |_| Error::invalid_value(Unexpected::Str(&text), &"a duration like 90s or 24h");
         units::duration(&text).map(Span).map_err(wrong)
     }
@@ -281,10 +297,10 @@ fn canary(document: &mut Document, model: &Model) -> Option<Arc<Canary>> {
 }
 
 fn accept_world(document: &mut Document, raw: &RawWorld) -> World {
-    positive(document, "world.calls", raw.calls);
+    positive(document, "world.calls", raw.calls.0);
     World {
-        calls: raw.calls,
-        arrivals: raw.arrivals,
+        calls: raw.calls.0,
+        arrivals: raw.arrivals.unwrap_or_default(),
         errors: failing(document, "world.errors", raw.errors.as_ref()),
         rejections: failing(document, "world.rejections", raw.rejections.as_ref()),
         latency: raw.latency.as_ref().map(|raw| latency(document, raw)),
@@ -294,13 +310,18 @@ fn accept_world(document: &mut Document, raw: &RawWorld) -> World {
 fn failing(document: &mut Document, path: &str, raw: Option<&RawFailing>) -> Failing {
     let Some(raw) = raw else { return Failing { burst: 1, drift: 1.0, ..Failing::default() } };
     let candidate = raw.candidate.map_or_else(Change::default, |raw| Change {
-        times: raw.times,
+        times: raw.times.0,
         after: raw.after.map_or(Duration::ZERO, |span| span.0),
     });
-    let drift = raw.drift.unwrap_or(1.0);
+    let drift = raw.drift.map_or(1.0, |drift| drift.0);
+    let rate = raw.rate.map_or(0.0, |rate| rate.0);
+    if raw.rate.is_none() {
+        let problem = Problem::new(format!("{path}.rate"), "is missing");
+        document.refuse(problem.with_hint("say which part of the baseline's calls, like 1%"));
+    }
     positive(document, &format!("{path}.drift"), drift);
     at_least_zero(document, &format!("{path}.candidate.times"), candidate.times);
-    let most = raw.rate.0 * drift.max(1.0) * candidate.times.max(1.0);
+    let most = rate * drift.max(1.0) * candidate.times.max(1.0);
     if most > 1.0 {
         let problem = Problem::new(path, format!("would fail {:.0} % of the calls", most * 100.0));
         document.refuse(problem.with_hint("rate, drift and candidate.times together may come to 100%"));
@@ -312,23 +333,24 @@ fn failing(document: &mut Document, path: &str, raw: Option<&RawFailing>) -> Fai
         document.refuse(problem.with_hint("write them like {every: 1h, last: 30s, rate: 50%}"));
     }
     let outages = raw.outages.as_ref().map(|raw| (raw.every.0, raw.last.0, raw.rate.0));
-    Failing { rate: raw.rate.0, drift, candidate, outages, burst: raw.burst.unwrap_or(1).max(1) }
+    Failing { rate, drift, candidate, outages, burst: raw.burst.unwrap_or(1).max(1) }
 }
 
 fn latency(document: &mut Document, raw: &RawLatency) -> Latency {
-    positive(document, "world.latency.spread", raw.spread);
-    let baseline = Lognormal { median: raw.median.0, spread: raw.spread, tail: (0.0, 1.0) };
+    positive(document, "world.latency.median", raw.median.0.as_secs_f64());
+    positive(document, "world.latency.spread", raw.spread.0);
+    let baseline = Lognormal { median: raw.median.0, spread: raw.spread.0, tail: (0.0, 1.0) };
     let mut candidate = baseline;
     let mut after = Duration::ZERO;
     if let Some(slower) = &raw.candidate {
-        positive(document, "world.latency.candidate.times", slower.times);
+        positive(document, "world.latency.candidate.times", slower.times.0);
         match slower.tail {
             Some(tail) if tail.0 > 1.0 => {
                 let problem = Problem::new("world.latency.candidate.tail", "is more than everything");
                 document.refuse(problem.with_hint("say which part of its calls is slower, like 2%"));
             }
-            Some(tail) => candidate.tail = (tail.0, slower.times),
-            None => candidate.median = baseline.median.mul_f64(slower.times.max(0.0)),
+            Some(tail) => candidate.tail = (tail.0, slower.times.0),
+            None => candidate.median = baseline.median.mul_f64(slower.times.0.max(0.0)),
         }
         after = slower.after.map_or(Duration::ZERO, |span| span.0);
     }
@@ -337,29 +359,37 @@ fn latency(document: &mut Document, raw: &RawLatency) -> Latency {
 
 fn positive(document: &mut Document, path: &str, number: f64) {
     if !(number.is_finite() && number > 0.0) {
-        let problem = Problem::new(path, "is not a number above 0").with_value(number.to_string());
-        document.refuse(problem.with_hint("write one like 50"));
+        document.refuse(shown(Problem::new(path, "is not above 0"), number).with_hint("write more"));
     }
 }
 
 fn at_least_zero(document: &mut Document, path: &str, number: f64) {
     if !(number.is_finite() && number >= 0.0) {
-        let problem = Problem::new(path, "is not a number from 0 on").with_value(number.to_string());
+        let problem = shown(Problem::new(path, "is not a number from 0 on"), number);
         document.refuse(problem.with_hint("1 is as the baseline, 3 is three times as many"));
     }
 }
 
+/// With the number, where there is one.
+fn shown(problem: Problem, number: f64) -> Problem {
+    if number.is_nan() { problem } else { problem.with_value(number.to_string()) }
+}
+
 impl Scenario {
-    /// What the canary announces for this world: calls of the candidate until it can be promoted; none where a guard
-    /// can never pass.
+    /// What the canary announces for this world: calls of the candidate until it can be promoted, by its slowest
+    /// guard; none where a guard can never pass.
     pub(super) fn announced(&self) -> Option<u64> {
         let rate = self.world.errors.rate.max(self.world.rejections.rate);
         let spread = self.world.latency.map_or(0.5, |latency| latency.baseline.spread);
         let needs = needs(&self.canary, &Expected { rate, spread });
         let slowest =
             needs.iter().map(|need| need.calls).try_fold(0, |most, calls| Some(most.max(calls?)))?;
-        let steps = self.canary.steps.iter();
-        let first = steps.clone().next().map_or(0, |step| step.calls);
-        Some(slowest.max(first) + steps.skip(1).map(|step| step.calls).sum::<u64>())
+        // A step takes its hold's calls, however soon it has passed.
+        let mut least = self.canary.steps.iter().map(|step| {
+            let in_hold = self.world.calls * step.share.probability() * step.hold.as_secs_f64();
+            step.calls.max(in_hold as u64)
+        });
+        let first = least.next().unwrap_or(0);
+        Some(slowest.max(first) + least.sum::<u64>())
     }
 }

@@ -48,8 +48,11 @@ fn bar(share: &Share) -> String {
     format!("{:>6.2} %  {bar}  {low:.2} to {high:.2}", 100.0 * share.share)
 }
 
+/// How a length is written.
+type Shown = fn(f64) -> String;
+
 fn lines(what: &str, lengths: &Lengths) -> String {
-    let rows: [(&str, &Spread, fn(f64) -> String); 4] = [
+    let rows: [(&str, &Spread, Shown); 4] = [
         ("time", &lengths.seconds, seconds),
         ("calls, both arms", &lengths.calls, number),
         ("calls, candidate", &lengths.candidate_calls, number),

@@ -19,6 +19,7 @@ mod latency;
 pub mod plan;
 mod progress;
 mod rate;
+mod resources;
 
 pub use progress::Progress;
 

@@ -23,6 +23,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         endpoints: vec![],
         model_name: None,
         model_version: None,
+        metrics: None,
         build: name.into(),
     };
     config::Model {

@@ -26,6 +26,7 @@ pub(super) fn variant(name: &str, version: &str) -> Variant {
         endpoints: vec![Endpoint { address, hop: false }],
         model_name: None,
         model_version: None,
+        metrics: None,
         build: name.into(),
     }
 }

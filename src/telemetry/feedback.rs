@@ -57,6 +57,9 @@ pub struct Spanned {
 type Names = (Arc<str>, Arc<str>);
 type Results = [u64; Taken::ALL.len() * Evidence::ALL.len()];
 
+/// Model and feedback.
+type Names = (Arc<str>, Arc<str>);
+
 /// Where feedback is counted, and its spans begin.
 #[derive(Debug)]
 pub struct Side {

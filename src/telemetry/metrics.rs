@@ -42,6 +42,8 @@ pub struct State {
     pub endpoints: Vec<EndpointState>,
     /// Every rollout.
     pub rollouts: rollouts::Rollouts,
+    /// Every variant whose metrics are read.
+    pub resources: Vec<ResourceState>,
 }
 
 /// One endpoint of a variant.
@@ -55,6 +57,23 @@ pub struct EndpointState {
     pub endpoint: String,
     /// Whether it may get calls.
     pub ready: bool,
+}
+
+/// What a variant's own metrics said.
+#[derive(Debug, Clone)]
+pub struct ResourceState {
+    /// The model's name.
+    pub model: Arc<str>,
+    /// The variant's name.
+    pub variant: Arc<str>,
+    /// Times that they were read.
+    pub read: u64,
+    /// Times that they could not be.
+    pub failed: u64,
+    /// Processor time of its process, in seconds, as last said.
+    pub cpu: Option<f64>,
+    /// Resident memory of its process, in bytes, as last said.
+    pub resident: Option<f64>,
 }
 
 /// Where the figures come from.
@@ -85,6 +104,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     feedback::write(&mut text, sources.feedback);
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
+    resources(&mut text, &state.resources);
     process(&mut text, state);
     text.finish()
 }
@@ -225,6 +245,26 @@ fn spans(text: &mut Text, tally: &Tally) {
     for cause in Cause::ALL {
         text.sample(metric::SPANS_DROPPED, &[("cause", cause.name())], tally.get_dropped(cause));
     }
+}
+
+fn resources(text: &mut Text, all: &[ResourceState]) {
+    text.family(metric::RESOURCE_READS, Kind::Counter, "Readings of variants' own metrics, by result.");
+    for one in all {
+        for (result, count) in [("read", one.read), ("failed", one.failed)] {
+            let labels = [("model", &*one.model), ("variant", &*one.variant), ("result", result)];
+            text.sample(metric::RESOURCE_READS, &labels, count);
+        }
+    }
+    let mut gauge = |name, help, value: fn(&ResourceState) -> Option<f64>| {
+        text.family(name, Kind::Gauge, help);
+        for (one, value) in all.iter().filter_map(|one| Some((one, value(one)?))) {
+            text.ratio(name, &[("model", &*one.model), ("variant", &*one.variant)], value);
+        }
+    };
+    let help = "Processor time that a variant's process last said it took.";
+    gauge(metric::RESOURCE_CPU, help, |one| one.cpu);
+    let help = "Resident memory that a variant's process last said it holds.";
+    gauge(metric::RESOURCE_MEMORY, help, |one| one.resident);
 }
 
 fn process(text: &mut Text, state: &State) {

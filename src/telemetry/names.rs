@@ -290,6 +290,12 @@ pub mod metric {
     pub const STATE_ERRORS: &str = "parhelion_state_errors_total";
     /// What was never written to it.
     pub const STATE_LOST: &str = "parhelion_state_lost_total";
+    /// Readings of variants' own metrics, by result.
+    pub const RESOURCE_READS: &str = "parhelion_resource_reads_total";
+    /// Processor time that a variant's process last said it took.
+    pub const RESOURCE_CPU: &str = "parhelion_resource_cpu_seconds";
+    /// Resident memory that a variant's process last said it holds.
+    pub const RESOURCE_MEMORY: &str = "parhelion_resource_resident_bytes";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -302,7 +308,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 55] = [
+    pub const ALL: [&str; 58] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -353,6 +359,9 @@ pub mod metric {
         FEEDBACK_BYTES,
         FEEDBACK_UNCOUNTED,
         FEEDBACK_DROPPED,
+        RESOURCE_READS,
+        RESOURCE_CPU,
+        RESOURCE_MEMORY,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,

@@ -292,7 +292,7 @@ async fn strange_callers_blame_nobody() {
 #[tokio::test]
 async fn no_unit_leaves_the_candidate_over_a_ramp_nor_in_another_process() {
     let steps: Vec<String> =
-        [1, 2, 5, 10, 25, 50].map(|share| format!("{{share: {share}%, hold: 0s, calls: 1}}")).into();
+        [5, 10, 20, 30, 40, 50].map(|share| format!("{{share: {share}%, hold: 0s, calls: 1}}")).into();
     let ramp = format!(
         "salt: s, steps: [{}], guards: {{errors: {{absolute: 50%, relative: 25%}}, rejections: off, latency: off}}, on_pass: wait",
         steps.join(", ")
@@ -301,7 +301,11 @@ async fn no_unit_leaves_the_candidate_over_a_ramp_nor_in_another_process() {
     let clients = [Client::connect(one.sidecar.address).await, Client::connect(two.sidecar.address).await];
     let message = oip::request("m", &[], 10);
     let mut had = std::collections::HashSet::new();
-    while one.status().report.state != State::Passed || two.status().report.state != State::Passed {
+    let passed = |house: &House| house.status().report.state == State::Passed;
+    let mut rounds = 0;
+    while !(passed(&one) && passed(&two)) {
+        rounds += 1;
+        assert!(rounds < 50, "{:?}", one.status().report);
         for number in 0..200 {
             let user = format!("u{number}");
             for client in &clients {
@@ -324,7 +328,7 @@ async fn no_unit_leaves_the_candidate_over_a_ramp_nor_in_another_process() {
         let second = clients[1].unary(INFER, &[("x-user", &user)], &message).await;
         assert_eq!(first.header("parhelion-variant"), second.header("parhelion-variant"), "{user}");
     }
-    assert!(had.len() > 150, "{} of 400", had.len());
+    assert!(had.len() > 40, "{} of 400", had.len());
 }
 
 #[tokio::test]

@@ -1,16 +1,86 @@
-//! `parhelion demo` as a user starts it: its shadow gets its copies, its books are right, and no caller notices.
+//! `parhelion demo` as a user starts it: its shadow gets its copies, its books are right, and no caller notices; and
+//! each scenario ends as its name says.
+
+use serde_json::Value;
 
 use crate::support::process::run_to_end;
+
+/// Runs a scenario; the one object on standard output, and the story on standard error.
+fn scenario(name: &str) -> (Value, String) {
+    let output = run_to_end(&["demo", "--scenario", name, "--json"], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let story = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{story}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    let said: Value = serde_json::from_str(&text).unwrap();
+    let keys: Vec<&str> = said.as_object().unwrap().keys().map(String::as_str).collect();
+    let documented = [
+        "scenario",
+        "verdict",
+        "action",
+        "calls",
+        "caller_failures",
+        "candidate_failures",
+        "decided_after_calls",
+        "evidence",
+    ];
+    assert_eq!(keys, documented);
+    assert_eq!((&said["scenario"], &said["caller_failures"]), (&name.into(), &0.into()), "{text}");
+    let (decided, calls) = (&said["decided_after_calls"], &said["calls"]);
+    assert!(decided.as_u64() > Some(0) && decided.as_u64() <= calls.as_u64(), "{text}");
+    (said, story)
+}
+
+/// What a guard had found.
+fn found<'a>(said: &'a Value, guard: &str) -> &'a Value {
+    let evidence = said["evidence"].as_array().unwrap();
+    evidence.iter().find(|finding| finding["guard"] == guard).unwrap()
+}
+
+#[test]
+fn a_good_candidate_walks_its_steps_and_is_promoted() {
+    let (said, story) = scenario("canary-good");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    assert_eq!(said["candidate_failures"], 0);
+    for guard in ["errors", "rejections", "latency p90"] {
+        let finding = found(&said, guard);
+        assert_eq!(finding["verdict"], "pass", "{finding}");
+        assert!(finding["harm"]["high"].as_f64() <= finding["margin"].as_f64(), "{finding}");
+    }
+    for part in ["v2 gets 10 %: ", "v2 gets 20 %: ", "v2 gets 50 %: ", "v2 gets 100 %: "] {
+        assert!(story.contains(part), "{part} is not in\n{story}");
+    }
+}
+
+#[test]
+fn a_broken_candidate_is_gone_and_no_caller_notices() {
+    let (said, story) = scenario("canary-broken");
+    assert_eq!((&said["verdict"], &said["action"]), (&"fail".into(), &"rolled_back".into()), "{story}");
+    assert!(said["candidate_failures"].as_u64() > Some(0), "{said}");
+    assert_eq!(found(&said, "errors")["verdict"], "fail");
+    assert!(story.contains("answers every call with INTERNAL"), "{story}");
+    assert!(story.contains("ctl status digits   --admin 127.0.0.1:"), "{story}");
+}
+
+#[test]
+fn a_slow_candidate_is_rolled_back_by_its_latency() {
+    let (said, story) = scenario("canary-slow");
+    assert_eq!((&said["verdict"], &said["action"]), (&"fail".into(), &"rolled_back".into()), "{story}");
+    let latency = found(&said, "latency p90");
+    assert_eq!(latency["verdict"], "fail", "{latency}");
+    assert!(latency["candidate"]["value"].as_f64() > latency["baseline"]["value"].as_f64(), "{latency}");
+    assert_ne!(found(&said, "errors")["verdict"], "fail");
+}
 
 #[test]
 fn every_eligible_call_of_the_demo_is_copied_or_counted() {
     let output = run_to_end(&["demo", "--calls", "600", "--rate", "0", "--json"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&said["calls"], &said["failed"]), (&600.into(), &0.into()), "{text}");
     let shadow = &said["shadow"];
-    let count = |value: &serde_json::Value| value.as_u64().unwrap();
+    let count = |value: &Value| value.as_u64().unwrap();
     let (eligible, copied) = (count(&shadow["eligible"]), count(&shadow["copied"]));
     let skipped: u64 = shadow["skipped"].as_object().unwrap().values().map(count).sum();
     assert_eq!((eligible, copied + skipped), (600, 600), "{text}");
@@ -25,12 +95,12 @@ fn a_shadow_that_is_away_changes_nothing_for_callers() {
     let output = run_to_end(&["demo", "--calls", "300", "--rate", "0", "--json", "--shadow", &nobody], &[]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
-    let said: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let said: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&said["calls"], &said["failed"]), (&300.into(), &0.into()), "{text}");
     let shadow = &said["shadow"];
     assert_eq!((&shadow["eligible"], &shadow["copied"]), (&300.into(), &0.into()), "{text}");
     let skipped = shadow["skipped"].as_object().unwrap();
-    assert_eq!(skipped.values().filter_map(serde_json::Value::as_u64).sum::<u64>(), 300, "{text}");
+    assert_eq!(skipped.values().filter_map(Value::as_u64).sum::<u64>(), 300, "{text}");
     assert!(skipped.contains_key("not_ready"), "{text}");
 }
 

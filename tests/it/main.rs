@@ -20,6 +20,7 @@ mod life;
 mod metadata;
 mod reload;
 mod rename;
+mod resources;
 mod retry;
 mod routing;
 mod scenarios;

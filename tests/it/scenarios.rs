@@ -63,6 +63,7 @@ until: 0s
     for problem in expected {
         assert!(found.contains(&problem), "{problem:?} is not among {found:?}\n{errors}");
     }
-    let errors = simulate::read_text("pinned.yaml", "strategy: {kind: pinned, variant: stable}").unwrap_err();
+    const AB: &str = "strategy: {kind: ab, weights: {stable: 50%, next: 50%}}";
+    let errors = simulate::read_text("ab.yaml", AB).unwrap_err();
     assert!(errors.to_string().contains("use kind: canary"), "{errors}");
 }

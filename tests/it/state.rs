@@ -20,8 +20,9 @@ use crate::support::process::{self, LONG, Model, PORTS, Sidecar, until};
 
 /// A canary of as many steps as there are, each of one call, so that it decides all the time.
 fn eager(models: [&Model; 2], state: &Path) -> String {
-    let steps: Vec<String> =
-        (1..=400).map(|step| format!("{{share: {}%, hold: 0s, calls: 1}}", f64::from(step) / 5.0)).collect();
+    let steps: Vec<String> = (0..400)
+        .map(|step| format!("{{share: {:.2}%, hold: 0s, calls: 1}}", 20.0 + f64::from(step) * 0.15))
+        .collect();
     canary(
         models,
         state,
@@ -149,7 +150,7 @@ async fn a_second_process_on_the_same_directory_serves_by_the_baseline_until_it_
     let first = Sidecar::ready(&yaml).await;
     until("the first step", || async { first.log().contains("its first step begins") }).await;
     let second = Sidecar::ready(&yaml).await;
-    assert!(second.log().contains("another process has it open"), "{}", second.log());
+    until("the log", || async { second.log().contains("another process has it open") }).await;
     let client = second.client();
     for _ in 0..20 {
         assert_eq!(variant(&client).await, "v1");
@@ -170,7 +171,8 @@ async fn a_state_that_cannot_be_used_is_said_and_calls_go_on() {
     std::fs::create_dir(state.join("rollouts.redb")).unwrap();
     let yaml = canary(models, &state, "steps: [{share: 99.999%, hold: 1h}]");
     let sidecar = Sidecar::ready(&yaml).await;
-    assert!(sidecar.log().contains("must be a directory that the sidecar may write to"), "{}", sidecar.log());
+    let said = "must be a directory that the sidecar may write to";
+    until("the log", || async { sidecar.log().contains(said) }).await;
     let client = sidecar.client();
     assert_eq!(variant(&client).await, "v1");
     sidecar.counts("parhelion_state_errors_total", 2).await;

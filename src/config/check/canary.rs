@@ -57,6 +57,9 @@ impl Check<'_> {
         self.foreign(path, "canary", "remove it; the candidate's shares are its `steps`", &others);
         let (baseline, candidate) = self.arms(path, around, raw);
         let guards = self.guards(&at("guards"), around.feedback, raw.guards.as_ref());
+        if guards.resources.is_some() {
+            self.readable(around, (baseline, candidate));
+        }
         let steps = self.steps(&at("steps"), raw.steps.as_deref());
         let least = longest_wait(around.feedback, &steps, &guards);
         let usual = if least < MAX_STEP_TIME { MAX_STEP_TIME } else { least * 2 };
@@ -87,7 +90,7 @@ impl Check<'_> {
             alpha,
             max_step_time,
             on_pass: self.on_pass(&at("on_pass"), raw.on_pass.as_deref()),
-            on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref()),
+            on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
         }))
     }
 
@@ -174,6 +177,7 @@ impl Check<'_> {
                 rejections: Some(RATE),
                 latency: LATENCY.to_vec(),
                 feedback: Vec::new(),
+                resources: None,
             };
         };
         let guards = Guards {
@@ -181,6 +185,7 @@ impl Check<'_> {
             rejections: self.rate_guard(&at("rejections"), raw.rejections.as_ref()),
             latency: self.latency_guards(&at("latency"), raw.latency.as_ref()),
             feedback: self.feedback_guards(&at("feedback"), declared, raw.feedback.as_ref()),
+            resources: self.resources_guard(&at("resources"), raw.resources.as_ref()),
         };
         let none = guards.errors.is_none() && guards.rejections.is_none();
         if none && guards.latency.is_empty() && guards.feedback.is_empty() && !self.broken(path) {
@@ -359,15 +364,16 @@ impl Check<'_> {
         }
     }
 
-    fn on_fail(&mut self, path: &str, word: Option<&str>) -> OnFail {
+    pub(super) fn on_fail(&mut self, path: &str, word: Option<&str>, usual: OnFail) -> OnFail {
         match word {
-            None | Some("rollback") => OnFail::Rollback,
+            None => usual,
+            Some("rollback") => OnFail::Rollback,
             Some("hold") => OnFail::Hold,
             Some(word) => {
                 let problem =
                     Problem::new(path, "is neither rollback nor hold").with_value(format!("{word:?}"));
                 self.error(problem.with_hint(suggestion(word, &["rollback", "hold"])));
-                OnFail::Rollback
+                usual
             }
         }
     }

@@ -25,6 +25,7 @@ fn unknown(name: &str) -> Variant {
         endpoints: Vec::new(),
         model_name: None,
         model_version: None,
+        metrics: None,
         build: "".into(),
     }
 }
@@ -110,6 +111,7 @@ impl Check<'_> {
         if raw.strategy.is_some() {
             self.unused(path, &variants, &strategy, &shadows);
         }
+        self.unread(path, &variants, &strategy);
         let force = self.force(&join(path, "force"), raw.force.as_ref());
         let default_deadline = raw.default_deadline.as_ref().and_then(|span| {
             let path = join(path, "default_deadline");
@@ -207,12 +209,14 @@ impl Check<'_> {
         let model_name = text("model_name", raw.model_name.as_ref());
         let model_version = text("model_version", raw.model_version.as_ref());
         let digest = self.digest(&join(path, "digest"), raw.digest.as_deref());
+        let metrics = raw.metrics.as_ref().and_then(|url| self.metrics_page(&join(path, "metrics"), url));
         Variant {
             name: name.into(),
             build: build(digest.as_deref(), version.as_deref(), &endpoints),
             version,
             model_name,
             model_version,
+            metrics,
             digest,
             endpoints,
         }

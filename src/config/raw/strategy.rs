@@ -86,6 +86,9 @@ pub(in crate::config) struct Guards {
     pub(in crate::config) latency: Option<Several<LatencyGuard>>,
     /// Means of feedback. Default none.
     pub(in crate::config) feedback: Option<Several<FeedbackGuard>>,
+    /// What the servers of both variants use, as their `metrics` say. It can stop a canary and gates no step.
+    /// Default none.
+    pub(in crate::config) resources: Option<ResourcesGuard>,
 }
 
 /// How much more often something may happen: the larger of the two.
@@ -121,6 +124,30 @@ pub(in crate::config) struct FeedbackGuard {
     /// Which values are better. Default higher.
     #[schemars(extend("enum" = ["higher", "lower"]))]
     pub(in crate::config) better: Option<String>,
+}
+
+/// What the candidate's server may use beside the baseline's.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ResourcesGuard {
+    /// How much more its resident memory may grow than the baseline's. Left out: memory is not judged.
+    pub(in crate::config) memory: Option<Use>,
+    /// How much more processor time a call may take. Left out: processor time is not judged.
+    pub(in crate::config) cpu: Option<Use>,
+    /// What is compared at once. Default 1m.
+    pub(in crate::config) window: Option<Span>,
+    /// What becomes of a candidate that fails it. `hold`: it stays where it is, and an alert says so. `rollback`: it
+    /// gets nothing. Default hold.
+    #[schemars(extend("enum" = ["hold", "rollback"]))]
+    pub(in crate::config) on_fail: Option<String>,
+}
+
+/// How much more of one resource.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Use {
+    /// By so much of what the baseline uses.
+    pub(in crate::config) relative: Option<Ratio>,
 }
 
 /// When a candidate's latency begins to count.

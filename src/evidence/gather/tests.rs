@@ -55,7 +55,8 @@ fn a_unit_with_many_calls_is_one_failure_and_one_sample_a_minute() {
     let arm = gatherer.all(START).unwrap().arms.remove(1);
     assert_eq!((arm.calls, arm.errors), (50, 1));
     assert_eq!(arm.latency, [(bucket(MS), 1)]);
-    let next = START + Duration::from_secs(60);
+    // A minute without any lies between, so it is no burst that goes on.
+    let next = START + Duration::from_secs(120);
     epoch.begin(1, 1, Some(9), next).unwrap().end(How::Error, Some(MS), next);
     assert_eq!(gatherer.all(next).unwrap().arms[1].errors, 1);
 }

@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::feedback::Feedback;
 use super::latency::Latency;
 use super::rate::{Count, Rate};
-use crate::config::{Canary, FeedbackGuard, LatencyGuard, Margin};
-use crate::evidence::{ArmGain, Gain, Scores};
+use super::resources::Resources;
+use crate::config::{Canary, FeedbackGuard, LatencyGuard, Margin, OnFail, ResourcesGuard};
+use crate::evidence::{ArmGain, Gain, Readings, Scores};
 use crate::verdict::{Finding, Scale, Verdict};
 
 /// Chance that a guard is ever passed by a candidate that breaks its margin.
@@ -25,6 +26,7 @@ pub(super) struct Evidence {
     rejections: Option<Rate>,
     latency: Latency,
     feedback: Vec<Feedback>,
+    resources: Option<Box<Resources>>,
     /// The candidate's first call, and its calls since: its latency counts when it is warm.
     first_call: Option<Duration>,
     calls: u64,
@@ -40,6 +42,7 @@ impl Evidence {
             rejections: guards.rejections.map(|margin| Rate::new(&margin, now)),
             latency: Latency::new(guards.latency.len(), now),
             feedback: vec![Feedback::default(); guards.feedback.len()],
+            resources: guards.resources.map(|_| Box::new(Resources::new())),
             first_call: None,
             calls: 0,
             share: 0.0,
@@ -86,12 +89,49 @@ impl Evidence {
         }
     }
 
+    /// Adds what both servers said of themselves; `calls` of the baseline and the candidate so far.
+    pub(super) fn add_readings(
+        &mut self,
+        canary: &Canary,
+        readings: &Readings,
+        calls: [u64; 2],
+        now: Duration,
+    ) {
+        let warm = self.is_warm(canary, now);
+        if let (Some(resources), Some(guard)) = (&mut self.resources, &canary.guards.resources) {
+            resources.add(guard, readings, calls, warm, now);
+        }
+    }
+
+    /// Forgets what servers used: a person looked at it, and lets the candidate go on.
+    pub(super) fn excuse_resources(&mut self) {
+        self.resources = self.resources.as_ref().map(|_| Box::new(Resources::new()));
+    }
+
+    /// Why a guard on resources has nothing to judge, where that is so.
+    pub(super) fn blind(&self) -> Option<&str> {
+        self.resources.as_ref()?.trouble()
+    }
+
+    /// What becomes of the candidate by the guards that fail, if any does.
+    pub(super) fn failure(&self, canary: &Canary) -> Option<OnFail> {
+        let calls = self.fails(canary).then_some(canary.on_fail);
+        let resources = self.resources.as_ref().zip(canary.guards.resources.as_ref());
+        let resources = resources.and_then(|(resources, guard)| {
+            resources.fails(guard, threshold(canary)).then_some(guard.on_fail)
+        });
+        match (calls, resources) {
+            (Some(OnFail::Rollback), _) | (_, Some(OnFail::Rollback)) => Some(OnFail::Rollback),
+            (calls, resources) => calls.or(resources),
+        }
+    }
+
     /// Weighs what is too costly to weigh at every call.
     pub(super) fn weigh(&mut self, canary: &Canary, now: Duration) {
         self.latency.weigh(&canary.guards.latency, now);
     }
 
-    /// Whether a guard fails. Cheap: at each error event.
+    /// Whether a guard fails that is on calls or feedback. Cheap: at each error event.
     pub(super) fn fails(&self, canary: &Canary) -> bool {
         let threshold = threshold(canary);
         self.rates(canary).any(|(_, _, rate)| rate.ln_worse() >= threshold)
@@ -109,13 +149,15 @@ impl Evidence {
             && (!last || self.feedbacks(canary).all(|(guard, feedback)| feedback.ln_sound(guard) >= enough))
     }
 
-    /// What each guard finds: errors, rejections, latency, feedback, in the order of the file.
+    /// What each guard finds: errors, rejections, latency, feedback, in the order of the file; then resources.
     pub(super) fn findings(&self, canary: &Canary) -> Vec<Finding> {
         let rates = self.rates(canary).map(|(name, margin, rate)| self.of_rate(canary, name, margin, rate));
         let latency = canary.guards.latency.iter().enumerate();
         let latency = latency.map(|(index, guard)| self.of_latency(canary, index, guard));
         let feedback = self.feedbacks(canary).map(|(guard, feedback)| of_feedback(canary, guard, feedback));
-        rates.chain(latency).chain(feedback).collect()
+        let resources = self.resources.as_ref().zip(canary.guards.resources.as_ref());
+        let resources = resources.map(|(resources, guard)| resources.findings(guard, threshold(canary)));
+        rates.chain(latency).chain(feedback).chain(resources.into_iter().flatten()).collect()
     }
 
     fn rates<'a>(&'a self, canary: &'a Canary) -> impl Iterator<Item = (&'static str, &'a Margin, &'a Rate)> {
@@ -205,7 +247,10 @@ pub(super) fn name_of(guard: &LatencyGuard) -> Arc<str> {
 pub(super) fn threshold(canary: &Canary) -> f64 {
     let guards = &canary.guards;
     let rates = usize::from(guards.errors.is_some()) + usize::from(guards.rejections.is_some());
-    let all = (rates + guards.latency.len() + guards.feedback.len()).max(1);
+    let parts =
+        |guard: &ResourcesGuard| usize::from(guard.memory.is_some()) + usize::from(guard.cpu.is_some());
+    let resources = guards.resources.as_ref().map_or(0, parts);
+    let all = (rates + guards.latency.len() + guards.feedback.len() + resources).max(1);
     (all as f64 / canary.alpha).ln()
 }
 

@@ -10,9 +10,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Evidence;
+use super::resources::gates;
 use crate::config::units::Percent;
 use crate::config::{Canary, OnFail, OnPass};
-use crate::evidence::{Gain, Scores};
+use crate::evidence::{Gain, Readings, Scores};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
@@ -98,6 +99,12 @@ impl Progress {
         self.evidence.add_feedback(guard, scores);
     }
 
+    /// Adds what the servers of both variants said of themselves.
+    pub fn absorb_readings(&mut self, canary: &Canary, readings: &Readings, now: Duration) {
+        let calls = [canary.baseline, canary.candidate].map(|arm| self.calls.get(arm).copied().unwrap_or(0));
+        self.evidence.add_readings(canary, readings, calls, now);
+    }
+
     /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls, and is warm.
     ///
     /// One call makes at most one move; call it again until it makes none.
@@ -106,8 +113,8 @@ impl Progress {
             State::Waiting if candidate_ready => Some(self.start(canary, now)),
             State::Running | State::Paused | State::Held | State::Passed if self.begun => {
                 self.evidence.weigh(canary, now);
-                if self.evidence.fails(canary) {
-                    return self.fail(canary, now);
+                if let Some(on_fail) = self.evidence.failure(canary) {
+                    return self.fail(canary, on_fail, now);
                 }
                 if self.state != State::Running {
                     return None;
@@ -125,11 +132,11 @@ impl Progress {
         self.change(canary, Action::Began, State::Running, why, Vec::new())
     }
 
-    fn fail(&mut self, canary: &Canary, now: Duration) -> Option<Change> {
+    fn fail(&mut self, canary: &Canary, on_fail: OnFail, now: Duration) -> Option<Change> {
         let findings = self.evidence.findings(canary);
         let failed: Vec<&str> = failing(&findings).map(|finding| &*finding.guard).collect();
         let why = format!("the candidate is worse than its margin allows: {}", failed.join(", "));
-        match canary.on_fail {
+        match on_fail {
             OnFail::Rollback => {
                 self.give(Given::Only(canary.baseline), now);
                 Some(self.change(canary, Action::RolledBack, State::RolledBack, why, findings))
@@ -210,6 +217,9 @@ impl Progress {
                     self.give(Given::Candidate(0), now);
                 }
                 self.resumed = now;
+                if self.evidence.failure(canary).is_some() {
+                    self.evidence.excuse_resources();
+                }
                 Ok(self.change(canary, Action::Resumed, to, by_a_person(command), Vec::new()))
             }
             Command::Pin(variant) => {
@@ -295,8 +305,11 @@ impl Progress {
         if self.calls_at_step < step.calls {
             waits.push(format!("{} calls of the candidate", step.calls - self.calls_at_step));
         }
-        let open = findings.iter().filter(|finding| finding.verdict == Verdict::NotEnoughData);
+        let open =
+            findings.iter().filter(|finding| finding.verdict == Verdict::NotEnoughData && gates(finding));
         waits.extend(open.map(|finding| format!("a verdict on {}", finding.guard)));
+        // It waits for nobody there, but whoever looks must know that a guard is blind.
+        waits.extend(self.evidence.blind().map(|why| format!("(resources are not judged: {why})")));
         waits.join(", ")
     }
 
@@ -357,7 +370,9 @@ fn failing(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
 fn verdict(findings: &[Finding]) -> Verdict {
     if failing(findings).next().is_some() {
         Verdict::Fail
-    } else if !findings.is_empty() && findings.iter().all(|finding| finding.verdict == Verdict::Pass) {
+    } else if !findings.is_empty()
+        && findings.iter().filter(|finding| gates(finding)).all(|finding| finding.verdict == Verdict::Pass)
+    {
         Verdict::Pass
     } else {
         Verdict::NotEnoughData

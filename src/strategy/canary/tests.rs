@@ -28,7 +28,13 @@ fn canary() -> config::Canary {
         candidate: 1,
         salt: "fraud/2".into(),
         steps: vec![step(10), step(50)],
-        guards: Guards { errors: Some(USUAL), rejections: None, latency: vec![], feedback: vec![] },
+        guards: Guards {
+            errors: Some(USUAL),
+            rejections: None,
+            latency: vec![],
+            feedback: vec![],
+            resources: None,
+        },
         warmup: Warmup { time: Duration::from_secs(30), calls: 50 },
         alpha: 0.01,
         max_step_time: Duration::from_secs(3600),
@@ -255,7 +261,8 @@ fn latency(calls: u32, shift: u16) -> Vec<(u16, u32)> {
 #[test]
 fn latency_is_judged_once_the_candidate_is_warm() {
     let guard = LatencyGuard { quantile: 0.95, relative: 0.15 };
-    let guards = Guards { errors: None, rejections: None, latency: vec![guard], feedback: vec![] };
+    let guards =
+        Guards { errors: None, rejections: None, latency: vec![guard], feedback: vec![], resources: None };
     let canary = config::Canary { guards, ..canary() };
     let feed = |progress: &mut Progress, shift: u16, now: u64| {
         let mut gain = gain(progress, (10_000, 0), (1_000, 0));
@@ -308,7 +315,13 @@ fn feedback_rolls_back_at_any_time_and_gates_the_last_step_alone() {
         lower_is_better,
     };
     let canary_of = |lower| config::Canary {
-        guards: Guards { errors: None, rejections: None, latency: vec![], feedback: vec![guard(lower)] },
+        guards: Guards {
+            errors: None,
+            rejections: None,
+            latency: vec![],
+            feedback: vec![guard(lower)],
+            resources: None,
+        },
         ..canary()
     };
     let canary = canary_of(false);

@@ -44,6 +44,14 @@ fn state() -> State {
             ready: true,
         }],
         rollouts: rollouts::Rollouts::default(),
+        resources: vec![ResourceState {
+            model: Arc::from("fraud"),
+            variant: Arc::from("v2"),
+            read: 7,
+            failed: 2,
+            cpu: None,
+            resident: Some(5.5e8),
+        }],
     }
 }
 
@@ -91,6 +99,9 @@ fn workers_are_added_up() {
         "parhelion_spans_exported_total 4",
         r#"parhelion_spans_dropped_total{cause="queue_full"} 3"#,
         r#"parhelion_endpoint_ready{model="fraud",variant="v1",endpoint="127.0.0.1:8001"} 1"#,
+        r#"parhelion_resource_reads_total{model="fraud",variant="v2",result="read"} 7"#,
+        r#"parhelion_resource_reads_total{model="fraud",variant="v2",result="failed"} 2"#,
+        r#"parhelion_resource_resident_bytes{model="fraud",variant="v2"} 550000000"#,
         r#"parhelion_config_reloads_total{result="refused"} 1"#,
         "parhelion_config_current 0",
         r#"parhelion_config_info{revision="0123456789ab"} 1"#,

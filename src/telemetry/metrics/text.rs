@@ -70,7 +70,7 @@ impl Text {
         self.put(format_args!(" {value}\n"));
     }
 
-    /// A sample that is a share.
+    /// A sample that is no whole number.
     pub(super) fn ratio(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         self.name(name, labels, None);
         self.put(format_args!(" {value}\n"));

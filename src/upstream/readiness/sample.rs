@@ -19,6 +19,7 @@ pub(crate) fn variant(name: &str, address: Address) -> Variant {
         endpoints: vec![Endpoint { address, hop: false }],
         model_name: None,
         model_version: None,
+        metrics: None,
         build: name.into(),
     }
 }

@@ -1,0 +1,172 @@
+//! The result of a scenario: the one object that `--json` says, and how it differs from what the name promises. Pure.
+
+use serde::Serialize;
+
+use super::super::scenario::Scenario;
+use crate::rollout::{Actor, AuditRecord};
+use crate::verdict::{Action, Finding, Scale, Verdict};
+
+/// How a scenario ended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ending {
+    /// Its name.
+    pub scenario: &'static str,
+    /// What all guards said together at the decision.
+    pub verdict: Verdict,
+    /// What was done: `promoted`, `rolled_back` or `held`.
+    pub action: Action,
+    /// Calls that the callers made.
+    pub calls: u64,
+    /// Of these: without an answer that can be relied on.
+    pub caller_failures: u64,
+    /// Calls that the candidate's server failed.
+    pub candidate_failures: u64,
+    /// Calls of both variants that the decision rests on.
+    pub decided_after_calls: u64,
+    /// What each guard had found at the decision.
+    pub evidence: Vec<Finding>,
+    /// What went differently from what the scenario's name says, in words.
+    #[serde(skip)]
+    pub differs: Vec<String>,
+}
+
+impl Ending {
+    /// Made of the decision's record and what was counted: (calls, those that failed) at the callers, and failures at
+    /// the candidate's server.
+    pub(super) fn new(
+        scenario: Scenario,
+        record: &AuditRecord,
+        (calls, caller_failures): (u64, u64),
+        candidate_failures: u64,
+    ) -> Ending {
+        let evidence = record.change.findings.clone();
+        let mut ending = Ending {
+            scenario: scenario.name(),
+            verdict: together(&evidence),
+            action: record.change.action,
+            calls,
+            caller_failures,
+            candidate_failures,
+            decided_after_calls: rests_on(&evidence),
+            evidence,
+            differs: Vec::new(),
+        };
+        ending.differs = ending.differences(scenario, &record.actor);
+        ending
+    }
+
+    /// Whether it ended as the name says.
+    pub fn is_as_named(&self) -> bool {
+        self.differs.is_empty()
+    }
+
+    fn differences(&self, scenario: Scenario, actor: &Actor) -> Vec<String> {
+        let mut differs = Vec::new();
+        if self.action != scenario.end() {
+            let (action, end) = (self.action.name(), scenario.end().name());
+            differs.push(format!("the candidate was to be {end}, and was {action}"));
+        }
+        if *actor != Actor::Judge {
+            differs.push(format!("{actor} decided, not the evidence"));
+        }
+        if self.caller_failures > 0 {
+            differs.push(format!("{} calls failed at their callers", self.caller_failures));
+        }
+        if scenario == Scenario::CanaryBroken && self.candidate_failures == 0 {
+            differs.push("the candidate failed no call before that".to_owned());
+        }
+        differs
+    }
+}
+
+/// What guards say together.
+fn together(findings: &[Finding]) -> Verdict {
+    let all = |verdict| findings.iter().all(|finding| finding.verdict == verdict);
+    if findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
+        Verdict::Fail
+    } else if !findings.is_empty() && all(Verdict::Pass) {
+        Verdict::Pass
+    } else {
+        Verdict::NotEnoughData
+    }
+}
+
+/// Calls of both variants behind the findings; guards on shares count every call.
+fn rests_on(findings: &[Finding]) -> u64 {
+    let shares = findings.iter().filter(|finding| finding.scale == Scale::Share);
+    shares.map(|finding| finding.baseline.n + finding.candidate.n).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::verdict::{Change, Estimate, State};
+
+    fn finding(verdict: Verdict) -> Finding {
+        Finding {
+            guard: "errors".into(),
+            verdict,
+            baseline: Estimate { n: 70, value: Some(0.0) },
+            candidate: Estimate { n: 30, value: Some(0.1) },
+            harm: None,
+            margin: 0.02,
+            scale: Scale::Share,
+            ln_e: 1.0,
+            threshold: 5.0,
+            missing: 0,
+        }
+    }
+
+    fn record(action: Action, actor: Actor, findings: Vec<Finding>) -> AuditRecord {
+        let change = Change {
+            action,
+            why: "why".to_owned(),
+            from: State::Running,
+            to: State::RolledBack,
+            step: None,
+            share: 0.0,
+            findings,
+        };
+        let (model, config) = (Arc::from("m"), Arc::from("c"));
+        AuditRecord { sequence: 3, millis: 0, model, revision: 1, epoch: 1, config, actor, change }
+    }
+
+    #[test]
+    fn it_is_the_documented_object() {
+        let record = record(Action::RolledBack, Actor::Judge, vec![finding(Verdict::Fail)]);
+        let ending = Ending::new(Scenario::CanaryBroken, &record, (150, 0), 4);
+        assert!(ending.is_as_named(), "{:?}", ending.differs);
+        let said = serde_json::to_value(&ending).unwrap();
+        let expected = serde_json::json!({
+            "scenario": "canary-broken",
+            "verdict": "fail",
+            "action": "rolled_back",
+            "calls": 150,
+            "caller_failures": 0,
+            "candidate_failures": 4,
+            "decided_after_calls": 100,
+            "evidence": [serde_json::to_value(finding(Verdict::Fail)).unwrap()],
+        });
+        assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn whatever_went_differently_is_said() {
+        let judged = |action, findings| record(action, Actor::Judge, findings);
+        let held = judged(Action::Held, vec![finding(Verdict::Pass), finding(Verdict::NotEnoughData)]);
+        let held = Ending::new(Scenario::CanaryGood, &held, (10, 2), 0);
+        assert_eq!(held.verdict, Verdict::NotEnoughData);
+        let said = ["the candidate was to be promoted, and was held", "2 calls failed at their callers"];
+        assert_eq!(held.differs, said);
+        let ann = Actor::Operator { name: "ann".to_owned(), reason: String::new() };
+        let by_hand =
+            Ending::new(Scenario::CanaryGood, &record(Action::Promoted, ann, Vec::new()), (10, 0), 0);
+        assert_eq!(by_hand.verdict, Verdict::NotEnoughData);
+        assert_eq!(by_hand.differs, ["operator ann decided, not the evidence"]);
+        let well = judged(Action::RolledBack, vec![finding(Verdict::Pass)]);
+        let well = Ending::new(Scenario::CanaryBroken, &well, (10, 0), 0);
+        assert_eq!((well.verdict, well.differs.len()), (Verdict::Pass, 1));
+    }
+}

@@ -1,0 +1,299 @@
+//! What a scenario says: how it begins, what happens, what each guard finds, and how it ended. Pure.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::super::scenario::Scenario;
+use super::super::server::manner::{Asked, SLOW, Trouble};
+use super::super::tally::{Arm, Tally};
+use super::{Course, Ending};
+use crate::rollout::{AuditRecord, Status};
+use crate::verdict::{Finding, Scale, State, Verdict};
+
+/// Characters of a full bar.
+const BAR: usize = 30;
+const CANDIDATE: &str = "v2";
+
+/// A moment of the story.
+pub(super) struct Now<'a> {
+    pub(super) course: &'a Course,
+    pub(super) status: &'a Status,
+    pub(super) asked: Asked,
+}
+
+/// What is going to happen, and with which configuration.
+pub(super) fn opening(scenario: Scenario, configuration: &str, file: &Path) -> Vec<String> {
+    vec![
+        format!("{}: {}.", scenario.name(), scenario.story()),
+        String::new(),
+        "Two versions of a model that reads handwritten digits serve on loopback: v1 is the baseline, v2 the"
+            .into(),
+        "candidate. Callers send real images through a sidecar, which is given this configuration:".into(),
+        String::new(),
+        configuration.to_owned(),
+        String::new(),
+        format!("While the demo runs it stands in {}, for `parhelion check`.", file.display()),
+    ]
+}
+
+/// Where to look at it meanwhile.
+pub(super) fn meanwhile(program: &str, model: &str, admin: SocketAddr, health: SocketAddr) -> Vec<String> {
+    let ctl = |command: &str, what: &str| format!("  {program} ctl {command:<15} --admin {admin}   # {what}");
+    vec![
+        "In another terminal:".to_owned(),
+        ctl(&format!("watch {model}"), "the same, live"),
+        ctl(&format!("status {model}"), "each guard's interval against its margin"),
+        ctl(&format!("audit {model}"), "what was decided, by whom, on which evidence"),
+        format!("  curl http://{health}/metrics"),
+        String::new(),
+    ]
+}
+
+/// One decision, and what it was made on.
+pub(super) fn event(course: &Course, record: &AuditRecord) -> Vec<String> {
+    let change = &record.change;
+    let share = match change.to {
+        State::Waiting => String::new(),
+        _ => format!("{CANDIDATE} gets {}: ", percent(change.share, 0)),
+    };
+    let what = change.action.name().replace('_', " ");
+    let mut lines = vec![format!("{} {what:<11} {share}{}", clock(course.began.elapsed()), change.why)];
+    lines.extend(change.findings.iter().map(|found| format!("{:22}{}", "", finding(found))));
+    lines
+}
+
+/// What the demo does to the candidate.
+pub(super) fn trouble(elapsed: Duration, trouble: Trouble) -> Vec<String> {
+    let what = match trouble {
+        Trouble::Fails => "answers every call with INTERNAL".to_owned(),
+        Trouble::Slow => format!("takes {} ms longer for every call", SLOW.as_millis()),
+    };
+    vec![format!("{} {:<11} from now on {CANDIDATE}'s server {what}", clock(elapsed), "trouble")]
+}
+
+/// The end, where calls go on.
+pub(super) fn staying(elapsed: Duration) -> Vec<String> {
+    vec![format!("{} {:<11} the story is over; calls go on until Ctrl-C", clock(elapsed), "stay")]
+}
+
+/// What one guard finds.
+fn finding(finding: &Finding) -> String {
+    let places = if finding.scale == Scale::Share { 1 } else { 0 };
+    let signed = |part: f64| {
+        if part.is_finite() { format!("{:+.places$}", part * 100.0) } else { "any".to_owned() }
+    };
+    let worse = finding.harm.map_or_else(
+        || "nothing is known yet".to_owned(),
+        |harm| format!("worse by {} to {} %", signed(harm.low), signed(harm.high)),
+    );
+    let missing = match (finding.verdict, finding.missing) {
+        (Verdict::NotEnoughData, 1..=1_000_000) => format!(", about {} calls to go", finding.missing),
+        _ => String::new(),
+    };
+    let seen = |value: Option<f64>| match (value, finding.scale) {
+        (None, _) => "–".to_owned(),
+        (Some(value), Scale::Share) => percent(value, 1),
+        (Some(value), Scale::Ratio) => format!("{:.1} ms", value * 1e3),
+        (Some(value), Scale::Mean) => format!("{value:.3}"),
+    };
+    let (baseline, candidate) = (seen(finding.baseline.value), seen(finding.candidate.value));
+    let verdict = finding.verdict.name().replace('_', " ");
+    format!(
+        "{:<11} v1 {baseline:>7}, v2 {candidate:>7}: {worse}, allowed {}: {verdict}{missing}",
+        finding.guard,
+        percent(finding.margin, places),
+    )
+}
+
+/// The moment as it is drawn on a terminal.
+pub(super) fn block(now: &Now<'_>) -> Vec<String> {
+    let Now { course, status, asked } = now;
+    let tally = &course.tally;
+    let mut lines = vec![String::new(), format!("  {}{}", at(status), waits(status))];
+    for (name, arm) in &tally.arms {
+        lines.push(bar(name, arm, tally.answers()));
+    }
+    lines.push(format!(
+        "  {} calls, {} failed at their callers; {CANDIDATE}'s server failed {} of its {}, v1 answered {}",
+        tally.calls(),
+        tally.failed,
+        asked.failures,
+        asked.calls,
+        tally.fallbacks
+    ));
+    lines.extend(status.report.findings.iter().map(|found| format!("    {}", finding(found))));
+    lines.push(format!("{} Ctrl-C ends it", clock(course.began.elapsed())));
+    lines
+}
+
+fn bar(name: &str, arm: &Arm, all: u64) -> String {
+    let share = if all == 0 { 0.0 } else { arm.calls as f64 / all as f64 };
+    let full = (share * BAR as f64).round() as usize;
+    let bar = format!("{}{}", "█".repeat(full), "·".repeat(BAR.saturating_sub(full)));
+    let right = arm.accuracy().map_or("–".to_owned(), |share| percent(share, 1));
+    let version = &arm.version;
+    format!(
+        "  {name} {version}  {bar} {:>7}  answered {:>6}, {right} of them right",
+        percent(share, 1),
+        arm.calls
+    )
+}
+
+/// The moment in one line.
+pub(super) fn line(now: &Now<'_>) -> String {
+    let Now { course, status, asked } = now;
+    let clock = clock(course.began.elapsed());
+    let (calls, failed) = (course.tally.calls(), course.tally.failed);
+    let (at, failures, of) = (at(status), asked.failures, asked.calls);
+    format!(
+        "{clock} {:<11} {at}; {calls} calls, {failed} failed; {CANDIDATE}'s server failed {failures} of {of}",
+        ""
+    )
+}
+
+fn waits(status: &Status) -> String {
+    let waits = &status.report.waits_for;
+    if waits.is_empty() { String::new() } else { format!("; it waits for {waits}") }
+}
+
+/// Where the rollout stands.
+fn at(status: &Status) -> String {
+    let report = &status.report;
+    let share = report.shares.get(1).copied().unwrap_or(0.0);
+    let at = match (report.state, report.step) {
+        (State::Running, Some((step, steps))) => format!("step {} of {steps}", step + 1),
+        (state, _) => state.name().replace('_', " "),
+    };
+    format!("{at}, {CANDIDATE} gets {}", percent(share, 0))
+}
+
+/// How it ended.
+pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<String> {
+    let Some(decided) = &course.decided else { return Vec::new() };
+    let action = ending.action.name().replace('_', " ");
+    let as_named = if ending.is_as_named() { ", as it should be" } else { "" };
+    let took = decided.at.duration_since(course.began).as_secs_f64();
+    let mut lines =
+        vec![String::new(), format!("{}: {action} after {took:.1} s{as_named}.", ending.scenario)];
+    lines.extend(ending.differs.iter().map(|what| format!("  It went differently: {what}.")));
+    if let Some(reason) = &course.tally.first_failure {
+        lines.push(format!("  The first failure: {reason}"));
+    }
+    let mut fact = |name: &str, text: String| lines.push(format!("  {name:<10} {text}"));
+    let fallbacks = course.tally.fallbacks;
+    fact("callers", format!("{} calls, {} failed", ending.calls, ending.caller_failures));
+    if asked.failures > 0 {
+        fact(
+            "candidate",
+            format!(
+                "failed {} of its {} calls; v1 answered {fallbacks} in its place",
+                asked.failures, asked.calls
+            ),
+        );
+    } else {
+        fact("candidate", format!("failed none of its {} calls", asked.calls));
+    }
+    let first = asked.first.map(|first| decided.at.saturating_duration_since(first).as_secs_f64());
+    let since = first
+        .map_or_else(String::new, |first| format!("{first:.2} s after the trouble met its first call, "));
+    fact(
+        "decision",
+        format!("{since}on {} calls: {}", ending.decided_after_calls, decided.record.change.why),
+    );
+    fact("answers", right(&course.tally));
+    if let Some((calls, candidate)) = course.arrived {
+        let (after, of) = (ending.calls.saturating_sub(calls), asked.calls.saturating_sub(candidate));
+        fact("since then", format!("{after} calls, {of} of them to {CANDIDATE}"));
+    }
+    lines.push("  evidence".to_owned());
+    lines.extend(ending.evidence.iter().map(|found| format!("    {}", finding(found))));
+    lines
+}
+
+/// How many answers of each version were the true digit.
+fn right(tally: &Tally) -> String {
+    let arms = tally.arms.iter().filter_map(|(name, arm)| {
+        Some(format!("{} of {name}'s {} right", percent(arm.accuracy()?, 1), arm.calls))
+    });
+    arms.collect::<Vec<_>>().join(", ")
+}
+
+/// What a new user may try next; `program` is how this binary was started.
+pub(super) fn next(program: &str, scenario: Scenario) -> Vec<String> {
+    let other = scenario.next();
+    let tries = [
+        (format!("demo --scenario {}", other.name()), other.story()),
+        (format!("demo --scenario {} --stay", scenario.name()), "this one, and time for `ctl` after its end"),
+        ("demo --models-only > my.yaml &".to_owned(), "models for a rollout of your own"),
+    ];
+    let mut lines = vec![String::new(), "What to try next:".to_owned()];
+    lines.extend(tries.map(|(command, what)| format!("  {program} {command:<38}# {what}")));
+    lines
+}
+
+/// Seconds since the beginning.
+fn clock(elapsed: Duration) -> String {
+    format!("{:>6.1} s ", elapsed.as_secs_f64())
+}
+
+fn percent(part: f64, places: usize) -> String {
+    format!("{:.places$} %", part * 100.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verdict::{Estimate, Interval};
+
+    fn example() -> Finding {
+        Finding {
+            guard: "errors".into(),
+            verdict: Verdict::NotEnoughData,
+            baseline: Estimate { n: 900, value: Some(0.001) },
+            candidate: Estimate { n: 100, value: Some(0.02) },
+            harm: Some(Interval { low: -0.004, middle: 0.019, high: f64::INFINITY }),
+            margin: 0.02,
+            scale: Scale::Share,
+            ln_e: 1.0,
+            threshold: 5.0,
+            missing: 130,
+        }
+    }
+
+    #[test]
+    fn a_finding_says_interval_margin_and_what_is_missing() {
+        let said = finding(&example());
+        let expected = "errors      v1   0.1 %, v2   2.0 %: worse by -0.4 to any %, allowed 2.0 %: not enough data, \
+                        about 130 calls to go";
+        assert_eq!(said, expected);
+        let estimate = |value| Estimate { n: 9, value: Some(value) };
+        let slow = Finding {
+            guard: "latency p90".into(),
+            verdict: Verdict::Fail,
+            baseline: estimate(0.0161),
+            candidate: estimate(0.0681),
+            harm: Some(Interval { low: 0.22, middle: 3.2, high: 3.88 }),
+            margin: 1.0,
+            scale: Scale::Ratio,
+            ..example()
+        };
+        let expected = "latency p90 v1 16.1 ms, v2 68.1 ms: worse by +22 to +388 %, allowed 100 %: fail";
+        assert_eq!(finding(&slow), expected);
+        let unknown = Finding { harm: None, baseline: Estimate::default(), ..slow };
+        assert!(finding(&unknown).contains("v1       –, v2 68.1 ms: nothing is known yet"), "{unknown:?}");
+    }
+
+    #[test]
+    fn every_scenario_says_its_configuration_and_where_to_look() {
+        for scenario in [Scenario::CanaryGood, Scenario::CanaryBroken, Scenario::CanarySlow] {
+            let said = opening(scenario, "models: {}", Path::new("/tmp/x/demo.yaml")).join("\n");
+            assert!(said.starts_with(scenario.name()) && said.contains("\nmodels: {}\n"), "{said}");
+            assert!(said.contains("/tmp/x/demo.yaml"), "{said}");
+            assert!(next("parhelion", scenario)[2].contains(scenario.next().name()));
+        }
+        let (admin, health) = (([127, 0, 0, 1], 1).into(), ([127, 0, 0, 1], 2).into());
+        let said = meanwhile("parhelion", "digits", admin, health).join("\n");
+        assert!(said.contains("parhelion ctl status digits   --admin 127.0.0.1:1"), "{said}");
+    }
+}
