@@ -53,8 +53,6 @@ pub struct Spanned {
     pub link: Option<(u128, u64)>,
 }
 
-/// A model and a feedback of it.
-type Names = (Arc<str>, Arc<str>);
 type Results = [u64; Taken::ALL.len() * Evidence::ALL.len()];
 
 /// Model and feedback.
