@@ -188,6 +188,8 @@ async fn a_reload_that_changes_nothing_the_rollout_rests_on_keeps_its_evidence()
     std::fs::create_dir(&state).unwrap();
     let yaml = canary(models, &state, "steps: [{share: 50%, hold: 1h}]");
     let mut sidecar = Sidecar::ready(&yaml).await;
+    // Calls before the first step are in no arm.
+    sidecar.counts("parhelion_rollout_state{model=\"m\",state=\"running\"}", 1).await;
     let (task, answered) = load(&sidecar);
     until("calls", || async { answered.load(std::sync::atomic::Ordering::Relaxed) > 50 }).await;
     let after = format!("{yaml}    default_deadline: 7s\n");
