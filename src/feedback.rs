@@ -2,8 +2,8 @@
 //!
 //! A report is believed because its prediction's id is signed, and everything that counts is read from the id: arm,
 //! odds, epoch, unit and time. So it may come to any replica that has the key, days later, after a restart, twice, or
-//! in any order. Whatever is refused changes nothing but a count. [`intake`] is the way in, [`track`] what is kept of
-//! one declared feedback, [`weigh`] how a value becomes a score; [`service`] and [`json`] are its two faces.
+//! in any order. Whatever is refused changes nothing but a count. [`intake`] is the way in, `track` what is kept of
+//! one declared feedback, `weigh` how a value becomes a score; [`service`] and [`json`] are its two faces.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Both variants of such a canary are asked at the same moments, six times a window, by one task per model on the
 //! control runtime. What they say goes to the rollout, which judges; that a page cannot be read is counted, told
-//! where the rollout's status is, and fails nobody. [`page`] knows what the text means, [`fetch`] how to get it.
+//! where the rollout's status is, and fails nobody. `page` knows what the text means, `fetch` how to get it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

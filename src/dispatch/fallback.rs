@@ -1,7 +1,7 @@
 //! What another variant than the baseline fails at, the baseline answers: within the same deadline, and before the
 //! caller has seen a byte.
 //!
-//! For that the request is kept while it goes up (`limits.retain`) and the answer held while it comes down ([`Hold`]).
+//! For that the request is kept while it goes up (`limits.retain`) and the answer held while it comes down (`Hold`).
 //! A variant that hangs has a time of its own: half of what is left of the deadline, and never more than a few times
 //! what the baseline takes ([`Patience`]). A budget keeps a broken variant from doubling the baseline's load
 //! ([`Budget`]). Only unary calls that the strategy assigned are answered so: of a stream nobody knows its end, who
