@@ -10,6 +10,8 @@ from models import NEW, OLD
 from sidecar import OWN_RESPONSE_KEYS
 
 SERVICE = "inference.GRPCInferenceService"
+# Only where another variant was asked first, and failed.
+FALLBACK_FROM = "parhelion-fallback-from"
 VARIANTS = {OLD: "old", NEW: "new"}
 
 
@@ -52,7 +54,8 @@ def ask_stream(address: str, messages: list, metadata=(), method: str = "ModelSt
 
 
 def without_own(metadata: dict) -> dict:
-    return {key: values for key, values in metadata.items() if key not in OWN_RESPONSE_KEYS}
+    added = {*OWN_RESPONSE_KEYS, FALLBACK_FROM}
+    return {key: values for key, values in metadata.items() if key not in added}
 
 
 def own(answer: Told) -> dict:
