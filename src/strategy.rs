@@ -188,7 +188,7 @@ impl Strategy {
             Kind::Canary(canary) => canary.salt(),
         };
         let unit = self.unit_of(call)?;
-        let hash = hash::murmur3_x86_32(0, &[salt.as_bytes(), unit.as_bytes()]);
+        let hash = hash::salted(salt, unit);
         Some(hash::bucket(hash, Percent::ALL.thousandths()))
     }
 

@@ -1,7 +1,8 @@
 //! Why a call gets its variant, for people. Pure.
 
 use super::paint::{Hue, Paint};
-use super::text::{self, count, share, wrapped};
+use super::text::{self, share, wrapped};
+use crate::config::units::write_count;
 use crate::pb::v1::{Explanation, Range};
 
 /// Columns of the line that shows who owns which places.
@@ -20,12 +21,12 @@ pub(super) fn lines(explained: &Explanation, paint: Paint) -> Vec<String> {
         lines.extend(wrapped("  unit    ", &format!("{} as spans have it, a keyed hash", explained.unit)));
     }
     if let Some(place) = explained.place {
-        let place = format!("{} of {}", count(place.into()), count(PLACES.into()));
+        let place = format!("{} of {}", write_count(place.into()), write_count(PLACES.into()));
         lines.extend(wrapped("  place   ", &place));
     }
     lines.extend(ruler(&explained.ranges, explained.place));
     for range in &explained.ranges {
-        let (from, to) = (count(range.from.into()), count(range.to.saturating_sub(1).into()));
+        let (from, to) = (write_count(range.from.into()), write_count(range.to.saturating_sub(1).into()));
         lines.push(format!("            {from} – {to}  {}", range.variant));
     }
     let state = text::spaced(&text::state(explained.state()));

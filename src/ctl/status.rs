@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::paint::{Hue, Paint};
 use super::plot;
-use super::text::{self, Cell, count, share, table, wrapped};
+use super::text::{self, Cell, share, table, wrapped};
+use crate::config::units::write_count;
 use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
 
 /// Columns of an interval's line.
@@ -137,7 +138,7 @@ fn sure(rollout: &Rollout) -> String {
     }
     let missing = rollout.guards.iter().map(|guard| guard.missing).max().unwrap_or(0);
     if missing > 0 {
-        text.push_str(&format!("; a healthy candidate needs about {} more calls", count(missing)));
+        text.push_str(&format!("; a healthy candidate needs about {} more calls", write_count(missing)));
     }
     text
 }
@@ -160,7 +161,7 @@ pub(super) fn arms(rollout: &Rollout, paint: Paint) -> Vec<String> {
             Cell::left(if arm.version.is_empty() { "–" } else { &arm.version }),
             ready,
             Cell::right(share(arm.share)),
-            Cell::right(count(arm.calls)),
+            Cell::right(write_count(arm.calls)),
         ]);
         if !arm.ready && !arm.why.is_empty() {
             away.extend(wrapped("  ", &format!("{} is not ready: {}", arm.variant, arm.why)));
@@ -224,7 +225,7 @@ fn below(guard: &Guard, paint: Paint) -> String {
         said.push(format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
     }
     if guard.missing > 0 {
-        said.push(format!("{} to go", count(guard.missing)));
+        said.push(format!("{} to go", write_count(guard.missing)));
     }
     let said = paint.text(Hue::Faint, &said.join(", "));
     let plot = paint.text(Hue::of_verdict(guard.verdict()), &plot);

@@ -8,19 +8,6 @@ use crate::pb::v1::{Guard, Scale, State, Verdict};
 /// The columns that everything fits.
 pub(super) const WIDTH: usize = 80;
 
-/// `1,234,567`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 /// `5 %`, `0.125 %`: up to three decimals, of a part of one.
 pub(super) fn share(part: f64) -> String {
     format!("{} %", decimals(part * 100.0, 3))
@@ -213,7 +200,6 @@ mod tests {
 
     #[test]
     fn figures_read_as_people_write_them() {
-        assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
         assert_eq!(
             (share(0.05), share(0.00125), share(1.0)),
             ("5 %".into(), "0.125 %".into(), "100 %".into())

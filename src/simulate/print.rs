@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::tally::{Lengths, Share, Spread, Summary};
-use crate::config::units::write_duration;
+use crate::config::units::{write_count, write_duration};
 use std::time::Duration;
 
 const BAR: usize = 30;
@@ -84,15 +84,7 @@ fn seconds(seconds: f64) -> String {
 
 /// With commas between thousands.
 pub(super) fn number(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    write_count(value.round() as u64)
 }
 
 #[cfg(test)]

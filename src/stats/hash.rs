@@ -56,6 +56,11 @@ pub fn bucket(hash: u32, total: u32) -> u32 {
     ((u64::from(hash) * u64::from(total)) >> 32) as u32
 }
 
+/// Where a unit falls under a salt, which is never used by two rollouts: MurmurHash3 of both, one after the other.
+pub fn salted(salt: &str, unit: &str) -> u32 {
+    murmur3_x86_32(0, &[salt.as_bytes(), unit.as_bytes()])
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

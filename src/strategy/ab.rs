@@ -88,8 +88,7 @@ impl Ab {
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
     ) -> Assignment {
-        let place =
-            unit.map_or(draw, |unit| hash::murmur3_x86_32(0, &[self.salt.as_bytes(), unit.as_bytes()]));
+        let place = unit.map_or(draw, |unit| hash::salted(&self.salt, unit));
         let (ranges, reason) = match segment.and_then(|segment| self.segments.get(segment)) {
             Some((_, ranges)) => (ranges, Reason::Segment),
             None if unit.is_some() => (&self.split, Reason::Split),

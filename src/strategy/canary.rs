@@ -66,8 +66,7 @@ impl Canary {
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
     ) -> Assignment {
-        let place =
-            unit.map_or(draw, |unit| hash::murmur3_x86_32(0, &[self.salt.as_bytes(), unit.as_bytes()]));
+        let place = unit.map_or(draw, |unit| hash::salted(&self.salt, unit));
         let chosen = hash::bucket(place, Percent::ALL.thousandths()) < share.thousandths();
         let reason = if unit.is_some() { Reason::Split } else { Reason::Draw };
         // Nobody asks about a candidate that gets nothing.
