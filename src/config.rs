@@ -14,19 +14,26 @@ mod check;
 pub mod document;
 mod effective;
 mod environment;
+mod feedback;
 mod problem;
 mod raw;
 mod schema;
 mod shape;
 mod source;
+mod strategy;
 pub mod units;
 pub mod watch;
 
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
+pub use feedback::{Feedback, FeedbackKind, Join};
 pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
+pub use strategy::{
+    Canary, FeedbackGuard, Guards, LatencyGuard, Margin, Match, OnFail, OnPass, ResourcesGuard, Segment,
+    Step, Strategy, Warmup,
+};
 use units::{Percent, Size};
 
 /// A configuration that was accepted.
@@ -163,56 +170,6 @@ pub struct Fallback {
     pub hold: Size,
 }
 
-/// Something that is learnt about predictions after they were made.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Feedback {
-    /// As reported.
-    pub name: Arc<str>,
-    /// What its values are.
-    pub kind: FeedbackKind,
-    /// How long after the prediction it still counts.
-    pub window: Duration,
-    /// The value of a prediction whose window closed without any; none: such a prediction says nothing.
-    pub default: Option<f64>,
-    /// What several values for one prediction make.
-    pub join: Join,
-    /// Reports that are taken per second and worker; more are refused.
-    pub max_rate: u32,
-}
-
-/// What the values of a feedback are.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum FeedbackKind {
-    /// 0 or 1.
-    Binary,
-    /// A number from `min` to `max`.
-    Bounded {
-        /// The least.
-        min: f64,
-        /// The most; more than `min`.
-        max: f64,
-    },
-    /// Any finite number.
-    Real,
-    /// A word: what the answer should have been.
-    Label,
-    /// Clicks on parts of the answer: positive for, negative against.
-    Clicks,
-}
-
-/// What several values for one prediction make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Join {
-    /// The first that comes.
-    First,
-    /// The last that comes.
-    Last,
-    /// Their sum.
-    Sum,
-    /// The largest.
-    Max,
-}
-
 /// A variant that gets copies of live calls and answers nobody.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shadow {
@@ -305,167 +262,6 @@ pub enum Key {
     /// `parameter:NAME`, of an inference request.
     Parameter(Arc<str>),
 }
-
-/// How a call is given to a variant. Indices point into [`Model::variants`].
-#[derive(Debug, Clone, PartialEq)]
-pub enum Strategy {
-    /// Always the same one.
-    Pinned {
-        /// The variant that answers.
-        variant: usize,
-    },
-    /// By weight, sticky by unit.
-    Ab {
-        /// Gets what names no unit of an arm: other services, and the share of arms that are not ready.
-        baseline: usize,
-        /// Never used by another rollout.
-        salt: Arc<str>,
-        /// (variant, share); shares sum to 100 %.
-        weights: Vec<(usize, Percent)>,
-        /// The first that matches a call decides; none: `weights`.
-        segments: Vec<Segment>,
-    },
-    /// A growing share for one candidate that is judged all the time.
-    Canary(Arc<Canary>),
-}
-
-/// A candidate that gets a growing share while it proves itself against the baseline.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Canary {
-    /// Who is known to be good.
-    pub baseline: usize,
-    /// Who must prove itself; not the baseline.
-    pub candidate: usize,
-    /// Never used by another rollout.
-    pub salt: Arc<str>,
-    /// At least one; shares grow from step to step and stay below 100 %.
-    pub steps: Vec<Step>,
-    /// What it is judged on.
-    pub guards: Guards,
-    /// The candidate's latency counts after both of these.
-    pub warmup: Warmup,
-    /// Chance that a candidate as good as its margins allow is ever rolled back, over all guards; above 0, at most
-    /// 0.2.
-    pub alpha: f64,
-    /// A step that found no verdict for so long holds and alerts.
-    pub max_step_time: Duration,
-    /// What becomes of a candidate that passed the last step.
-    pub on_pass: OnPass,
-    /// What becomes of one that fails.
-    pub on_fail: OnFail,
-}
-
-/// One step of a canary.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Step {
-    /// The candidate's.
-    pub share: Percent,
-    /// Lasts at least this long.
-    pub hold: Duration,
-    /// And at least so many calls of the candidate.
-    pub calls: u64,
-}
-
-/// What a canary is judged on.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Guards {
-    /// Share of calls that fail by the variant's own fault.
-    pub errors: Option<Margin>,
-    /// Share of calls that the variant refuses for what they ask.
-    pub rejections: Option<Margin>,
-    /// Quantiles of latency.
-    pub latency: Vec<LatencyGuard>,
-    /// Means of feedback.
-    pub feedback: Vec<FeedbackGuard>,
-    /// What its server uses; none: nobody asks.
-    pub resources: Option<ResourcesGuard>,
-}
-
-/// How much worse a candidate may be: by the larger of the two.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Margin {
-    /// In the guard's own unit: a share for errors, the feedback's unit for feedback; at least 0.
-    pub absolute: f64,
-    /// As part of the baseline's value, 0.25 for 25 %; at least 0.
-    pub relative: f64,
-}
-
-/// A quantile of latency that may grow so much.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LatencyGuard {
-    /// Above 0, below 1.
-    pub quantile: f64,
-    /// As part of the baseline's, 0.15 for 15 %.
-    pub relative: f64,
-}
-
-/// A feedback whose mean may become so much worse.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FeedbackGuard {
-    /// Index into [`Model::feedback`]; neither a label nor clicks.
-    pub feedback: usize,
-    /// Its name there.
-    pub name: Arc<str>,
-    /// How much.
-    pub margin: Margin,
-    /// Whether less is better.
-    pub lower_is_better: bool,
-}
-
-/// What a candidate's server may use beside the baseline's; at least one of both parts is there.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ResourcesGuard {
-    /// How much more its resident memory may grow than the baseline's, as part of what is resident; above 0.
-    pub memory: Option<f64>,
-    /// How much more processor time a call may take than the baseline's, as part of it; above 0.
-    pub cpu: Option<f64>,
-    /// What is compared at once; at least a second.
-    pub window: Duration,
-    /// What becomes of a candidate that fails this guard.
-    pub on_fail: OnFail,
-}
-
-/// When a candidate's latency begins to count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Warmup {
-    /// After its first call.
-    pub time: Duration,
-    /// And after so many calls of it.
-    pub calls: u64,
-}
-
-/// What becomes of a candidate that passed the last step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnPass {
-    /// It gets everything.
-    Promote,
-    /// It stays at the last step until a person decides.
-    Wait,
-}
-
-/// What becomes of a candidate that fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFail {
-    /// It gets nothing any more.
-    Rollback,
-    /// It stays where it is, and an alert says so.
-    Hold,
-}
-
-/// Calls that are split differently.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Segment {
-    /// Said in spans and `explain`.
-    pub name: Arc<str>,
-    /// Which calls.
-    pub matches: Match,
-    /// (variant, share); one entry of 100 % where the segment names a variant.
-    pub weights: Vec<(usize, Percent)>,
-}
-
-/// All pairs must be equal; never empty.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Match(pub Vec<(Key, String)>);
 
 /// Who may force a variant.
 #[derive(Debug, Clone, PartialEq)]
@@ -578,81 +374,12 @@ impl Model {
     }
 }
 
-impl FeedbackKind {
-    /// As written in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            FeedbackKind::Binary => "binary",
-            FeedbackKind::Bounded { .. } => "bounded",
-            FeedbackKind::Real => "real",
-            FeedbackKind::Label => "label",
-            FeedbackKind::Clicks => "clicks",
-        }
-    }
-}
-
-impl Join {
-    /// As written in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Join::First => "first",
-            Join::Last => "last",
-            Join::Sum => "sum",
-            Join::Max => "max",
-        }
-    }
-}
-
-impl OnPass {
-    /// As written in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            OnPass::Promote => "promote",
-            OnPass::Wait => "wait",
-        }
-    }
-}
-
-impl OnFail {
-    /// As written in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            OnFail::Rollback => "rollback",
-            OnFail::Hold => "hold",
-        }
-    }
-}
-
 impl OnCancel {
     /// As written in the file.
     pub fn name(self) -> &'static str {
         match self {
             OnCancel::End => "end",
             OnCancel::Keep => "keep",
-        }
-    }
-}
-
-impl Strategy {
-    /// Its segments, where it has any.
-    pub fn segments(&self) -> &[Segment] {
-        match self {
-            Strategy::Pinned { .. } | Strategy::Canary(_) => &[],
-            Strategy::Ab { segments, .. } => segments,
-        }
-    }
-
-    /// Whether a variant beside the baseline may be given calls.
-    pub fn has_alternatives(&self) -> bool {
-        !matches!(self, Strategy::Pinned { .. })
-    }
-
-    /// As written in the file, and in spans and metrics.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Strategy::Pinned { .. } => "pinned",
-            Strategy::Ab { .. } => "ab",
-            Strategy::Canary(_) => "canary",
         }
     }
 }

@@ -138,24 +138,3 @@ impl Check<'_> {
 fn kinds() -> String {
     format!("say what its values are: {}", KINDS.join(", "))
 }
-
-impl FeedbackKind {
-    /// Whether `value` may be reported as a number; else what is wrong with it.
-    ///
-    /// # Errors
-    /// The text says what it is not.
-    pub fn admits(self, value: f64) -> Result<(), &'static str> {
-        match self {
-            _ if !value.is_finite() => Err("is no finite number"),
-            FeedbackKind::Binary if value != 0.0 && value != 1.0 => Err("is neither 0 nor 1"),
-            FeedbackKind::Bounded { min, max } if value < min || value > max => {
-                Err("is outside of `min` to `max`")
-            }
-            FeedbackKind::Label => Err("is a number, where a label is a word"),
-            FeedbackKind::Binary
-            | FeedbackKind::Bounded { .. }
-            | FeedbackKind::Real
-            | FeedbackKind::Clicks => Ok(()),
-        }
-    }
-}
