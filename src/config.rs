@@ -31,8 +31,8 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Canary, FeedbackGuard, Guards, LatencyGuard, Margin, Match, OnFail, OnPass, ResourcesGuard, Segment,
-    Step, Strategy, Warmup,
+    Ab, Canary, FeedbackGuard, Guards, LatencyGuard, Margin, Match, OnFail, OnPass, Pinned, ResourcesGuard,
+    Segment, Step, Strategy, Warmup,
 };
 use units::{Percent, Size};
 
@@ -339,11 +339,7 @@ impl Config {
 impl Model {
     /// The variant that gets what is not assigned: calls that name no model, and what other variants cannot take.
     pub fn baseline(&self) -> usize {
-        match self.strategy {
-            Strategy::Pinned { variant } => variant,
-            Strategy::Ab { baseline, .. } => baseline,
-            Strategy::Canary(ref canary) => canary.baseline,
-        }
+        self.strategy.baseline()
     }
 
     /// Those that the strategy can give calls to; the others are shadows.

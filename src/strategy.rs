@@ -14,6 +14,7 @@ use crate::stats::hash;
 
 mod ab;
 pub mod canary;
+pub mod course;
 mod pinned;
 mod ranges;
 mod unit;
@@ -48,6 +49,8 @@ enum Kind {
 pub struct Standing {
     /// Counts the changes of the split since the revision began, so that evidence of two splits is never mixed.
     pub epoch: u32,
+    /// Which of the rollout's stages splits the calls, from 0; 0 where there is but one strategy.
+    pub stage: u32,
     /// Who gets what.
     pub split: Split,
 }
@@ -65,7 +68,7 @@ pub enum Split {
 
 impl Standing {
     /// Of a rollout that decides nothing.
-    pub const CONFIGURED: Standing = Standing { epoch: 0, split: Split::Configured };
+    pub const CONFIGURED: Standing = Standing { epoch: 0, stage: 0, split: Split::Configured };
 }
 
 /// What was decided for a call.
@@ -92,10 +95,8 @@ impl Strategy {
     /// The strategy of `model`; `unit_key` is the secret without which a unit's hash tells nothing about the unit.
     pub fn new(model: &config::Model, unit_key: &[u8; 32]) -> Self {
         let kind = match &model.strategy {
-            config::Strategy::Pinned { variant } => Kind::Pinned(Pinned::new(*variant)),
-            config::Strategy::Ab { baseline, salt, weights, segments } => {
-                Kind::Ab(Ab::new(*baseline, salt, weights, segments))
-            }
+            config::Strategy::Pinned(pinned) => Kind::Pinned(Pinned::new(pinned.variant)),
+            config::Strategy::Ab(ab) => Kind::Ab(Ab::new(ab)),
             config::Strategy::Canary(canary) => Kind::Canary(Canary::new(canary)),
         };
         Strategy {

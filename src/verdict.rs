@@ -1,7 +1,7 @@
 //! What a rollout found out, what it decided, and why: plain data for status pages, spans, audit records and the
 //! state that outlives the process.
 //!
-//! A verdict is one of three, and *not enough data* is said as such. Every change of plan carries the findings that it
+//! *Not enough data* is a verdict, and said as such. Every change of plan carries the findings that it
 //! was made on, so that nobody must believe it.
 
 use std::sync::Arc;
@@ -13,12 +13,31 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
-    /// It is proven to be no worse than its margin allows.
+    /// It is proven to be no worse than its margin allows, or better where it had to be.
     Pass,
     /// It is proven to be worse.
     Fail,
     /// Neither is proven yet.
     NotEnoughData,
+    /// It is proven to be neither better nor worse than the least effect of interest.
+    Equivalent,
+    /// The time is over, and neither is proven.
+    Inconclusive,
+    /// What it rests on is broken, like the ratio of the samples: nothing can be said.
+    Invalid,
+}
+
+/// What is asked of a candidate by one finding.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aim {
+    /// That it is not worse.
+    #[default]
+    Guardrail,
+    /// That it is better.
+    Success,
+    /// That the comparison itself can be trusted.
+    Validity,
 }
 
 /// Where a rollout is in its life.
@@ -50,6 +69,12 @@ pub enum State {
 pub struct Finding {
     /// `errors`, `rejections`, `latency p99`, `feedback approved`, `resources memory`.
     pub guard: Arc<str>,
+    /// What is asked there.
+    #[serde(default)]
+    pub aim: Aim,
+    /// Who is compared with the baseline; empty where only one can be.
+    #[serde(default)]
+    pub variant: Arc<str>,
     /// What it says.
     pub verdict: Verdict,
     /// The baseline, in the guard's own unit.
@@ -208,6 +233,9 @@ pub struct Report {
     pub state: State,
     /// The step it is at, from 0, and how many there are; none for strategies without steps.
     pub step: Option<(u32, u32)>,
+    /// The stage it is at; none for rollouts of one strategy.
+    #[serde(default)]
+    pub stage: Option<Stage>,
     /// The share of each variant, in the order of the model's variants, 0 to 1; sums to 1.
     pub shares: Vec<f64>,
     /// Calls that were assigned to each variant since the revision began.
@@ -222,6 +250,17 @@ pub struct Report {
     pub waits_for: String,
 }
 
+/// Where a rollout of several stages is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// From 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+    /// As in the file, else its strategy's kind.
+    pub name: Arc<str>,
+}
+
 impl Verdict {
     /// The word used in status, spans and audit records.
     pub fn name(self) -> &'static str {
@@ -229,6 +268,20 @@ impl Verdict {
             Verdict::Pass => "pass",
             Verdict::Fail => "fail",
             Verdict::NotEnoughData => "not_enough_data",
+            Verdict::Equivalent => "equivalent",
+            Verdict::Inconclusive => "inconclusive",
+            Verdict::Invalid => "invalid",
+        }
+    }
+}
+
+impl Aim {
+    /// The word used in status and audit records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Aim::Guardrail => "guardrail",
+            Aim::Success => "success",
+            Aim::Validity => "validity",
         }
     }
 }

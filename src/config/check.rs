@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::problem::{Errors, Problem, suggestion};
 use super::source::{Source, join};
 use super::units::{self, Percent};
-use super::{Config, Drain, Environment, Loaded, Model, Strategy, Telemetry, raw};
+use super::{Config, Drain, Environment, Loaded, Model, Telemetry, raw};
 
 mod canary;
 mod endpoint;
@@ -128,7 +128,7 @@ impl Check<'_> {
 
     /// Warns where something decides and nothing is kept of it.
     fn forgetful(&mut self, file: &raw::File, models: &[Model]) {
-        let decides = |model: &&Model| matches!(model.strategy, Strategy::Canary(_));
+        let decides = |model: &&Model| model.strategy.decides();
         if let Some(model) = models.iter().find(decides).filter(|_| file.state.is_none()) {
             let what = format!(
                 "is not given, so what the rollout of {} decides, and what it decided it on, ends with the process",

@@ -118,13 +118,13 @@ fn strategy(model: &Model) -> Value {
     let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
     let kind = model.strategy.kind();
     match &model.strategy {
-        Strategy::Pinned { variant } => json!({"kind": kind, "variant": name(*variant)}),
-        Strategy::Ab { baseline, salt, weights, segments } => json!({
+        Strategy::Pinned(found) => json!({"kind": kind, "variant": name(found.variant)}),
+        Strategy::Ab(found) => json!({
             "kind": kind,
-            "baseline": name(*baseline),
-            "salt": **salt,
-            "weights": shares(model, weights),
-            "segments": segments.iter().map(|found| segment(model, found)).collect::<Value>(),
+            "baseline": name(found.baseline),
+            "salt": *found.salt,
+            "weights": shares(model, &found.weights),
+            "segments": found.segments.iter().map(|found| segment(model, found)).collect::<Value>(),
         }),
         Strategy::Canary(found) => json!({
             "kind": kind,

@@ -10,23 +10,31 @@ use super::units::Percent;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {
     /// Always the same one.
-    Pinned {
-        /// The variant that answers.
-        variant: usize,
-    },
+    Pinned(Pinned),
     /// By weight, sticky by unit.
-    Ab {
-        /// Gets what names no unit of an arm: other services, and the share of arms that are not ready.
-        baseline: usize,
-        /// Never used by another rollout.
-        salt: Arc<str>,
-        /// (variant, share); shares sum to 100 %.
-        weights: Vec<(usize, Percent)>,
-        /// The first that matches a call decides; none: `weights`.
-        segments: Vec<Segment>,
-    },
+    Ab(Arc<Ab>),
     /// A growing share for one candidate that is judged all the time.
     Canary(Arc<Canary>),
+}
+
+/// One variant for everybody.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pinned {
+    /// The variant that answers.
+    pub variant: usize,
+}
+
+/// A split that sticks to the unit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ab {
+    /// Gets what names no unit of an arm: other services, and the share of arms that are not ready.
+    pub baseline: usize,
+    /// Never used by another rollout.
+    pub salt: Arc<str>,
+    /// (variant, share); shares sum to 100 %.
+    pub weights: Vec<(usize, Percent)>,
+    /// The first that matches a call decides; none: `weights`.
+    pub segments: Vec<Segment>,
 }
 
 /// A candidate that gets a growing share while it proves itself against the baseline.
@@ -188,24 +196,63 @@ impl OnFail {
 }
 
 impl Strategy {
+    /// Always that variant.
+    pub fn pinned(variant: usize) -> Self {
+        Strategy::Pinned(Pinned { variant })
+    }
+
+    /// The variant that gets what is not assigned: calls that name no model, and what other variants cannot take.
+    pub fn baseline(&self) -> usize {
+        match self {
+            Strategy::Pinned(pinned) => pinned.variant,
+            Strategy::Ab(ab) => ab.baseline,
+            Strategy::Canary(canary) => canary.baseline,
+        }
+    }
+
+    /// The one that must prove itself, where there is one.
+    pub fn candidate(&self) -> Option<usize> {
+        match self {
+            Strategy::Pinned(_) | Strategy::Ab(_) => None,
+            Strategy::Canary(canary) => Some(canary.candidate),
+        }
+    }
+
+    /// What its units are hashed with; none where nothing is split.
+    pub fn salt(&self) -> Option<&str> {
+        match self {
+            Strategy::Pinned(_) => None,
+            Strategy::Ab(ab) => Some(&ab.salt),
+            Strategy::Canary(canary) => Some(&canary.salt),
+        }
+    }
+
+    /// Whether it ever changes by itself what a variant gets.
+    pub fn decides(&self) -> bool {
+        match self {
+            Strategy::Pinned(_) | Strategy::Ab(_) => false,
+            Strategy::Canary(_) => true,
+        }
+    }
+
     /// Its segments, where it has any.
     pub fn segments(&self) -> &[Segment] {
         match self {
-            Strategy::Pinned { .. } | Strategy::Canary(_) => &[],
-            Strategy::Ab { segments, .. } => segments,
+            Strategy::Pinned(_) | Strategy::Canary(_) => &[],
+            Strategy::Ab(ab) => &ab.segments,
         }
     }
 
     /// Whether a variant beside the baseline may be given calls.
     pub fn has_alternatives(&self) -> bool {
-        !matches!(self, Strategy::Pinned { .. })
+        !matches!(self, Strategy::Pinned(_))
     }
 
     /// As written in the file, and in spans and metrics.
     pub fn kind(&self) -> &'static str {
         match self {
-            Strategy::Pinned { .. } => "pinned",
-            Strategy::Ab { .. } => "ab",
+            Strategy::Pinned(_) => "pinned",
+            Strategy::Ab(_) => "ab",
             Strategy::Canary(_) => "canary",
         }
     }

@@ -48,7 +48,7 @@ fn the_smallest_file_has_all_defaults() {
     assert_eq!(config.health, ([0, 0, 0, 0], 9901).into());
     assert_eq!(config.workers.get(), 1);
     assert_eq!(&*config.default, "m");
-    assert_eq!(config.models[0].strategy, Strategy::Pinned { variant: 0 });
+    assert_eq!(config.models[0].strategy, Strategy::pinned(0));
     assert_eq!(config.models[0].force, Force::Nobody);
     assert_eq!(config.limits.message, Size(64 << 20));
     assert_eq!(config.limits.connection_age, None);
@@ -102,7 +102,8 @@ fn every_key_means_what_it_says() {
     assert_eq!(v3.endpoints, [Endpoint { address: Address::Unix("/run/fraud-v3.sock".into()), hop: false }]);
     let user = http::HeaderName::from_static("x-user-id");
     assert_eq!(fraud.unit, [Key::Metadata(user), Key::Parameter("user_id".into())]);
-    let Strategy::Ab { baseline, salt, weights, segments } = &fraud.strategy else { panic!("{fraud:?}") };
+    let Strategy::Ab(ab) = &fraud.strategy else { panic!("{fraud:?}") };
+    let Ab { baseline, salt, weights, segments } = &**ab;
     let share = |thousandths| Percent::from_thousandths(thousandths).unwrap();
     assert_eq!((*baseline, &**salt), (0, "fraud/spring"));
     assert_eq!(*weights, [(0, share(89_500)), (1, share(10_500))]);
@@ -286,7 +287,7 @@ fn the_salt_names_the_model_and_what_is_new() {
               unit: [metadata:u], strategy: {{kind: ab, weights: {{a: 50%, b: 50%}}}}}}}}"
         );
         match &accept_text(&text).unwrap().config.models[0].strategy {
-            Strategy::Ab { salt, .. } => salt.to_string(),
+            Strategy::Ab(ab) => ab.salt.to_string(),
             other => panic!("{other:?}"),
         }
     };
@@ -294,11 +295,8 @@ fn the_salt_names_the_model_and_what_is_new() {
     assert_eq!(salt(""), "m/b");
     assert_eq!(salt(", version: 2.0.0"), "m/2.0.0");
     let shadowed = text_with_a_shadow();
-    let Strategy::Ab { salt: with_shadow, .. } = &accept_text(&shadowed).unwrap().config.models[0].strategy
-    else {
-        panic!("{shadowed}")
-    };
-    assert_eq!(**with_shadow, *"m/b", "a shadow moves nobody");
+    let with_shadow = accept_text(&shadowed).unwrap().config;
+    assert_eq!(with_shadow.models[0].strategy.salt(), Some("m/b"), "a shadow moves nobody");
     assert_eq!(salt(&format!(", version: 2.0.0, digest: \"{digest}\"")), format!("m/{digest}"));
 }
 

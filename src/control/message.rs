@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::next;
 use crate::admin::Reload;
-use crate::config::{Key, Model, Strategy};
+use crate::config::{Key, Model};
 use crate::pb::v1;
 use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
-use crate::verdict::{Estimate, Finding, Interval, Scale, State, Verdict};
+use crate::verdict::{Aim, Estimate, Finding, Interval, Scale, State, Verdict};
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
     let report = &status.report;
@@ -33,6 +33,9 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         kept_why,
         epoch: status.epoch,
         gone: false,
+        stage: report.stage.as_ref().map(|stage| stage.index + 1),
+        stages: report.stage.as_ref().map_or(0, |stage| stage.of),
+        stage_name: report.stage.as_ref().map_or_else(String::new, |stage| stage.name.to_string()),
     }
 }
 
@@ -63,6 +66,8 @@ fn guard(finding: &Finding) -> v1::Guard {
         ln_e: finding.ln_e,
         threshold: finding.threshold,
         missing: finding.missing,
+        variant: finding.variant.to_string(),
+        aim: aim(finding.aim).into(),
     }
 }
 
@@ -91,11 +96,7 @@ pub(super) fn audit(record: &AuditRecord) -> v1::AuditRecord {
 }
 
 pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<State>) -> v1::Explanation {
-    let salt = match &model.strategy {
-        Strategy::Pinned { .. } => "",
-        Strategy::Ab { salt, .. } => salt,
-        Strategy::Canary(canary) => &canary.salt,
-    };
+    let salt = model.strategy.salt().unwrap_or_default();
     let ranges = explained.intervals.iter().map(|(variant, range)| v1::Range {
         variant: variant.to_string(),
         from: range.start,
@@ -179,6 +180,17 @@ fn verdict(verdict: Verdict) -> v1::Verdict {
         Verdict::Pass => v1::Verdict::Pass,
         Verdict::Fail => v1::Verdict::Fail,
         Verdict::NotEnoughData => v1::Verdict::NotEnoughData,
+        Verdict::Equivalent => v1::Verdict::Equivalent,
+        Verdict::Inconclusive => v1::Verdict::Inconclusive,
+        Verdict::Invalid => v1::Verdict::Invalid,
+    }
+}
+
+fn aim(aim: Aim) -> v1::Aim {
+    match aim {
+        Aim::Guardrail => v1::Aim::Guardrail,
+        Aim::Success => v1::Aim::Success,
+        Aim::Validity => v1::Aim::Validity,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::verdict::{Report, State};
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
     match &model.strategy {
         Strategy::Canary(canary) => Words { model, canary }.all(report),
-        Strategy::Pinned { .. } | Strategy::Ab { .. } => match report.state {
+        Strategy::Pinned(_) | Strategy::Ab(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
         },

@@ -25,6 +25,7 @@ fn model(text: &str) -> Arc<Model> {
 fn report(state: State, step: u32) -> Report {
     Report {
         state,
+        stage: None,
         step: Some((step, 2)),
         shares: vec![0.99, 0.01],
         calls: vec![0, 0],

@@ -16,6 +16,9 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "revision": rollout.revision,
         "epoch": rollout.epoch,
         "step": rollout.step,
+        "stage": rollout.stage,
+        "stages": rollout.stages,
+        "stage_name": text(&rollout.stage_name),
         "steps": rollout.steps,
         "since_ms": rollout.since_ms,
         "arms": rollout.arms.iter().map(arm).collect::<Value>(),
@@ -60,6 +63,8 @@ fn guard(guard: &v1::Guard) -> Value {
         "ln_e": guard.ln_e,
         "threshold": guard.threshold,
         "missing": guard.missing,
+        "variant": text(&guard.variant),
+        "aim": word(guard.aim().as_str_name(), "AIM"),
     })
 }
 

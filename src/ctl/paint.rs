@@ -49,8 +49,9 @@ impl Paint {
 impl Hue {
     pub(super) fn of_verdict(verdict: Verdict) -> Self {
         match verdict {
-            Verdict::Pass => Hue::Good,
-            Verdict::Fail => Hue::Bad,
+            Verdict::Pass | Verdict::Equivalent => Hue::Good,
+            Verdict::Fail | Verdict::Invalid => Hue::Bad,
+            Verdict::Inconclusive => Hue::Look,
             Verdict::NotEnoughData | Verdict::Unspecified => Hue::Plain,
         }
     }

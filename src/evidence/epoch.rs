@@ -16,7 +16,7 @@ pub struct Epoch {
     pub(super) number: u32,
     pub(super) arms: Box<[Arm]>,
     pub(super) failed: Failed,
-    candidate: usize,
+    baseline: usize,
 }
 
 /// One variant of it.
@@ -58,14 +58,14 @@ pub fn counts(assignment: &Assignment) -> bool {
 }
 
 impl Epoch {
-    /// Nothing counted yet. `variants` are all of the model, `workers` at least 1, `candidate` the one whose failures
-    /// are urgent.
-    pub fn new(number: u32, variants: usize, workers: usize, candidate: usize) -> Self {
+    /// Nothing counted yet. `variants` are all of the model, `workers` at least 1; failures of any but the
+    /// `baseline` are urgent.
+    pub fn new(number: u32, variants: usize, workers: usize, baseline: usize) -> Self {
         let arm = || Arm {
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             measured: Measured::default(),
         };
-        Epoch { number, arms: (0..variants).map(|_| arm()).collect(), failed: Failed::default(), candidate }
+        Epoch { number, arms: (0..variants).map(|_| arm()).collect(), failed: Failed::default(), baseline }
     }
 
     /// Its number.
@@ -118,7 +118,7 @@ impl Counted {
             Kind::Error => tally.error(),
             Kind::Rejection => tally.rejection(),
         }
-        self.variant == epoch.candidate
+        self.variant != epoch.baseline
     }
 }
 

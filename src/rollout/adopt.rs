@@ -9,7 +9,7 @@ use super::live::Live;
 use super::machine::{Machine, Saved};
 use super::record::{Actor, AuditRecord};
 use super::{Rollouts, audit, hour};
-use crate::config::{Config, Model, Strategy};
+use crate::config::{Config, Model};
 use crate::state::{Batch, Mark};
 use crate::verdict::{Action, Change, State};
 
@@ -195,6 +195,5 @@ impl Rollouts {
 
 /// The build that must prove itself.
 pub(super) fn candidate(model: &Model) -> Option<&str> {
-    let Strategy::Canary(canary) = &model.strategy else { return None };
-    model.variants.get(canary.candidate).map(|variant| &*variant.build)
+    model.variants.get(model.strategy.candidate()?).map(|variant| &*variant.build)
 }

@@ -134,16 +134,16 @@ impl Live {
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
         if known.standing == standing
-            && (known.epoch.is_some() || epoch_of(&standing, &inner.model).is_none())
+            && (known.epoch.is_some() || !is_counted(&standing, &inner.model))
         {
             return;
         }
-        let epoch = epoch_of(&standing, &inner.model).map(|candidate| {
+        let baseline = inner.model.baseline();
+        let epoch = is_counted(&standing, &inner.model).then(|| {
             let variants = inner.model.variants.len();
-            Arc::new(Epoch::new(standing.epoch, variants, self.workers, candidate))
+            Arc::new(Epoch::new(standing.epoch, variants, self.workers, baseline))
         });
         if let Some(epoch) = &epoch {
-            let baseline = inner.model.baseline();
             inner.gatherers.push(Gatherer::new(Arc::clone(epoch), baseline));
             if inner.gatherers.len() > EPOCHS {
                 let oldest = inner.gatherers.remove(0);
@@ -154,13 +154,11 @@ impl Live {
     }
 }
 
-/// The candidate whose calls are counted, where any are.
-fn epoch_of(standing: &Standing, model: &Model) -> Option<usize> {
+/// Whether calls are counted: where something is judged by them, and there is another variant to compare.
+fn is_counted(standing: &Standing, model: &Model) -> bool {
     match (&model.strategy, standing.split) {
-        (Strategy::Canary(canary), Split::Candidate(share)) => {
-            (share.thousandths() > 0).then_some(canary.candidate)
-        }
-        _ => None,
+        (Strategy::Canary(_), Split::Candidate(share)) => share.thousandths() > 0,
+        _ => false,
     }
 }
 
@@ -260,8 +258,7 @@ impl Inner {
     /// The build that a change blocks or lets go, and which of both.
     pub(super) fn blocks(&self, change: &Change) -> Option<(String, bool)> {
         use crate::verdict::State;
-        let Strategy::Canary(canary) = &self.model.strategy else { return None };
-        let build = self.model.variants.get(canary.candidate)?.build.to_string();
+        let build = self.model.variants.get(self.model.strategy.candidate()?)?.build.to_string();
         match (change.from, change.to) {
             (_, State::RolledBack) => Some((build, true)),
             (State::RolledBack, _) => Some((build, false)),

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Canary, Model, Strategy};
+use crate::config::{Model, Strategy};
 use crate::evidence::{Gain, Readings};
 use crate::feedback::FeedbackGain;
-use crate::strategy::canary::Progress;
+use crate::strategy::course::{Course, Learnt, Ready};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
 
@@ -31,39 +31,36 @@ enum Kind {
     /// Decides nothing; a person may give everything to one variant.
     Steady { pinned: Option<usize>, epoch: u32 },
     /// Moves by its evidence.
-    Canary(Box<Progress>),
-    /// A canary whose candidate was rolled back before this revision began.
+    Course(Course),
+    /// Its candidate was rolled back before this revision began.
     Blocked { why: String },
 }
-
-/// Who wants to know whether a variant can take calls.
-pub(super) type Ready<'a> = &'a dyn Fn(usize) -> Result<(), Refused>;
 
 impl Machine {
     /// At the beginning of a revision; `blocked`: why the candidate may get nothing, if so.
     pub(super) fn begin(model: &Model, blocked: Option<String>, base: u32, now: Duration) -> Self {
-        let kind = match (&model.strategy, blocked) {
-            (Strategy::Canary(_), Some(why)) => Kind::Blocked { why },
-            (Strategy::Canary(canary), None) => Kind::Canary(Box::new(Progress::begin(canary, now))),
-            (Strategy::Pinned { .. } | Strategy::Ab { .. }, _) => Kind::Steady { pinned: None, epoch: 0 },
+        let kind = match (Course::begin(&model.strategy, now), blocked) {
+            (Some(_), Some(why)) => Kind::Blocked { why },
+            (Some(course), None) => Kind::Course(course),
+            (None, _) => Kind::Steady { pinned: None, epoch: 0 },
         };
         Machine { base, since: now, kind }
     }
 
     pub(super) fn standing(&self, model: &Model) -> Standing {
-        let split = match &self.kind {
-            Kind::Steady { pinned, .. } => pinned.map_or(Split::Configured, Split::Only),
-            Kind::Canary(progress) => progress.standing().split,
-            Kind::Blocked { .. } => Split::Only(model.baseline()),
+        let (stage, split) = match &self.kind {
+            Kind::Steady { pinned, .. } => (0, pinned.map_or(Split::Configured, Split::Only)),
+            Kind::Course(course) => (course.standing().stage, course.standing().split),
+            Kind::Blocked { .. } => (0, Split::Only(model.baseline())),
         };
-        Standing { epoch: self.epoch(), split }
+        Standing { epoch: self.epoch(), stage, split }
     }
 
     /// Counts the changes of the split, over all machines of the model.
     pub(super) fn epoch(&self) -> u32 {
         let own = match &self.kind {
             Kind::Steady { epoch, .. } => *epoch,
-            Kind::Canary(progress) => progress.standing().epoch,
+            Kind::Course(course) => course.standing().epoch,
             Kind::Blocked { .. } => 0,
         };
         self.base.saturating_add(own)
@@ -73,48 +70,41 @@ impl Machine {
         match &self.kind {
             Kind::Steady { pinned: None, .. } => State::Steady,
             Kind::Steady { pinned: Some(_), .. } => State::Pinned,
-            Kind::Canary(progress) => progress.state(),
+            Kind::Course(course) => course.state(),
             Kind::Blocked { .. } => State::RolledBack,
         }
     }
 
     /// Adds what calls showed.
     pub(super) fn absorb(&mut self, model: &Model, mut gain: Gain, now: Duration) {
-        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy)
+        if let Kind::Course(course) = &mut self.kind
             && let Some(epoch) = gain.epoch.checked_sub(self.base)
         {
             gain.epoch = epoch;
-            progress.absorb(canary, &gain, now);
+            course.absorb(&model.strategy, &gain, now);
         }
     }
 
     /// Adds what feedback showed; whether a guard asks for it.
     pub(super) fn learn(&mut self, model: &Model, gain: &FeedbackGain) -> bool {
-        let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) else {
-            return false;
-        };
-        let Some(scores) = gain.variants.get(canary.candidate).filter(|_| gain.epoch >= self.base) else {
-            return false;
-        };
-        let guards = canary.guards.feedback.iter().enumerate();
-        let asking = guards.filter(|(_, guard)| guard.name == gain.feedback);
-        asking.map(|(guard, _)| progress.absorb_feedback(guard, scores)).count() > 0
+        let Kind::Course(course) = &mut self.kind else { return false };
+        let Some(epoch) = gain.epoch.checked_sub(self.base) else { return false };
+        let learnt = Learnt { feedback: &gain.feedback, epoch, variants: &gain.variants };
+        course.learn(&model.strategy, &learnt)
     }
 
     /// Adds what the servers of both variants said of themselves.
     pub(super) fn absorb_readings(&mut self, model: &Model, readings: &Readings, now: Duration) {
-        if let (Kind::Canary(progress), Strategy::Canary(canary)) = (&mut self.kind, &model.strategy) {
-            progress.absorb_readings(canary, readings, now);
+        if let Kind::Course(course) = &mut self.kind {
+            course.absorb_readings(&model.strategy, readings, now);
         }
     }
 
     /// Moves by one, where that is due.
     pub(super) fn look(&mut self, model: &Model, ready: Ready<'_>, now: Duration) -> Option<Change> {
-        match (&mut self.kind, &model.strategy) {
-            (Kind::Canary(progress), Strategy::Canary(canary)) => {
-                progress.look(canary, ready(canary.candidate).is_ok(), now)
-            }
-            _ => None,
+        match &mut self.kind {
+            Kind::Course(course) => course.look(&model.strategy, ready, now),
+            Kind::Steady { .. } | Kind::Blocked { .. } => None,
         }
     }
 
@@ -126,28 +116,27 @@ impl Machine {
         ready: Ready<'_>,
         now: Duration,
     ) -> Result<Change, Refused> {
-        let Strategy::Canary(canary) = &model.strategy else {
-            return self.steady(model, command, ready, now);
-        };
-        if self.state() == State::RolledBack {
-            return self.unblock(canary, command, ready, now);
+        if self.state() == State::RolledBack
+            && let Some(course) = Course::begin(&model.strategy, now)
+        {
+            return self.unblock(&model.strategy, course, command, ready, now);
         }
         match &mut self.kind {
-            Kind::Canary(progress) => progress.command(canary, command, ready, now),
-            Kind::Steady { .. } | Kind::Blocked { .. } => Err(meaningless(model, command)),
+            Kind::Course(course) => course.command(&model.strategy, command, ready, now),
+            Kind::Steady { .. } | Kind::Blocked { .. } => self.steady(model, command, ready, now),
         }
     }
 
     /// A person lets a build that was rolled back try again, from the first step and with no evidence.
     fn unblock(
         &mut self,
-        canary: &Canary,
+        strategy: &Strategy,
+        mut course: Course,
         command: &Command,
         ready: Ready<'_>,
         now: Duration,
     ) -> Result<Change, Refused> {
         let base = self.epoch().saturating_add(1);
-        let mut progress = Progress::begin(canary, now);
         let change = match command {
             Command::Resume => Change {
                 action: Action::Resumed,
@@ -159,7 +148,7 @@ impl Machine {
                 findings: Vec::new(),
             },
             Command::Promote => {
-                let change = progress.command(canary, command, ready, now)?;
+                let change = course.command(strategy, command, ready, now)?;
                 Change { from: State::RolledBack, ..change }
             }
             Command::Rollback | Command::Pause | Command::Pin(_) => {
@@ -170,7 +159,7 @@ impl Machine {
                 });
             }
         };
-        *self = Machine { base, since: now, kind: Kind::Canary(Box::new(progress)) };
+        *self = Machine { base, since: now, kind: Kind::Course(course) };
         Ok(change)
     }
 
@@ -207,23 +196,24 @@ impl Machine {
 
     /// Everything a status page says, but for the calls of strategies that decide nothing.
     pub(super) fn report(&self, model: &Model, now: Duration) -> Report {
-        match (&self.kind, &model.strategy) {
-            (Kind::Canary(progress), Strategy::Canary(canary)) => {
-                progress.report(canary, model.variants.len(), now)
-            }
-            _ => Report {
-                state: self.state(),
-                step: None,
-                shares: shares(model, &self.standing(model)),
-                calls: vec![0; model.variants.len()],
-                since: now.saturating_sub(self.since),
-                findings: Vec::new(),
-                verdict: Verdict::NotEnoughData,
-                waits_for: match &self.kind {
-                    Kind::Blocked { why } => format!("{why}; a person may resume or promote it"),
-                    Kind::Steady { pinned: Some(_), .. } => "a person to resume it".to_owned(),
-                    Kind::Steady { .. } | Kind::Canary(_) => String::new(),
-                },
+        if let Kind::Course(course) = &self.kind
+            && let Some(report) = course.report(&model.strategy, model.variants.len(), now)
+        {
+            return report;
+        }
+        Report {
+            state: self.state(),
+            step: None,
+            stage: None,
+            shares: shares(model, &self.standing(model)),
+            calls: vec![0; model.variants.len()],
+            since: now.saturating_sub(self.since),
+            findings: Vec::new(),
+            verdict: Verdict::NotEnoughData,
+            waits_for: match &self.kind {
+                Kind::Blocked { why } => format!("{why}; a person may resume or promote it"),
+                Kind::Steady { pinned: Some(_), .. } => "a person to resume it".to_owned(),
+                Kind::Steady { .. } | Kind::Course(_) => String::new(),
             },
         }
     }
@@ -233,8 +223,8 @@ impl Machine {
 fn shares(model: &Model, standing: &Standing) -> Vec<f64> {
     let only = |variant: usize| match (&standing.split, &model.strategy) {
         (Split::Only(only), _) => f64::from(u8::from(*only == variant)),
-        (_, Strategy::Ab { weights, .. }) => {
-            let own = weights.iter().filter(|(weighted, _)| *weighted == variant);
+        (_, Strategy::Ab(ab)) => {
+            let own = ab.weights.iter().filter(|(weighted, _)| *weighted == variant);
             own.map(|(_, share)| share.probability()).sum()
         }
         _ => f64::from(u8::from(model.baseline() == variant)),

@@ -41,7 +41,7 @@ impl Rollouts {
         let mut inner = live.inner();
         let mut report = self.of(&mut inner);
         let model = Arc::clone(&inner.model);
-        if !matches!(model.strategy, Strategy::Canary(_)) {
+        if !model.strategy.decides() {
             report.calls = self.assigned(&model);
         }
         let variants = (0..model.variants.len()).filter_map(|index| self.variant(&model, index));
@@ -99,6 +99,7 @@ impl Rollouts {
             Report {
                 state: State::Waiting,
                 step: None,
+                stage: None,
                 shares: (0..variants).map(baseline).collect(),
                 calls: vec![0; variants],
                 since: std::time::Duration::ZERO,
@@ -151,7 +152,7 @@ fn role(model: &Model, index: usize) -> Role {
     }
     match &model.strategy {
         Strategy::Canary(canary) if canary.candidate == index => Role::Candidate,
-        Strategy::Ab { weights, .. } if weights.iter().any(|(variant, _)| *variant == index) => Role::Arm,
+        Strategy::Ab(ab) if ab.weights.iter().any(|(variant, _)| *variant == index) => Role::Arm,
         _ => Role::Idle,
     }
 }

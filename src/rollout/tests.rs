@@ -338,7 +338,7 @@ async fn what_is_exported_reads_back_and_says_what_is_in_force() {
     assert!(differs.contains("`kind: canary`, but v2 gets everything"), "{differs}");
     let after = read(&house);
     assert_eq!(&*after.models[0].variants[0].name, "v2");
-    assert_eq!(after.models[0].strategy, crate::config::Strategy::Pinned { variant: 0 });
+    assert_eq!(after.models[0].strategy, crate::config::Strategy::pinned(0));
     house.rollouts.take(&after);
     assert_eq!(house.rollouts.report("m").unwrap().differs, None);
 }

@@ -14,7 +14,7 @@ use super::ranges::Ranges;
 use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
-use crate::config::{Match, Segment};
+use crate::config::{self, Match};
 use crate::stats::hash;
 
 #[derive(Debug, Clone)]
@@ -26,20 +26,14 @@ pub(super) struct Ab {
 }
 
 impl Ab {
-    pub(super) fn new(
-        baseline: usize,
-        salt: &Arc<str>,
-        weights: &[(usize, Percent)],
-        segments: &[Segment],
-    ) -> Self {
+    pub(super) fn new(config: &config::Ab) -> Self {
+        let ranges = |weights: &[(usize, Percent)]| Ranges::around(config.baseline, weights);
+        let segments = config.segments.iter();
         Ab {
-            baseline,
-            salt: Arc::clone(salt),
-            split: Ranges::around(baseline, weights),
-            segments: segments
-                .iter()
-                .map(|segment| (segment.matches.clone(), Ranges::around(baseline, &segment.weights)))
-                .collect(),
+            baseline: config.baseline,
+            salt: Arc::clone(&config.salt),
+            split: ranges(&config.weights),
+            segments: segments.map(|found| (found.matches.clone(), ranges(&found.weights))).collect(),
         }
     }
 

@@ -48,7 +48,7 @@ fn ab(salt: &str) -> Strategy {
         weights,
     };
     Strategy::new(
-        &model(config::Strategy::Ab {
+        &model(config::Strategy::Ab(Arc::new(config::Ab {
             baseline: 0,
             salt: salt.into(),
             weights: vec![(0, percent(70)), (1, percent(20)), (2, percent(10))],
@@ -57,7 +57,7 @@ fn ab(salt: &str) -> Strategy {
                 segment("half", "half", vec![(0, percent(50)), (1, percent(50))]),
                 segment("never", "beta", vec![(1, percent(100))]),
             ],
-        }),
+        }))),
         KEY,
     )
 }
@@ -87,7 +87,7 @@ fn draw(place: u64) -> u32 {
 
 #[test]
 fn pinned_is_always_the_same() {
-    let strategy = Strategy::new(&model(config::Strategy::Pinned { variant: 2 }), KEY);
+    let strategy = Strategy::new(&model(config::Strategy::pinned(2)), KEY);
     let decision = decide(&strategy, &[("x-user", "ann")], 5, &[]);
     assert_eq!(decision.assignment, Assignment { variant: 2, reason: Reason::Pinned, propensity: 1.0 });
     assert!(decision.unit.is_some());
@@ -130,7 +130,7 @@ fn the_first_key_present_is_the_unit_and_only_its_keyed_hash_is_kept() {
     assert_eq!(unit(&metadata, &parameters), Some(keyed("ann")));
     assert_eq!(unit(&nothing, &parameters), Some(keyed("bob")));
     assert_eq!(unit(&nothing, &[]), None);
-    let other = Strategy::new(&model(config::Strategy::Pinned { variant: 0 }), &[9; 32]);
+    let other = Strategy::new(&model(config::Strategy::pinned(0)), &[9; 32]);
     assert_ne!(other.unit_hash(&Call { metadata: &metadata, parameters: &[] }), Some(keyed("ann")));
 }
 
@@ -189,7 +189,7 @@ fn only_callers_who_may_can_force() {
 
 #[test]
 fn parameters_are_read_only_where_a_key_names_one() {
-    let mut model = model(config::Strategy::Pinned { variant: 0 });
+    let mut model = model(config::Strategy::pinned(0));
     assert!(Strategy::new(&model, KEY).reads_parameters());
     model.unit.pop();
     assert!(!Strategy::new(&model, KEY).reads_parameters());
@@ -198,7 +198,8 @@ fn parameters_are_read_only_where_a_key_names_one() {
     assert!(Strategy::new(&forced, KEY).reads_parameters());
     let segments = vec![Segment { name: "gold".into(), matches: rule, weights: vec![(1, Percent::ALL)] }];
     let weights = vec![(0, Percent::ALL)];
-    model.strategy = config::Strategy::Ab { baseline: 0, salt: "s".into(), weights, segments };
+    model.strategy =
+        config::Strategy::Ab(Arc::new(config::Ab { baseline: 0, salt: "s".into(), weights, segments }));
     assert!(Strategy::new(&model, KEY).reads_parameters());
 }
 

@@ -12,7 +12,7 @@ use super::propagate::{Formats, Propagator, Root, Sampler};
 use super::recorder::Rules;
 use crate::assignment::{Assignment, Reason};
 use crate::config::units::Percent;
-use crate::config::{Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
+use crate::config::{Ab, Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
 use crate::shadow::record::{Comparison, CopyOutcome, PrimaryEnd};
@@ -37,12 +37,12 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         name: Arc::from(name),
         variants: vec![variant("v1", "1.4.0"), variant("v2", "2.0.0")],
         unit: Vec::new(),
-        strategy: Strategy::Ab {
+        strategy: Strategy::Ab(Arc::new(Ab {
             baseline: 0,
             salt: Arc::from("salt"),
             weights: vec![(0, half), (1, half)],
             segments: Vec::new(),
-        },
+        })),
         force: Force::Nobody,
         default_deadline: None,
         shadows: Vec::new(),

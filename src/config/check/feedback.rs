@@ -39,7 +39,7 @@ impl Check<'_> {
     /// Refuses feedback about more variants than the id of a prediction can tell the odds of.
     pub(super) fn too_many_arms(&mut self, path: &str, model: &Model) {
         let arms = model.arms().len();
-        if model.feedback.is_empty() || arms <= ARMS || !matches!(model.strategy, Strategy::Ab { .. }) {
+        if model.feedback.is_empty() || arms <= ARMS || !matches!(model.strategy, Strategy::Ab(_)) {
             return;
         }
         let text = format!(

@@ -84,7 +84,7 @@ impl Check<'_> {
                 name: name.into(),
                 variants: Vec::new(),
                 unit: Vec::new(),
-                strategy: Strategy::Pinned { variant: 0 },
+                strategy: Strategy::pinned(0),
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
@@ -98,7 +98,7 @@ impl Check<'_> {
         let feedback = self.feedback(&join(path, "feedback"), raw.feedback.as_ref());
         let shadows = raw.shadows.as_deref().unwrap_or_default();
         let strategy = match (&raw.strategy, only_answering(&variants, shadows)) {
-            (None, Some(variant)) => Strategy::Pinned { variant },
+            (None, Some(variant)) => Strategy::pinned(variant),
             _ => {
                 let shadows: Vec<&str> =
                     shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref()).collect();

@@ -7,7 +7,7 @@ use super::canary::Around;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
-use crate::config::{Segment, Shadow, Strategy, Variant, raw};
+use crate::config::{Ab, Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
 const KINDS: [&str; 3] = ["pinned", "ab", "canary"];
@@ -25,7 +25,7 @@ impl Check<'_> {
         raw: Option<&raw::Strategy>,
     ) -> Strategy {
         let variants = around.variants;
-        let nothing = Strategy::Pinned { variant: 0 };
+        let nothing = Strategy::pinned(0);
         let at = join(path, "strategy");
         let Some(raw) = raw else {
             if variants.len() > 1 {
@@ -92,7 +92,7 @@ impl Check<'_> {
                 None
             }
         };
-        Strategy::Pinned { variant: variant.unwrap_or(0) }
+        Strategy::pinned(variant.unwrap_or(0))
     }
 
     fn ab(&mut self, path: &str, model: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
@@ -116,7 +116,7 @@ impl Check<'_> {
         let shares = segments.iter().flat_map(|segment| &segment.weights).chain(&weights);
         let used: Vec<usize> = shares.map(|(variant, _)| *variant).collect();
         let salt = given.unwrap_or_else(|| default_salt(model, variants, baseline, &used));
-        Strategy::Ab { baseline, salt, weights, segments }
+        Strategy::Ab(Arc::new(Ab { baseline, salt, weights, segments }))
     }
 
     /// The salt that the file gives.
@@ -247,12 +247,8 @@ impl Check<'_> {
         shadows: &[Shadow],
     ) {
         let hint = match strategy {
-            Strategy::Pinned { .. } => {
-                "remove it, name it under `shadows`, or use kind: ab and give it a weight"
-            }
-            Strategy::Ab { .. } => {
-                "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)"
-            }
+            Strategy::Pinned(_) => "remove it, name it under `shadows`, or use kind: ab and give it a weight",
+            Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
             Strategy::Canary(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
             }
@@ -273,10 +269,10 @@ impl Check<'_> {
 /// Every variant that a strategy names, with a share that it is given there.
 pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Percent)> + '_> {
     match strategy {
-        Strategy::Pinned { variant } => Box::new(std::iter::once((*variant, Percent::ALL))),
-        Strategy::Ab { baseline, weights, segments, .. } => {
-            let shares = segments.iter().flat_map(|segment| &segment.weights).chain(weights);
-            Box::new(shares.copied().chain([(*baseline, Percent::ALL)]))
+        Strategy::Pinned(pinned) => Box::new(std::iter::once((pinned.variant, Percent::ALL))),
+        Strategy::Ab(ab) => {
+            let shares = ab.segments.iter().flat_map(|segment| &segment.weights).chain(&ab.weights);
+            Box::new(shares.copied().chain([(ab.baseline, Percent::ALL)]))
         }
         Strategy::Canary(canary) => {
             Box::new([(canary.baseline, Percent::ALL), (canary.candidate, Percent::ALL)].into_iter())

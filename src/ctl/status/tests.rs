@@ -25,6 +25,7 @@ pub(in crate::ctl) fn sample() -> Rollout {
         ln_e: -2.25,
         threshold: 6.0,
         missing: 0,
+        ..Guard::default()
     };
     let latency = Guard {
         name: "latency p99".into(),
@@ -37,6 +38,7 @@ pub(in crate::ctl) fn sample() -> Rollout {
         ln_e: 0.75,
         threshold: 6.0,
         missing: 4_120,
+        ..Guard::default()
     };
     Rollout {
         model: "fraud".into(),

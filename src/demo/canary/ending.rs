@@ -107,6 +107,8 @@ mod tests {
     fn finding(verdict: Verdict) -> Finding {
         Finding {
             guard: "errors".into(),
+            aim: crate::verdict::Aim::Guardrail,
+            variant: Arc::default(),
             verdict,
             baseline: Estimate { n: 70, value: Some(0.0) },
             candidate: Estimate { n: 30, value: Some(0.1) },

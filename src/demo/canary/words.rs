@@ -249,6 +249,8 @@ mod tests {
     fn example() -> Finding {
         Finding {
             guard: "errors".into(),
+            aim: crate::verdict::Aim::Guardrail,
+            variant: std::sync::Arc::default(),
             verdict: Verdict::NotEnoughData,
             baseline: Estimate { n: 900, value: Some(0.001) },
             candidate: Estimate { n: 100, value: Some(0.02) },
@@ -270,6 +272,8 @@ mod tests {
         let estimate = |value| Estimate { n: 9, value: Some(value) };
         let slow = Finding {
             guard: "latency p90".into(),
+            aim: crate::verdict::Aim::Guardrail,
+            variant: std::sync::Arc::default(),
             verdict: Verdict::Fail,
             baseline: estimate(0.0161),
             candidate: estimate(0.0681),

@@ -8,7 +8,7 @@ const MS: Duration = Duration::from_millis(1);
 const START: Duration = Duration::from_secs(600);
 
 fn epoch() -> (Arc<Epoch>, Gatherer) {
-    let epoch = Arc::new(Epoch::new(3, 2, 2, 1));
+    let epoch = Arc::new(Epoch::new(3, 2, 2, 0));
     (Arc::clone(&epoch), Gatherer::new(epoch, 0))
 }
 

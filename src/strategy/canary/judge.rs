@@ -14,7 +14,7 @@ use super::rate::{Count, Rate};
 use super::resources::Resources;
 use crate::config::{Canary, FeedbackGuard, LatencyGuard, Margin, OnFail, ResourcesGuard};
 use crate::evidence::{ArmGain, Gain, Readings, Scores};
-use crate::verdict::{Finding, Scale, Verdict};
+use crate::verdict::{Aim, Finding, Scale, Verdict};
 
 /// Chance that a guard is ever passed by a candidate that breaks its margin.
 pub(super) const PASS: f64 = 0.05;
@@ -182,6 +182,8 @@ impl Evidence {
         let verdict = verdict(ln_e >= threshold, ln_sound >= -PASS.ln());
         Finding {
             guard: Arc::from(name),
+            aim: Aim::Guardrail,
+            variant: Arc::default(),
             verdict,
             baseline,
             candidate,
@@ -203,6 +205,8 @@ impl Evidence {
         let missing = || self.latency.missing(guard, self.share, -PASS.ln());
         Finding {
             guard: name_of(guard),
+            aim: Aim::Guardrail,
+            variant: Arc::default(),
             verdict,
             baseline,
             candidate,
@@ -224,6 +228,8 @@ fn of_feedback(canary: &Canary, guard: &FeedbackGuard, feedback: &Feedback) -> F
     let verdict = verdict(ln_e >= threshold, feedback.ln_sound(guard) >= -PASS.ln());
     Finding {
         guard: Arc::from(format!("feedback {}", guard.name)),
+        aim: Aim::Guardrail,
+        variant: Arc::default(),
         verdict,
         baseline,
         candidate,

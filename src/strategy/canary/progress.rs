@@ -13,7 +13,8 @@ use super::judge::Evidence;
 use super::resources::gates;
 use crate::config::units::Percent;
 use crate::config::{Canary, OnFail, OnPass};
-use crate::evidence::{Gain, Readings, Scores};
+use crate::evidence::{Gain, Readings};
+use crate::strategy::course::Learnt;
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
@@ -74,7 +75,7 @@ impl Progress {
             }
             Given::Only(variant) => Split::Only(variant),
         };
-        Standing { epoch: self.epoch(), split }
+        Standing { epoch: self.epoch(), stage: 0, split }
     }
 
     /// Adds what an epoch showed, this one or one before it: each is judged by the share it had.
@@ -93,10 +94,13 @@ impl Progress {
         }
     }
 
-    /// Adds what the feedback of one guard showed, the first being 0; of any epochs, for the scores weigh each unit by
-    /// the share it met.
-    pub fn absorb_feedback(&mut self, guard: usize, scores: &Scores) {
-        self.evidence.add_feedback(guard, scores);
+    /// Adds what feedback showed; whether a guard asks for it. Of any epochs, for the scores weigh each unit by the
+    /// share it met.
+    pub fn learn(&mut self, canary: &Canary, learnt: &Learnt<'_>) -> bool {
+        let Some(scores) = learnt.variants.get(canary.candidate) else { return false };
+        let guards = canary.guards.feedback.iter().enumerate();
+        let asking = guards.filter(|(_, guard)| *guard.name == *learnt.feedback);
+        asking.map(|(guard, _)| self.evidence.add_feedback(guard, scores)).count() > 0
     }
 
     /// Adds what the servers of both variants said of themselves.
@@ -262,6 +266,7 @@ impl Progress {
         Report {
             state: self.state,
             step: Some((self.step, u32::try_from(canary.steps.len()).unwrap_or(u32::MAX))),
+            stage: None,
             shares: self.shares(canary, variants),
             calls,
             since: now.saturating_sub(self.entered),

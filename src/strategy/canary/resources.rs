@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::judge::{PASS, ln_sum};
 use crate::config::ResourcesGuard;
 use crate::evidence::{Reading, Readings};
-use crate::verdict::{Estimate, Finding, Interval, Scale, Verdict};
+use crate::verdict::{Aim, Estimate, Finding, Interval, Scale, Verdict};
 
 /// What a gambler risks of what he has at each window, and how much of the money is his at first.
 const STAKES: [(f64, f64); 3] = [(0.98, 0.6), (0.6, 0.25), (0.25, 0.15)];
@@ -266,6 +266,8 @@ fn finding(
     let estimate = |value| Estimate { n: u64::from(bets.windows), value };
     Finding {
         guard: Arc::from(format!("{NAME}{name}")),
+        aim: Aim::Guardrail,
+        variant: Arc::default(),
         verdict: match (ln_e >= threshold, bets.ln_within() >= -PASS.ln()) {
             (true, _) => Verdict::Fail,
             (false, true) => Verdict::Pass,

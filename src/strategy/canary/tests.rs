@@ -7,6 +7,7 @@ use super::*;
 use crate::config::{Canary, FeedbackGuard, Guards, LatencyGuard, Margin, OnFail, OnPass, Step, Warmup};
 use crate::evidence::{ArmGain, Gain, Scores, Total};
 use crate::stats::overlap::{Observation, Sums};
+use crate::strategy::course::Learnt;
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Scale, State, Verdict};
 
@@ -72,7 +73,7 @@ fn ready(_: usize) -> Result<(), Refused> {
 }
 
 fn split(progress: &Progress) -> (u32, Split) {
-    let Standing { epoch, split } = progress.standing();
+    let Standing { epoch, split, .. } = progress.standing();
     (epoch, split)
 }
 
@@ -334,9 +335,9 @@ fn feedback_rolls_back_at_any_time_and_gates_the_last_step_alone() {
     );
     prove(&mut progress, &canary, seconds(200));
     assert_eq!(progress.look(&canary, true, seconds(200)), None, "the promotion is");
-    progress.absorb_feedback(0, &scores(0.0, 20_000));
+    learn(&mut progress, &canary, scores(0.0, 20_000));
     assert_eq!(progress.clone().look(&canary, true, seconds(200)).unwrap().action, Action::Promoted);
-    progress.absorb_feedback(0, &scores(-0.2, 20_000));
+    learn(&mut progress, &canary, scores(-0.2, 20_000));
     let change = progress.look(&canary, true, seconds(201)).unwrap();
     assert_eq!(change.action, Action::RolledBack);
     assert_eq!((&*change.findings[0].guard, change.findings[0].scale), ("feedback approved", Scale::Mean));
@@ -346,9 +347,15 @@ fn feedback_rolls_back_at_any_time_and_gates_the_last_step_alone() {
     for (effect, fails) in [(-0.2, false), (0.2, true)] {
         let canary = canary_of(true);
         let mut progress = begun(&canary);
-        progress.absorb_feedback(0, &scores(effect, 20_000));
+        learn(&mut progress, &canary, scores(effect, 20_000));
         assert_eq!(progress.look(&canary, true, seconds(1)).is_some(), fails, "{effect}");
     }
+}
+
+fn learn(progress: &mut Progress, canary: &config::Canary, scores: Scores) {
+    let mut variants = vec![Scores::default(); canary.candidate + 1];
+    variants[canary.candidate] = scores;
+    progress.learn(canary, &Learnt { feedback: "approved", epoch: 0, variants: &variants });
 }
 
 #[test]
@@ -381,7 +388,7 @@ proptest! {
             gain.arms[0].latency = vec![(bucket, 3)];
             gain.arms[1].latency = vec![(bucket, 1), (bucket + 1, 2)];
             progress.absorb(&canary, &gain, seconds(now));
-            progress.absorb_feedback(0, &Scores { sums: Sums::default(), ..Scores::default() });
+            learn(&mut progress, &canary, Scores { sums: Sums::default(), ..Scores::default() });
             progress.look(&canary, true, seconds(now));
         }
         if pinned {

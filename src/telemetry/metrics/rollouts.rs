@@ -67,15 +67,15 @@ pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
     text.family(
         metric::ROLLOUT_VERDICT,
         Kind::Gauge,
-        "What a guard says: 1 pass, 0 not enough data, -1 fail.",
+        "What a guard says: 1 pass or equivalent, 0 not enough data, -1 fail or invalid.",
     );
     for rollout in &rollouts.all {
         for (guard, verdict) in &rollout.guards {
             let labels = [("model", &*rollout.model), ("guard", &**guard)];
             let value = match verdict {
-                Verdict::Pass => 1.0,
-                Verdict::NotEnoughData => 0.0,
-                Verdict::Fail => -1.0,
+                Verdict::Pass | Verdict::Equivalent => 1.0,
+                Verdict::NotEnoughData | Verdict::Inconclusive => 0.0,
+                Verdict::Fail | Verdict::Invalid => -1.0,
             };
             text.ratio(metric::ROLLOUT_VERDICT, &labels, value);
         }

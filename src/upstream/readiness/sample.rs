@@ -33,7 +33,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 name: name.into(),
                 variants,
                 unit: Vec::new(),
-                strategy: Strategy::Pinned { variant: 0 },
+                strategy: Strategy::pinned(0),
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
