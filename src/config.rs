@@ -32,7 +32,7 @@ pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
     Ab, Canary, FeedbackGuard, Guards, LatencyGuard, Margin, Match, OnFail, OnPass, Pinned, ResourcesGuard,
-    Segment, Step, Strategy, Warmup,
+    Segment, Stage, Staged, Step, Strategy, Warmup,
 };
 use units::{Percent, Size};
 
@@ -189,6 +189,8 @@ pub struct Shadow {
     pub strip: Vec<http::HeaderName>,
     /// Share of its copies whose spans are exported; none: those whose call's trace is sampled.
     pub trace_sample: Option<Percent>,
+    /// Copied in that stage of the rollout alone, from 0; none: always.
+    pub stage: Option<u32>,
 }
 
 /// What becomes of a copy whose caller gives up.
@@ -344,14 +346,14 @@ impl Model {
 
     /// Those that the strategy can give calls to; the others are shadows.
     pub fn taking_part(&self) -> impl Iterator<Item = &Variant> {
-        let shadow = |index: usize| self.shadows.iter().any(|shadow| shadow.variant == index);
+        let shadow = |index: usize| self.is_shadow(index);
         self.variants.iter().enumerate().filter(move |(index, _)| !shadow(*index)).map(|(_, variant)| variant)
     }
 
     /// Indices of the variants that take part, in the order of their names: the place of a variant here, its arm, is
     /// the same in all files that give the same [`Model::revision`].
     pub fn arms(&self) -> Vec<usize> {
-        let shadow = |index: &usize| self.shadows.iter().any(|shadow| shadow.variant == *index);
+        let shadow = |index: &usize| self.is_shadow(*index);
         let mut arms: Vec<usize> = (0..self.variants.len()).filter(|index| !shadow(index)).collect();
         arms.sort_by(|one, other| self.variants[*one].name.cmp(&self.variants[*other].name));
         arms
@@ -362,6 +364,11 @@ impl Model {
         let hash = blake3::hash(effective::rollout(self).as_bytes());
         let [a, b, c, d, ..] = *hash.as_bytes();
         u32::from_be_bytes([a, b, c, d])
+    }
+
+    /// Whether a variant gets copies and never answers.
+    pub fn is_shadow(&self, variant: usize) -> bool {
+        self.shadows.iter().any(|shadow| shadow.variant == variant && shadow.stage.is_none())
     }
 
     /// The index of the variant of that name.

@@ -36,7 +36,7 @@ pub struct ArmGain {
 }
 
 /// What one feedback gained between two looks: windows that closed, and rewards that changed what they closed with.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// The candidate is the treatment, the baseline the control.
     pub sums: Sums,
@@ -44,6 +44,17 @@ pub struct Scores {
     pub baseline: Total,
     /// Of units that had the candidate.
     pub candidate: Total,
+}
+
+/// What copies of calls showed between two looks, each beside its call: of calls whose copy has ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// Calls that were copied.
+    pub calls: u64,
+    /// Failures of the call's own variant, and of the candidate that got the copy.
+    pub errors: [u64; 2],
+    /// Refusals, likewise.
+    pub rejections: [u64; 2],
 }
 
 /// Rewards that add up.
@@ -94,6 +105,37 @@ impl Readings {
         let both = [of("baseline", &self.baseline), of("candidate", &self.candidate)];
         let troubles: Vec<String> = both.into_iter().flatten().collect();
         (!troubles.is_empty()).then(|| troubles.join("; "))
+    }
+}
+
+impl Scores {
+    /// Adds others.
+    pub fn merge(&mut self, more: &Scores) {
+        self.sums += &more.sums;
+        self.baseline.add(more.baseline);
+        self.candidate.add(more.candidate);
+    }
+}
+
+impl Copies {
+    /// Both together.
+    pub fn plus(&self, more: &Copies) -> Copies {
+        let sum = |one: [u64; 2], other: [u64; 2]| [one[0] + other[0], one[1] + other[1]];
+        Copies {
+            calls: self.calls + more.calls,
+            errors: sum(self.errors, more.errors),
+            rejections: sum(self.rejections, more.rejections),
+        }
+    }
+
+    /// What came since `before`, all of it being part of this.
+    pub fn since(&self, before: &Copies) -> Copies {
+        let less = |now: [u64; 2], then: [u64; 2]| [now[0] - then[0], now[1] - then[1]];
+        Copies {
+            calls: self.calls - before.calls,
+            errors: less(self.errors, before.errors),
+            rejections: less(self.rejections, before.rejections),
+        }
     }
 }
 

@@ -86,16 +86,21 @@ struct Pair {
 impl Pair {
     /// None: the model's rollout does not ask what servers use.
     fn of(model: &Model) -> Option<Self> {
-        let Strategy::Canary(canary) = &model.strategy else { return None };
-        let window = canary.guards.resources?.window;
+        let asks = |strategy: &Strategy| match strategy {
+            Strategy::Canary(canary) => {
+                canary.guards.resources.map(|guard| (canary.baseline, canary.candidate, guard.window))
+            }
+            _ => None,
+        };
+        let (baseline, candidate, window) = model.strategy.stages().find_map(asks)?;
         let arm = |index: usize| {
             let variant = model.variants.get(index)?;
             let (model, name) = (Arc::clone(&model.name), Arc::clone(&variant.name));
             Some(Arm { model, variant: name, page: variant.metrics.clone()? })
         };
         Some(Pair {
-            baseline: arm(canary.baseline)?,
-            candidate: arm(canary.candidate)?,
+            baseline: arm(baseline)?,
+            candidate: arm(candidate)?,
             every: (window / READS).clamp(PACE.0, PACE.1),
         })
     }

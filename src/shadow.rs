@@ -40,7 +40,7 @@ pub mod tee;
 use ledger::State;
 use record::Skip;
 
-pub use tee::{Original, Tee};
+pub use tee::{Given, Original, Tee};
 
 /// Request metadata of every copy.
 pub const SHADOW: http::HeaderName = http::HeaderName::from_static("parhelion-shadow");

@@ -14,9 +14,11 @@ use crate::stats::hash;
 
 mod ab;
 pub mod canary;
+pub mod copied;
 pub mod course;
 mod pinned;
 mod ranges;
+pub mod staged;
 mod unit;
 
 use ab::Ab;
@@ -41,6 +43,8 @@ enum Kind {
     Pinned(Pinned),
     Ab(Ab),
     Canary(Canary),
+    /// By stage.
+    Staged(Vec<Kind>),
 }
 
 /// Where a rollout stands: what its strategy must know beside the call. Published by whoever keeps the rollout, read
@@ -91,16 +95,52 @@ pub enum Refused {
     Unknown,
 }
 
-impl Strategy {
-    /// The strategy of `model`; `unit_key` is the secret without which a unit's hash tells nothing about the unit.
-    pub fn new(model: &config::Model, unit_key: &[u8; 32]) -> Self {
-        let kind = match &model.strategy {
+impl Kind {
+    fn new(strategy: &config::Strategy) -> Self {
+        match strategy {
             config::Strategy::Pinned(pinned) => Kind::Pinned(Pinned::new(pinned.variant)),
             config::Strategy::Ab(ab) => Kind::Ab(Ab::new(ab)),
             config::Strategy::Canary(canary) => Kind::Canary(Canary::new(canary)),
-        };
+            config::Strategy::Shadow(canary) => Kind::Pinned(Pinned::new(canary.baseline)),
+            config::Strategy::Staged(staged) => {
+                Kind::Staged(staged.stages.iter().map(|stage| Kind::new(&stage.strategy)).collect())
+            }
+        }
+    }
+
+    /// The one that splits the calls in that stage.
+    fn at(&self, stage: u32) -> &Kind {
+        match self {
+            Kind::Staged(stages) => stages.get(stage as usize).or(stages.last()).unwrap_or(self),
+            _ => self,
+        }
+    }
+
+    fn salt(&self) -> Option<&str> {
+        match self {
+            Kind::Pinned(_) => None,
+            Kind::Ab(ab) => Some(ab.salt()),
+            Kind::Canary(canary) => Some(canary.salt()),
+            // All stages have the same.
+            Kind::Staged(stages) => stages.iter().find_map(Kind::salt),
+        }
+    }
+
+    /// The rules that choose segments.
+    fn rules(&self) -> Box<dyn Iterator<Item = &Match> + '_> {
+        match self {
+            Kind::Pinned(_) | Kind::Canary(_) => Box::new(std::iter::empty()),
+            Kind::Ab(ab) => Box::new(ab.rules()),
+            Kind::Staged(stages) => Box::new(stages.iter().flat_map(Kind::rules)),
+        }
+    }
+}
+
+impl Strategy {
+    /// The strategy of `model`; `unit_key` is the secret without which a unit's hash tells nothing about the unit.
+    pub fn new(model: &config::Model, unit_key: &[u8; 32]) -> Self {
         Strategy {
-            kind,
+            kind: Kind::new(&model.strategy),
             unit: model.unit.clone(),
             unit_key: UnitKey::new(unit_key),
             force: model.force.clone(),
@@ -121,7 +161,7 @@ impl Strategy {
         ready: &dyn Fn(usize) -> bool,
     ) -> Decision {
         let unit = self.unit_of(call);
-        let (assignment, segment) = match (&self.kind, standing.split) {
+        let (assignment, segment) = match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => {
                 (Assignment { variant, reason: Reason::Decided, propensity: 1.0 }, None)
             }
@@ -136,6 +176,10 @@ impl Strategy {
             (Kind::Canary(canary), Split::Configured) => {
                 (canary.assign(Percent::NONE, unit, draw, ready), None)
             }
+            // A list of stages is never empty, and has none in it.
+            (Kind::Staged(_), _) => {
+                (Assignment { variant: 0, reason: Reason::Decided, propensity: 1.0 }, None)
+            }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
     }
@@ -148,10 +192,10 @@ impl Strategy {
                 odds.set(arm, probability);
             }
         };
-        match (&self.kind, standing.split) {
-            (_, Split::Only(_)) | (Kind::Pinned(_), _) | (Kind::Canary(_), Split::Configured) => {
-                return Odds::NONE;
-            }
+        match (self.kind.at(standing.stage), standing.split) {
+            (_, Split::Only(_))
+            | (Kind::Pinned(_) | Kind::Staged(_), _)
+            | (Kind::Canary(_), Split::Configured) => return Odds::NONE,
             (Kind::Ab(ab), _) => ab.each(segment, ready, &mut set),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.each(share, ready, &mut set),
         }
@@ -183,11 +227,7 @@ impl Strategy {
 
     /// Where the call's unit falls among 100,000 places; `None` where it brings none, or nothing is drawn.
     pub fn place(&self, call: &Call<'_>) -> Option<u32> {
-        let salt = match &self.kind {
-            Kind::Pinned(_) => return None,
-            Kind::Ab(ab) => ab.salt(),
-            Kind::Canary(canary) => canary.salt(),
-        };
+        let salt = self.kind.salt()?;
         let unit = self.unit_of(call)?;
         let hash = hash::salted(salt, unit);
         Some(hash::bucket(hash, Percent::ALL.thousandths()))
@@ -196,12 +236,13 @@ impl Strategy {
     /// Which places belong to whom while all are ready, in order, for calls that `segment` matches or none.
     pub fn intervals(&self, standing: &Standing, segment: Option<usize>) -> Vec<(usize, Range<u32>)> {
         let all = 0..Percent::ALL.thousandths();
-        match (&self.kind, standing.split) {
+        match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => vec![(variant, all)],
             (Kind::Pinned(pinned), _) => vec![(pinned.assign().variant, all)],
             (Kind::Ab(ab), _) => ab.intervals(segment),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.intervals(share),
             (Kind::Canary(canary), Split::Configured) => canary.intervals(Percent::NONE),
+            (Kind::Staged(_), _) => Vec::new(),
         }
     }
 
@@ -213,10 +254,7 @@ impl Strategy {
     /// Whether a decision can hang on a parameter of the message, so that parameters must be read.
     pub fn reads_parameters(&self) -> bool {
         let named = |rule: &Match| rule.0.iter().any(|(key, _)| matches!(key, Key::Parameter(_)));
-        let in_kind = match &self.kind {
-            Kind::Pinned(_) | Kind::Canary(_) => false,
-            Kind::Ab(ab) => ab.rules().any(named),
-        };
+        let in_kind = self.kind.rules().any(named);
         let in_force = matches!(&self.force, Force::Matching(rule) if named(rule));
         in_kind || in_force || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
     }

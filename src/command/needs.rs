@@ -24,13 +24,15 @@ struct Plan<'a> {
 fn plans(config: &Config) -> Vec<Plan<'_>> {
     let mut found = Vec::new();
     for model in &config.models {
-        let Strategy::Canary(canary) = &model.strategy else { continue };
-        let of = |rate: &f64| needs(canary, &Expected { rate: *rate, spread: SPREAD });
-        found.push(Plan {
-            model: &model.name,
-            share: canary.steps.first().map_or_else(String::new, |step| step.share.to_string()),
-            needs: RATES.iter().map(of).collect(),
-        });
+        for strategy in model.strategy.stages() {
+            let Strategy::Canary(canary) = strategy else { continue };
+            let of = |rate: &f64| needs(canary, &Expected { rate: *rate, spread: SPREAD });
+            found.push(Plan {
+                model: &model.name,
+                share: canary.steps.first().map_or_else(String::new, |step| step.share.to_string()),
+                needs: RATES.iter().map(of).collect(),
+            });
+        }
     }
     found
 }

@@ -26,6 +26,7 @@ mod ports;
 mod quantity;
 mod resources;
 mod shadow;
+mod staged;
 mod strategy;
 
 /// Longest path of a unix socket, less the final zero.

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
 use super::{
-    Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match, Model,
-    ResourcesGuard, Segment, Shadow, Step, Strategy, Variant,
+    Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match,
+    Model, ResourcesGuard, Segment, Shadow, Stage, Step, Strategy, Variant,
 };
 
 /// Stands where a value is not shown.
@@ -62,7 +62,7 @@ pub fn model(model: &Model) -> Value {
     let variants = model.variants.iter().map(|found| (found.name.to_string(), variant(found)));
     map.insert("variants".into(), Value::Object(variants.collect()));
     map.insert("unit".into(), model.unit.iter().map(key).collect());
-    map.insert("strategy".into(), strategy(model));
+    map.insert("strategy".into(), strategy(model, &model.strategy));
     match &model.force {
         Force::Nobody => {}
         Force::Anyone => put(&mut map, "force", Some("anyone")),
@@ -114,10 +114,10 @@ fn key(key: &Key) -> Value {
     }
 }
 
-fn strategy(model: &Model) -> Value {
+fn strategy(model: &Model, strategy: &Strategy) -> Value {
     let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
-    let kind = model.strategy.kind();
-    match &model.strategy {
+    let kind = strategy.kind();
+    match strategy {
         Strategy::Pinned(found) => json!({"kind": kind, "variant": name(found.variant)}),
         Strategy::Ab(found) => json!({
             "kind": kind,
@@ -126,20 +126,60 @@ fn strategy(model: &Model) -> Value {
             "weights": shares(model, &found.weights),
             "segments": found.segments.iter().map(|found| segment(model, found)).collect::<Value>(),
         }),
-        Strategy::Canary(found) => json!({
+        Strategy::Canary(found) => {
+            let mut map = canary(model, kind, found);
+            map.insert("steps".into(), found.steps.iter().map(step).collect());
+            Value::Object(map)
+        }
+        Strategy::Shadow(found) => {
+            let mut map = canary(model, kind, found);
+            if let Some(Value::Object(guards)) = map.get_mut("guards") {
+                guards.retain(|name, _| name == "errors" || name == "rejections");
+            }
+            for step in &found.steps {
+                map.insert("hold".into(), write_duration(step.hold).into());
+                map.insert("calls".into(), step.calls.into());
+            }
+            Value::Object(map)
+        }
+        Strategy::Staged(found) => json!({
             "kind": kind,
             "baseline": name(found.baseline),
             "candidate": name(found.candidate),
             "salt": *found.salt,
-            "steps": found.steps.iter().map(step).collect::<Value>(),
-            "guards": guards(model, &found.guards),
-            "warmup": {"time": write_duration(found.warmup.time), "calls": found.warmup.calls},
-            "alpha": share(found.alpha),
-            "max_step_time": write_duration(found.max_step_time),
-            "on_pass": found.on_pass.name(),
-            "on_fail": found.on_fail.name(),
+            "stages": found.stages.iter().map(|found| stage(model, found)).collect::<Value>(),
         }),
     }
+}
+
+/// Everything of a canary but its steps.
+fn canary(model: &Model, kind: &str, found: &Canary) -> Map<String, Value> {
+    let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
+    let warmup = json!({"time": write_duration(found.warmup.time), "calls": found.warmup.calls});
+    let mut map = Map::new();
+    map.insert("kind".into(), kind.into());
+    map.insert("baseline".into(), name(found.baseline).into());
+    map.insert("candidate".into(), name(found.candidate).into());
+    map.insert("salt".into(), (*found.salt).into());
+    map.insert("guards".into(), guards(model, &found.guards));
+    map.insert("warmup".into(), warmup);
+    map.insert("alpha".into(), share(found.alpha).into());
+    map.insert("max_step_time".into(), write_duration(found.max_step_time).into());
+    map.insert("on_pass".into(), found.on_pass.name().into());
+    map.insert("on_fail".into(), found.on_fail.name().into());
+    map
+}
+
+/// One stage, without what all of them have from the whole.
+fn stage(model: &Model, stage: &Stage) -> Value {
+    let mut value = strategy(model, &stage.strategy);
+    if let Value::Object(map) = &mut value {
+        for inherited in ["baseline", "candidate", "salt"] {
+            map.remove(inherited);
+        }
+        map.insert("name".into(), (*stage.name).into());
+    }
+    value
 }
 
 fn step(step: &Step) -> Value {
@@ -153,7 +193,7 @@ pub(super) fn rollout(model: &Model) -> String {
     let mut builds: Vec<(&str, &str)> =
         model.taking_part().map(|variant| (&*variant.name, &*variant.build)).collect();
     builds.sort();
-    json!([*model.name, units, strategy(model), builds, feedback]).to_string()
+    json!([*model.name, units, strategy(model, &model.strategy), builds, feedback]).to_string()
 }
 
 fn guards(model: &Model, guards: &Guards) -> Value {

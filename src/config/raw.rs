@@ -194,7 +194,7 @@ pub(super) struct FullEndpoint {
 }
 
 /// Pairs that must all be equal.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Match {
     /// Request metadata by name.

@@ -15,6 +15,10 @@ pub enum Strategy {
     Ab(Arc<Ab>),
     /// A growing share for one candidate that is judged all the time.
     Canary(Arc<Canary>),
+    /// Copies for one candidate, judged as the one step of a canary is; the baseline answers. Only as a stage.
+    Shadow(Arc<Canary>),
+    /// Several of the others, one after the other, for one candidate.
+    Staged(Arc<Staged>),
 }
 
 /// One variant for everybody.
@@ -72,6 +76,28 @@ pub struct Step {
     pub hold: Duration,
     /// And at least so many calls of the candidate.
     pub calls: u64,
+}
+
+/// One rollout that goes through several strategies. No unit that a stage gave to the candidate leaves it in a later one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Staged {
+    /// Who is known to be good.
+    pub baseline: usize,
+    /// Who must prove itself; not the baseline.
+    pub candidate: usize,
+    /// Of every stage; never used by another rollout.
+    pub salt: Arc<str>,
+    /// At least one. Each has the baseline, the candidate and the salt of the whole, and none has stages of its own.
+    pub stages: Vec<Stage>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stage {
+    /// Its own among the stages.
+    pub name: Arc<str>,
+    /// How it splits the calls, and what must be proven in it.
+    pub strategy: Strategy,
 }
 
 /// What a canary is judged on.
@@ -206,7 +232,8 @@ impl Strategy {
         match self {
             Strategy::Pinned(pinned) => pinned.variant,
             Strategy::Ab(ab) => ab.baseline,
-            Strategy::Canary(canary) => canary.baseline,
+            Strategy::Canary(canary) | Strategy::Shadow(canary) => canary.baseline,
+            Strategy::Staged(staged) => staged.baseline,
         }
     }
 
@@ -214,7 +241,8 @@ impl Strategy {
     pub fn candidate(&self) -> Option<usize> {
         match self {
             Strategy::Pinned(_) | Strategy::Ab(_) => None,
-            Strategy::Canary(canary) => Some(canary.candidate),
+            Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(canary.candidate),
+            Strategy::Staged(staged) => Some(staged.candidate),
         }
     }
 
@@ -223,23 +251,45 @@ impl Strategy {
         match self {
             Strategy::Pinned(_) => None,
             Strategy::Ab(ab) => Some(&ab.salt),
-            Strategy::Canary(canary) => Some(&canary.salt),
+            Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(&canary.salt),
+            Strategy::Staged(staged) => Some(&staged.salt),
         }
+    }
+
+    /// The strategy of that stage, from 0; itself where it has no stages.
+    pub fn at(&self, stage: u32) -> &Strategy {
+        match self {
+            Strategy::Staged(staged) => {
+                let stage = staged.stages.get(stage as usize).or(staged.stages.last());
+                stage.map_or(self, |stage| &stage.strategy)
+            }
+            _ => self,
+        }
+    }
+
+    /// Its stages; one, itself, where it has none.
+    pub fn stages(&self) -> impl Iterator<Item = &Strategy> {
+        let stages = match self {
+            Strategy::Staged(staged) => &staged.stages[..],
+            _ => &[],
+        };
+        let own = stages.is_empty().then_some(self);
+        stages.iter().map(|stage| &stage.strategy).chain(own)
     }
 
     /// Whether it ever changes by itself what a variant gets.
     pub fn decides(&self) -> bool {
         match self {
             Strategy::Pinned(_) | Strategy::Ab(_) => false,
-            Strategy::Canary(_) => true,
+            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => true,
         }
     }
 
     /// Its segments, where it has any.
     pub fn segments(&self) -> &[Segment] {
         match self {
-            Strategy::Pinned(_) | Strategy::Canary(_) => &[],
             Strategy::Ab(ab) => &ab.segments,
+            _ => &[],
         }
     }
 
@@ -254,6 +304,8 @@ impl Strategy {
             Strategy::Pinned(_) => "pinned",
             Strategy::Ab(_) => "ab",
             Strategy::Canary(_) => "canary",
+            Strategy::Shadow(_) => "shadow",
+            Strategy::Staged(_) => "staged",
         }
     }
 }

@@ -30,12 +30,13 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 7);
+    assert_eq!(all.len(), 8);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
     all.extend(corpus("examples/canary"));
-    assert_eq!(all.len(), 11);
+    all.extend(corpus("examples/staged"));
+    assert_eq!(all.len(), 13);
     all
 }
 
@@ -122,6 +123,7 @@ fn every_key_means_what_it_says() {
         on_cancel: OnCancel::Keep,
         strip: vec![http::header::AUTHORIZATION, http::header::COOKIE],
         trace_sample: Some(share(1_000)),
+        stage: None,
     };
     assert_eq!(fraud.shadows, [shadow]);
     let fallback =
@@ -153,7 +155,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 69);
+    assert_eq!(files.len(), 70);
 }
 
 #[test]

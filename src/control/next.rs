@@ -5,9 +5,17 @@ use crate::config::{Canary, Model, OnFail, OnPass, Strategy};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
-    match &model.strategy {
-        Strategy::Canary(canary) => Words { model, canary }.all(report),
-        Strategy::Pinned(_) | Strategy::Ab(_) => match report.state {
+    let stage = report.stage.as_ref();
+    let then = match &model.strategy {
+        Strategy::Staged(staged) => {
+            let next = stage.and_then(|stage| staged.stages.get(stage.index as usize + 1));
+            next.map(|next| format!("stage {}", next.name))
+        }
+        _ => None,
+    };
+    match model.strategy.at(stage.map_or(u32::MAX, |stage| stage.index)) {
+        Strategy::Canary(canary) | Strategy::Shadow(canary) => Words { model, canary, then }.all(report),
+        Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
         },
@@ -17,6 +25,8 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
 struct Words<'a> {
     model: &'a Model,
     canary: &'a Canary,
+    /// What comes after its last step, where that is not the end.
+    then: Option<String>,
 }
 
 impl Words<'_> {
@@ -53,6 +63,7 @@ impl Words<'_> {
         let next = step as usize + 1;
         let then = match (self.canary.steps.get(next), self.canary.on_pass) {
             (Some(_), _) => self.step(next),
+            (None, OnPass::Promote) if self.then.is_some() => self.then.clone().unwrap_or_default(),
             (None, OnPass::Promote) => format!("everything to {candidate}"),
             (None, OnPass::Wait) => format!("it stays, until a person promotes {candidate}"),
         };

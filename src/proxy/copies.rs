@@ -11,7 +11,7 @@ use super::plan::Plan;
 use crate::assignment::Reason;
 use crate::outcome::Outcome;
 use crate::shadow::record::PrimaryEnd;
-use crate::shadow::{Original, Tee};
+use crate::shadow::{Given, Original, Tee};
 use crate::telemetry::propagate;
 use crate::worker::Worker;
 
@@ -21,7 +21,9 @@ pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> 
     if shadows.is_empty() || !plan.addressed || plan.assignment.reason == Reason::Hop {
         return None;
     }
-    Tee::begin(worker, shadows, plan.variant(), || original(call, plan))
+    let stage = plan.rollout.live.with(|snapshot| snapshot.standing.stage);
+    let given = Given { variant: plan.variant(), stage };
+    Tee::begin(worker, shadows, given, || original(call, plan))
 }
 
 fn original(call: &Recognised, plan: &Plan<'_>) -> Original {

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::Rollouts;
 use super::audit;
 use super::block::Block;
-use super::live::{Depth, Live};
+use super::live::{Depth, Inner, Live};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
 use crate::config::Model;
+use crate::evidence::Copies;
 use crate::feedback;
 use crate::state::{Batch, Mark};
 use crate::upstream::readiness::Target;
@@ -21,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(50);
 impl Rollouts {
     /// Gathers what calls showed and moves the rollout as far as that goes.
     pub(super) async fn look(&self, live: &Live, depth: Depth) {
-        live.inner().gather(depth, self.clock.now());
+        self.gather(&mut live.inner(), depth);
         loop {
             let ordered = live.order.lock().await;
             let decided = {
@@ -38,12 +39,27 @@ impl Rollouts {
         }
     }
 
+    /// Takes in what calls and copies showed since the last time.
+    fn gather(&self, inner: &mut Inner, depth: Depth) {
+        inner.gather(depth, self.clock.now());
+        let model = Arc::clone(&inner.model);
+        let stage = inner.act(|machine, model| machine.standing(model).stage);
+        let copied = model.shadows.iter().find(|shadow| shadow.stage.is_some() && shadow.stage == stage);
+        if let Some(variant) = copied.and_then(|shadow| model.variants.get(shadow.variant)) {
+            let shards = self.ground.shards.iter();
+            let all = shards.fold(Copies::default(), |sum, shard| {
+                sum.plus(&shard.shadow(&model.name, &variant.name).proof())
+            });
+            inner.copied(all, self.clock.now());
+        }
+    }
+
     /// Does what a person wants.
     pub(super) async fn obey(&self, live: &Live, command: &Command, actor: Actor) -> Result<Done, Refusal> {
         let _ordered = live.order.lock().await;
         let (record, batch) = {
             let mut inner = live.inner();
-            inner.gather(Depth::All, self.clock.now());
+            self.gather(&mut inner, Depth::All);
             let obeyed = inner.act(|machine, model| {
                 let ready = |variant| self.ready(model, variant);
                 machine.command(model, command, &ready, self.clock.now())
@@ -61,12 +77,7 @@ impl Rollouts {
     }
 
     /// Makes a record of a change that was made, and what must be written with it.
-    fn note(
-        &self,
-        inner: &mut super::live::Inner,
-        change: Change,
-        actor: Actor,
-    ) -> (Arc<AuditRecord>, Batch) {
+    fn note(&self, inner: &mut Inner, change: Change, actor: Actor) -> (Arc<AuditRecord>, Batch) {
         let now = self.clock.now();
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
         let blocking = inner.blocks(&change);
@@ -136,7 +147,7 @@ impl Rollouts {
         }
         for live in self.all() {
             let mut inner = live.inner();
-            inner.gather(Depth::All, self.clock.now());
+            self.gather(&mut inner, Depth::All);
             if let Some(saved) = inner.take_dirty() {
                 progress.insert(inner.model.name.to_string(), Some(saved));
             }

@@ -32,7 +32,7 @@ impl Rollouts {
 }
 
 fn is_shadow(model: &Model, name: &str) -> bool {
-    model.variant(name).is_some_and(|index| model.shadows.iter().any(|shadow| shadow.variant == index))
+    model.variant(name).is_some_and(|index| model.is_shadow(index))
 }
 
 /// Writes a map as YAML, `depth` times two spaces in. What is no map stands on one line, as JSON, which is YAML too.

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 
 use super::machine::{Machine, Saved, names, same};
 use crate::config::{Model, Strategy};
-use crate::evidence::Readings;
 use crate::evidence::epoch::Epoch;
 use crate::evidence::gather::Gatherer;
+use crate::evidence::{Copies, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::{Split, Standing};
 use crate::verdict::Change;
@@ -51,6 +51,8 @@ pub(super) struct Inner {
     pub(super) machine: Option<Machine>,
     /// The epoch in force is the last one.
     gatherers: Vec<Gatherer>,
+    /// Copies that were taken in, or were there before.
+    copies: Option<Copies>,
     /// Whether there is something to write down.
     dirty: bool,
     /// Failures that were not counted in epochs that are over.
@@ -95,6 +97,7 @@ impl Live {
                 config: Arc::clone(config),
                 machine,
                 gatherers: Vec::new(),
+                copies: None,
                 dirty: false,
                 uncounted: 0,
             }),
@@ -133,9 +136,7 @@ impl Live {
         let Some(machine) = &inner.machine else { return };
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
-        if known.standing == standing
-            && (known.epoch.is_some() || !is_counted(&standing, &inner.model))
-        {
+        if known.standing == standing && (known.epoch.is_some() || !is_counted(&standing, &inner.model)) {
             return;
         }
         let baseline = inner.model.baseline();
@@ -156,7 +157,7 @@ impl Live {
 
 /// Whether calls are counted: where something is judged by them, and there is another variant to compare.
 fn is_counted(standing: &Standing, model: &Model) -> bool {
-    match (&model.strategy, standing.split) {
+    match (model.strategy.at(standing.stage), standing.split) {
         (Strategy::Canary(_), Split::Candidate(share)) => share.thousandths() > 0,
         _ => false,
     }
@@ -196,6 +197,16 @@ impl Inner {
             self.forget();
         }
         gained
+    }
+
+    /// Takes in what copies showed, of which `all` have ended so far in this process.
+    pub(super) fn copied(&mut self, all: Copies, now: Duration) {
+        // What was copied before this rollout began is none of its evidence.
+        let before = self.copies.replace(all).unwrap_or(all);
+        if all != before {
+            let gain = all.since(&before);
+            self.dirty |= self.act(|machine, model| machine.absorb_copies(model, &gain, now)).is_some();
+        }
     }
 
     /// Takes in what feedback showed.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Model, Strategy};
-use crate::evidence::{Gain, Readings};
+use crate::evidence::{Copies, Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::course::{Course, Learnt, Ready};
 use crate::strategy::{Split, Standing};
@@ -91,6 +91,13 @@ impl Machine {
         let Some(epoch) = gain.epoch.checked_sub(self.base) else { return false };
         let learnt = Learnt { feedback: &gain.feedback, epoch, variants: &gain.variants };
         course.learn(&model.strategy, &learnt)
+    }
+
+    /// Adds what copies and their calls showed.
+    pub(super) fn absorb_copies(&mut self, model: &Model, copies: &Copies, now: Duration) {
+        if let Kind::Course(course) = &mut self.kind {
+            course.absorb_copies(&model.strategy, copies, now);
+        }
     }
 
     /// Adds what the servers of both variants said of themselves.

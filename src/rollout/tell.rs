@@ -147,11 +147,11 @@ fn role(model: &Model, index: usize) -> Role {
     if index == model.baseline() {
         return Role::Baseline;
     }
-    if model.shadows.iter().any(|shadow| shadow.variant == index) {
+    if model.is_shadow(index) {
         return Role::Shadow;
     }
     match &model.strategy {
-        Strategy::Canary(canary) if canary.candidate == index => Role::Candidate,
+        strategy if strategy.candidate() == Some(index) => Role::Candidate,
         Strategy::Ab(ab) if ab.weights.iter().any(|(variant, _)| *variant == index) => Role::Arm,
         _ => Role::Idle,
     }

@@ -128,7 +128,7 @@ impl Job {
         let primary_end = tokio::time::timeout_at(until, primary(&link)).await.ok().flatten();
         let comparison = compare(&judged, &facts, primary_end, &link).await;
         if judged.skipped.is_none() {
-            self.ticket.compared(comparison, primary_end.map(|end| end.latency));
+            self.ticket.compared(comparison, primary_end.map(|end| (end.latency, end.blame())));
         }
         let request_bytes = link.request_bytes();
         let ended = Ended {

@@ -98,7 +98,7 @@ impl Ticket {
     }
 
     /// The answers were held against each other.
-    pub fn compared(&self, comparison: Comparison, primary: Option<Duration>) {
+    pub fn compared(&self, comparison: Comparison, primary: Option<(Duration, Blame)>) {
         self.state.series.add_compared(comparison, primary);
     }
 

@@ -139,6 +139,13 @@ pub struct PrimaryEnd {
     pub response_messages: u64,
 }
 
+impl PrimaryEnd {
+    /// Whose fault it is that it ended so, as far as its status tells.
+    pub fn blame(&self) -> Blame {
+        if self.cancelled { Blame::Client } else { self.status.blame(self.variant.is_some()) }
+    }
+}
+
 /// The end of one copy that was begun to be sent, joined with its call.
 #[derive(Debug, Clone)]
 pub struct CopyOutcome {

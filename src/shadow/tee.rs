@@ -16,6 +16,7 @@ use super::Shadow;
 use super::copy::Job;
 use super::link::{Link, Side};
 use super::record::{PrimaryEnd, Skip};
+use crate::config;
 use crate::dispatch::upload::SMALL;
 use crate::outcome::Trace;
 use crate::protocol::{Adapter, Peek};
@@ -62,6 +63,22 @@ impl std::fmt::Debug for Half {
     }
 }
 
+/// Who has the call, and where its rollout stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Given {
+    /// Index of the variant that it was given to.
+    pub variant: usize,
+    /// Of the rollout, see [`crate::strategy::Standing`].
+    pub stage: u32,
+}
+
+impl Given {
+    /// Whether a shadow may get a copy: never of its own call, and only in its stage.
+    fn admits(&self, shadow: &config::Shadow) -> bool {
+        shadow.variant != self.variant && shadow.stage.is_none_or(|stage| stage == self.stage)
+    }
+}
+
 impl Tee {
     /// Decides for each of `shadows` whether the call is copied, and begins the copies. `None` where there is none.
     ///
@@ -69,13 +86,13 @@ impl Tee {
     pub fn begin(
         worker: &Rc<Worker>,
         shadows: &[Rc<Shadow>],
-        given: usize,
+        given: Given,
         original: impl Fn() -> Original,
     ) -> Option<Rc<Tee>> {
         let call = OnceCell::new();
         let now = Instant::now();
         let mut copies = Vec::new();
-        for shadow in shadows.iter().filter(|shadow| shadow.config.variant != given) {
+        for shadow in shadows.iter().filter(|shadow| given.admits(&shadow.config)) {
             let series = shadow.state.series();
             series.add_eligible();
             if let Err(skip) = shadow.decide(worker.draw(), now) {

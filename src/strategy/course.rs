@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Standing, canary};
+use super::{Standing, canary, copied, staged};
 use crate::config::Strategy;
-use crate::evidence::{Gain, Readings, Scores};
+use crate::evidence::{Copies, Gain, Readings, Scores};
 use crate::verdict::{Change, Command, Refused, Report, State};
 
 /// Everything that one rollout remembers. Each call is given the strategy that it began with.
@@ -18,6 +18,10 @@ use crate::verdict::{Change, Command, Refused, Report, State};
 pub enum Course {
     /// Step by step.
     Canary(Box<canary::Progress>),
+    /// By copies alone.
+    Shadow(Box<copied::Progress>),
+    /// One of these after the other.
+    Staged(Box<staged::Progress>),
 }
 
 /// Whether a variant can take calls, and why not.
@@ -40,6 +44,8 @@ impl Course {
         match strategy {
             Strategy::Pinned(_) | Strategy::Ab(_) => None,
             Strategy::Canary(canary) => Some(Course::Canary(Box::new(canary::Progress::begin(canary, now)))),
+            Strategy::Shadow(canary) => Some(Course::Shadow(Box::new(copied::Progress::begin(canary, now)))),
+            Strategy::Staged(staged) => Some(Course::Staged(Box::new(staged::Progress::begin(staged, now)))),
         }
     }
 
@@ -47,6 +53,8 @@ impl Course {
     pub fn state(&self) -> State {
         match self {
             Course::Canary(progress) => progress.state(),
+            Course::Shadow(progress) => progress.judged().state(),
+            Course::Staged(progress) => progress.state(),
         }
     }
 
@@ -54,6 +62,8 @@ impl Course {
     pub fn standing(&self) -> Standing {
         match self {
             Course::Canary(progress) => progress.standing(),
+            Course::Shadow(progress) => progress.standing(),
+            Course::Staged(progress) => progress.standing(),
         }
     }
 
@@ -61,6 +71,18 @@ impl Course {
     pub fn absorb(&mut self, strategy: &Strategy, gain: &Gain, now: Duration) {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.absorb(canary, gain, now),
+            (Course::Staged(progress), Strategy::Staged(staged)) => progress.absorb(staged, gain, now),
+            _ => {}
+        }
+    }
+
+    /// Adds what copies and their calls showed.
+    pub fn absorb_copies(&mut self, strategy: &Strategy, copies: &Copies, now: Duration) {
+        match (self, strategy) {
+            (Course::Shadow(progress), Strategy::Shadow(canary)) => progress.absorb(canary, copies, now),
+            (Course::Staged(progress), Strategy::Staged(staged)) => {
+                progress.absorb_copies(staged, copies, now);
+            }
             _ => {}
         }
     }
@@ -69,6 +91,7 @@ impl Course {
     pub fn learn(&mut self, strategy: &Strategy, learnt: &Learnt<'_>) -> bool {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.learn(canary, learnt),
+            (Course::Staged(progress), Strategy::Staged(staged)) => progress.learn(staged, learnt),
             _ => false,
         }
     }
@@ -78,6 +101,9 @@ impl Course {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 progress.absorb_readings(canary, readings, now);
+            }
+            (Course::Staged(progress), Strategy::Staged(staged)) => {
+                progress.absorb_readings(staged, readings, now);
             }
             _ => {}
         }
@@ -89,6 +115,10 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 progress.look(canary, ready(canary.candidate).is_ok(), now)
             }
+            (Course::Shadow(progress), Strategy::Shadow(canary)) => {
+                progress.look(canary, ready(canary.candidate).is_ok(), now)
+            }
+            (Course::Staged(progress), Strategy::Staged(staged)) => progress.look(staged, ready, now),
             _ => None,
         }
     }
@@ -108,6 +138,12 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 progress.command(canary, command, ready, now)
             }
+            (Course::Shadow(progress), Strategy::Shadow(canary)) => {
+                progress.command(canary, command, ready, now)
+            }
+            (Course::Staged(progress), Strategy::Staged(staged)) => {
+                progress.command(staged, command, ready, now)
+            }
             _ => Err(Refused::Meaningless { command: command.name(), kind: strategy.kind() }),
         }
     }
@@ -117,6 +153,12 @@ impl Course {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 Some(progress.report(canary, variants, now))
+            }
+            (Course::Shadow(progress), Strategy::Shadow(canary)) => {
+                Some(progress.report(canary, variants, now))
+            }
+            (Course::Staged(progress), Strategy::Staged(staged)) => {
+                Some(progress.report(staged, variants, now))
             }
             _ => None,
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shard::{CODES, Count, Histogram, Label, Shard};
+use crate::evidence::Copies;
 use crate::fault::{Blame, Code};
 use crate::shadow::record::{Comparison, Skip};
 
@@ -19,6 +20,8 @@ pub struct Series {
     comparisons: [Count; Comparison::ALL.len()],
     in_flight: Count,
     pinned: Count,
+    /// Calls beside which copies were held, by whose fault they ended so.
+    blamed: [Count; Blame::ALL.len()],
     lost: Count,
     /// Copies, from their start to their end.
     pub latency: Histogram,
@@ -44,12 +47,22 @@ impl Series {
         self.latency.add(latency);
     }
 
-    /// A copy's answer was held beside its call's, which took so long, where that is known.
-    pub fn add_compared(&self, comparison: Comparison, primary: Option<std::time::Duration>) {
+    /// A copy's answer was held beside its call's, which took so long by whose fault, where that is known.
+    pub fn add_compared(&self, comparison: Comparison, primary: Option<(std::time::Duration, Blame)>) {
         self.comparisons[comparison.index()].add(1);
-        if let Some(latency) = primary {
+        if let Some((latency, blame)) = primary {
             self.primary.add(latency);
+            self.blamed[blame.index()].add(1);
         }
+    }
+
+    /// What copies proved so far. Never a copy's failure without the copy.
+    pub fn proof(&self) -> Copies {
+        let copies = |blame: Blame| (0..CODES).map(|code| self.calls[code][blame.index()].get()).sum::<u64>();
+        let primary = |blame: Blame| self.blamed[blame.index()].get();
+        let pair = |blame: Blame| [primary(blame), copies(blame)];
+        let (errors, rejections) = (pair(Blame::Upstream), pair(Blame::Rejection));
+        Copies { calls: self.copied(), errors, rejections }
     }
 
     /// A copy's span was wanted and never built, for the exporter was behind.

@@ -15,7 +15,7 @@ use crate::support::{Client, Incoming, Sidecar, Upstream, eventually};
 /// What a server does with calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Mode {
+pub(crate) enum Mode {
     Well,
     Fail,
     Reject,
@@ -24,7 +24,7 @@ enum Mode {
 }
 
 /// A model server whose behaviour changes while it runs.
-struct Server {
+pub(crate) struct Server {
     upstream: Upstream,
     mode: Arc<AtomicU8>,
     calls: Arc<AtomicUsize>,
@@ -42,11 +42,11 @@ impl Server {
         Server { upstream, mode, calls }
     }
 
-    fn become_(&self, mode: Mode) {
+    pub(crate) fn become_(&self, mode: Mode) {
         self.mode.store(mode as u8, Ordering::Relaxed);
     }
 
-    fn calls(&self) -> usize {
+    pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::Relaxed)
     }
 }
@@ -68,10 +68,10 @@ async fn behave(mut incoming: Incoming, mode: u8) {
 }
 
 /// A baseline, a candidate, and a sidecar before them.
-struct House {
-    v1: Server,
-    v2: Server,
-    sidecar: Sidecar,
+pub(crate) struct House {
+    pub(crate) v1: Server,
+    pub(crate) v2: Server,
+    pub(crate) sidecar: Sidecar,
 }
 
 /// Steps that a test can wait for: the guards' own evidence is as in life.
@@ -86,16 +86,20 @@ impl House {
     }
 
     async fn with(strategy: &str, more: &str) -> Self {
+        Self::of(&format!("kind: canary, {strategy}"), more).await
+    }
+
+    pub(crate) async fn of(strategy: &str, more: &str) -> Self {
         let (v1, v2) = (Server::start().await, Server::start().await);
         let sidecar = Sidecar::start(&config(&v1, &v2, strategy, more)).await;
         House { v1, v2, sidecar }
     }
 
-    fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.sidecar.rollouts.report("m").unwrap()
     }
 
-    async fn until(&self, state: State) -> Status {
+    pub(crate) async fn until(&self, state: State) -> Status {
         let what = format!("{state:?}");
         eventually(&what, || {
             let status = self.status();
@@ -104,13 +108,13 @@ impl House {
         .await
     }
 
-    fn actions(&self) -> Vec<Action> {
+    pub(crate) fn actions(&self) -> Vec<Action> {
         let records = self.sidecar.rollouts.audit(Some("m"), 100);
         records.iter().rev().map(|record| record.change.action).collect()
     }
 
     /// Callers that call until they are stopped, each for users of its own.
-    fn callers(&self, count: usize, metadata: &'static [(&'static str, &'static str)]) -> Callers {
+    pub(crate) fn callers(&self, count: usize, metadata: &'static [(&'static str, &'static str)]) -> Callers {
         let (stop, stopped) = tokio::sync::watch::channel(false);
         let mut tasks = JoinSet::new();
         for caller in 0..count {
@@ -139,23 +143,23 @@ fn config(v1: &Server, v2: &Server, strategy: &str, more: &str) -> String {
     format!(
         "models:\n  m:\n    variants: {{v1: {{endpoint: \"{v1}\", version: \"1\"}}, \
          v2: {{endpoint: \"{v2}\", version: \"2\"}}}}\n    {more}\n    \
-         strategy: {{kind: canary, baseline: v1, candidate: v2, {strategy}}}\n"
+         strategy: {{baseline: v1, candidate: v2, {strategy}}}\n"
     )
 }
 
-struct Callers {
+pub(crate) struct Callers {
     stop: tokio::sync::watch::Sender<bool>,
     tasks: JoinSet<Seen>,
 }
 
 #[derive(Debug, Default)]
-struct Seen {
-    calls: usize,
-    failures: usize,
+pub(crate) struct Seen {
+    pub(crate) calls: usize,
+    pub(crate) failures: usize,
 }
 
 impl Callers {
-    async fn stop(mut self) -> Seen {
+    pub(crate) async fn stop(mut self) -> Seen {
         self.stop.send_replace(true);
         let mut all = Seen::default();
         while let Some(seen) = self.tasks.join_next().await {
@@ -168,7 +172,7 @@ impl Callers {
 }
 
 /// Waits until the candidate has had so many calls.
-async fn calls(server: &Server, count: usize) {
+pub(crate) async fn calls(server: &Server, count: usize) {
     eventually("calls", || (server.calls() >= count).then_some(())).await;
 }
 

@@ -26,6 +26,7 @@ mod routing;
 mod scenarios;
 mod shadow;
 mod shed;
+mod staged;
 mod startup;
 mod state;
 mod streams;

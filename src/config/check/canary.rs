@@ -95,7 +95,7 @@ impl Check<'_> {
     }
 
     /// Baseline and candidate.
-    fn arms(&mut self, path: &str, around: &Around<'_>, raw: &raw::Strategy) -> (usize, usize) {
+    pub(super) fn arms(&mut self, path: &str, around: &Around<'_>, raw: &raw::Strategy) -> (usize, usize) {
         let at = |key: &str| join(path, key);
         let named = |check: &mut Self, key: &str, name: &Option<String>| {
             name.as_deref().and_then(|name| check.variant_index(&at(key), name, around.variants))

@@ -118,11 +118,10 @@ impl Check<'_> {
 
     /// Says of metrics that nobody asks for.
     pub(super) fn unread(&mut self, path: &str, variants: &[Variant], strategy: &Strategy) {
-        let arms = match strategy {
-            Strategy::Canary(canary) if canary.guards.resources.is_some() => {
-                vec![canary.baseline, canary.candidate]
-            }
-            _ => Vec::new(),
+        let asks = |strategy: &Strategy| matches!(strategy, Strategy::Canary(canary) if canary.guards.resources.is_some());
+        let arms = match strategy.candidate().filter(|_| strategy.stages().any(asks)) {
+            Some(candidate) => vec![strategy.baseline(), candidate],
+            None => Vec::new(),
         };
         for (index, variant) in variants.iter().enumerate() {
             if variant.metrics.is_some() && !arms.contains(&index) && !self.broken(path) {

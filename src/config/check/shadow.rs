@@ -5,10 +5,11 @@ use std::time::Duration;
 use http::HeaderName;
 
 use super::Check;
+use super::staged::copying;
 use super::strategy::named;
 use crate::config::problem::{Problem, suggestion};
 use crate::config::source::join;
-use crate::config::units::Percent;
+use crate::config::units::{Percent, Size};
 use crate::config::{OnCancel, Shadow, Strategy, Variant, raw};
 
 /// Least bytes that one small call with both its answers needs.
@@ -36,7 +37,9 @@ impl Check<'_> {
             };
             let at = join(&path, "variant");
             let answers = named(strategy).any(|(one, share)| one == shadow.variant && share > Percent::NONE);
-            if answers {
+            let stage = copying(strategy).filter(|(candidate, _)| *candidate == shadow.variant);
+            let shadow = Shadow { stage: stage.map(|(_, stage)| stage), ..shadow };
+            if answers && stage.is_none() {
                 let problem =
                     Problem::new(&*at, "is given calls by the strategy, so it cannot be a shadow too");
                 let name = variants.get(shadow.variant).map_or("", |variant| &*variant.name);
@@ -48,6 +51,11 @@ impl Check<'_> {
                 self.error(problem.with_hint("keep one of them"));
             }
             found.push(shadow);
+        }
+        if let Some((variant, stage)) = copying(strategy)
+            && found.iter().all(|shadow| shadow.variant != variant)
+        {
+            found.push(Shadow { stage: Some(stage), ..usual(variant) });
         }
         found
     }
@@ -71,6 +79,7 @@ impl Check<'_> {
             on_cancel: self.on_cancel(&at("on_cancel"), raw.on_cancel.as_deref()),
             strip: self.strip(&at("strip"), raw.strip.as_deref().unwrap_or_default()),
             trace_sample: self.share(&at("trace_sample"), raw.trace_sample.as_ref()),
+            stage: None,
         };
         variant.map(|_| shadow)
     }
@@ -106,5 +115,20 @@ impl Check<'_> {
             }
         }
         found
+    }
+}
+
+/// A shadow of which nothing is said.
+fn usual(variant: usize) -> Shadow {
+    Shadow {
+        variant,
+        sample: Percent::ALL,
+        deadline: DEADLINE,
+        calls: CALLS as usize,
+        bytes: Size(BYTES),
+        on_cancel: OnCancel::End,
+        strip: Vec::new(),
+        trace_sample: None,
+        stage: None,
     }
 }

@@ -10,9 +10,9 @@ use crate::config::units::Percent;
 use crate::config::{Ab, Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
-const KINDS: [&str; 3] = ["pinned", "ab", "canary"];
+const KINDS: [&str; 4] = ["pinned", "ab", "canary", "staged"];
 /// The kinds that are planned.
-const LATER: [&str; 4] = ["rolling", "bandit", "interleave", "staged"];
+const LATER: [&str; 3] = ["rolling", "bandit", "interleave"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -39,13 +39,24 @@ impl Check<'_> {
             }
             return nothing;
         };
+        let staged = [
+            ("stages", raw.stages.is_some() && raw.kind.as_deref() != Some("staged")),
+            ("name", raw.name.is_some()),
+            ("hold", raw.hold.is_some() && raw.kind.as_deref() != Some("staged")),
+            ("calls", raw.calls.is_some() && raw.kind.as_deref() != Some("staged")),
+        ];
+        let kind = raw.kind.as_deref().unwrap_or("pinned");
+        self.foreign(&at, kind, "remove it, or write it in one of the `stages` of kind: staged", &staged);
         match raw.kind.as_deref() {
             Some("pinned") => self.pinned(&at, variants, raw),
-            Some("ab") => self.ab(&at, around.model, variants, raw),
+            Some("ab") => self.ab(&at, around, raw),
             Some("canary") => self.canary(&at, around, raw),
+            Some("staged") => self.staged(&at, around, raw),
             Some(kind) if LATER.contains(&kind) => {
                 let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
-                self.error(problem.with_value(format!("{kind:?}")).with_hint("use pinned, ab or canary"));
+                self.error(
+                    problem.with_value(format!("{kind:?}")).with_hint("use pinned, ab, canary or staged"),
+                );
                 nothing
             }
             Some("shadow") => {
@@ -74,7 +85,7 @@ impl Check<'_> {
         }
     }
 
-    fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
+    pub(super) fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
         let split = [
             ("baseline", raw.baseline.is_some()),
             ("salt", raw.salt.is_some()),
@@ -95,7 +106,8 @@ impl Check<'_> {
         Strategy::pinned(variant.unwrap_or(0))
     }
 
-    fn ab(&mut self, path: &str, model: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
+    pub(super) fn ab(&mut self, path: &str, around: &Around<'_>, raw: &raw::Strategy) -> Strategy {
+        let (model, variants) = (around.model, around.variants);
         let variant = [("variant", raw.variant.is_some())];
         self.foreign(path, "ab", "remove it, or write kind: pinned", &variant);
         self.only_canary(path, "ab", raw);
@@ -249,7 +261,7 @@ impl Check<'_> {
         let hint = match strategy {
             Strategy::Pinned(_) => "remove it, name it under `shadows`, or use kind: ab and give it a weight",
             Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
-            Strategy::Canary(_) => {
+            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
             }
         };
@@ -276,6 +288,10 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
         }
         Strategy::Canary(canary) => {
             Box::new([(canary.baseline, Percent::ALL), (canary.candidate, Percent::ALL)].into_iter())
+        }
+        Strategy::Shadow(canary) => Box::new(std::iter::once((canary.baseline, Percent::ALL))),
+        Strategy::Staged(staged) => {
+            Box::new([(staged.baseline, Percent::ALL), (staged.candidate, Percent::ALL)].into_iter())
         }
     }
 }

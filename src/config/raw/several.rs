@@ -10,7 +10,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 /// A map in the order of the file. Null entries are those already reported.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(in crate::config) struct Named<T>(pub(in crate::config) Vec<(String, Option<T>)>);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
@@ -49,7 +49,7 @@ impl<T: JsonSchema> JsonSchema for Named<T> {
 }
 
 /// `off`, or a map.
-#[derive(Debug, JsonSchema)]
+#[derive(Debug, Clone, JsonSchema)]
 #[schemars(untagged)]
 pub(in crate::config) enum OrOff<T> {
     /// `off`.
@@ -59,7 +59,7 @@ pub(in crate::config) enum OrOff<T> {
 }
 
 /// `off`, one map, or a list of them.
-#[derive(Debug, JsonSchema)]
+#[derive(Debug, Clone, JsonSchema)]
 #[schemars(untagged)]
 pub(in crate::config) enum Several<T> {
     /// `off`.

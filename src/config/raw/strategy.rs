@@ -6,12 +6,13 @@ use serde::Deserialize;
 use super::{Amount, Count, Match, Named, OrOff, Ratio, Several, Share, Span};
 
 /// How a call is given to a variant.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Strategy {
     /// `pinned`: always the same variant. `ab`: by weight, sticky by unit. `canary`: a growing share for a candidate
-    /// that is judged all the time.
-    #[schemars(extend("enum" = ["pinned", "ab", "canary"]))]
+    /// that is judged all the time. `staged`: several of them in order, for one candidate. `shadow`: copies for the
+    /// candidate, judged; only as a stage.
+    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "shadow"]))]
     pub(in crate::config) kind: Option<String>,
     /// `pinned`: the variant that answers.
     pub(in crate::config) variant: Option<String>,
@@ -45,10 +46,18 @@ pub(in crate::config) struct Strategy {
     /// and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
     pub(in crate::config) on_fail: Option<String>,
+    /// `staged`: strategies in order, each without `baseline`, `candidate` and `salt`, which are those of the whole.
+    pub(in crate::config) stages: Option<Vec<Option<Strategy>>>,
+    /// A stage: what it is called. Left out: its kind.
+    pub(in crate::config) name: Option<String>,
+    /// `shadow`: it lasts at least this long. Default 5m.
+    pub(in crate::config) hold: Option<Span>,
+    /// `shadow`: and at least so many copies. Default 200.
+    pub(in crate::config) calls: Option<Count>,
 }
 
 /// Calls that are split differently.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Segment {
     /// Said in spans. Left out: `segment-N`, counted from 1.
@@ -63,7 +72,7 @@ pub(in crate::config) struct Segment {
 }
 
 /// One step of a canary.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Step {
     /// The candidate's share.
@@ -75,7 +84,7 @@ pub(in crate::config) struct Step {
 }
 
 /// What a canary is judged on.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Guards {
     /// Share of calls that fail by the variant's own fault. Default {absolute: 0.1%, relative: 25%}.
@@ -92,7 +101,7 @@ pub(in crate::config) struct Guards {
 }
 
 /// How much more often something may happen: the larger of the two.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct RateGuard {
     /// By so many of all calls.
@@ -102,7 +111,7 @@ pub(in crate::config) struct RateGuard {
 }
 
 /// How much slower.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct LatencyGuard {
     /// Which quantile, 50% is the median.
@@ -112,7 +121,7 @@ pub(in crate::config) struct LatencyGuard {
 }
 
 /// How much worse a mean may become: by the larger of the two.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct FeedbackGuard {
     /// Of a feedback that the model declares.
@@ -127,7 +136,7 @@ pub(in crate::config) struct FeedbackGuard {
 }
 
 /// What the candidate's server may use beside the baseline's.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct ResourcesGuard {
     /// How much more its resident memory may grow than the baseline's. Left out: memory is not judged.
@@ -143,7 +152,7 @@ pub(in crate::config) struct ResourcesGuard {
 }
 
 /// How much more of one resource.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Use {
     /// By so much of what the baseline uses.
@@ -151,7 +160,7 @@ pub(in crate::config) struct Use {
 }
 
 /// When a candidate's latency begins to count.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Warmup {
     /// So long after its first call. Default 30s.
@@ -161,7 +170,7 @@ pub(in crate::config) struct Warmup {
 }
 
 /// Something that is learnt about predictions after they were made.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Feedback {
     /// What its values are. `binary`: 0 or 1. `bounded`: from `min` to `max`. `real`: any number. `label`: a word.

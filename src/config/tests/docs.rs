@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 
+/// The key under which a strategy has others in it.
+const STAGES: &str = ".stages";
+
 /// Follows `$ref`.
 fn resolve<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
     match schema.get("$ref").and_then(Value::as_str) {
@@ -29,7 +32,8 @@ fn keys(schema: &Value, root: &Value, path: &str, found: &mut BTreeMap<String, S
         found.entry(path.clone()).or_default();
         keys(inner, root, &path, found);
     }
-    if let Some(inner) = schema.get("items") {
+    // A stage is written as a strategy is.
+    if let Some(inner) = schema.get("items").filter(|_| !path.ends_with(STAGES)) {
         keys(inner, root, &format!("{path}[]"), found);
     }
 }
@@ -53,8 +57,12 @@ fn used(value: &Value, path: &str, known: &BTreeMap<String, String>, found: &mut
             }
         }
         Value::Array(list) => {
+            let path = match path.strip_suffix(STAGES) {
+                Some(strategy) => strategy.to_owned(),
+                None => format!("{path}[]"),
+            };
             for inner in list {
-                used(inner, &format!("{path}[]"), known, found);
+                used(inner, &path, known, found);
             }
         }
         _ => {}

@@ -231,7 +231,10 @@ fn copies_are_counted_apart_and_their_coverage_is_said() {
         (0..4).for_each(|_| series.add_eligible());
         series.add_skipped(crate::shadow::record::Skip::Breaker);
         series.add_copied(Code::OK, Blame::Nobody, Duration::from_millis(2));
-        series.add_compared(crate::shadow::record::Comparison::Bytes, Some(Duration::from_millis(1)));
+        series.add_compared(
+            crate::shadow::record::Comparison::Bytes,
+            Some((Duration::from_millis(1), Blame::Nobody)),
+        );
         series.set_pinned(100);
         shard.shadow_counters().add(Counter::UpstreamConnects);
     }
