@@ -36,6 +36,9 @@ pub use strategy::{
 };
 use units::{Percent, Size};
 
+/// What `limits.min_deadline` is where it is left out.
+pub const MIN_DEADLINE: Duration = Duration::from_millis(100);
+
 /// A configuration that was accepted.
 #[derive(Debug, Clone)]
 pub struct Loaded {

@@ -13,6 +13,7 @@ use crate::fault::Code;
 use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
 
+mod book;
 pub mod intake;
 pub mod json;
 mod kept;
@@ -22,6 +23,7 @@ pub mod service;
 mod track;
 mod weigh;
 
+pub use book::Book;
 pub use intake::Intake;
 pub use kept::Kept;
 

@@ -1,10 +1,12 @@
 //! What a strategy would do in a world that is written down: thousands of canaries on a virtual clock.
 //!
 //! It is the very code that judges live calls. Only the calls are drawn, from a seed, so that a scenario has the same
-//! outcome on every machine: `chance` draws, `stream` runs one canary, `tally` sums up what became of many.
+//! outcome on every machine. What calls are like is a `world`: `stream` passes through it, with its `strange` callers
+//! and what is `learnt` later. It knows of who is judged there only what `judged` says. `tally` sums up many runs.
 
+use std::fs;
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
@@ -13,33 +15,46 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 mod chance;
+mod figure;
 mod file;
+mod judged;
+mod learnt;
 mod naive;
 mod print;
+mod strange;
 mod stream;
 mod tally;
+mod weather;
+mod world;
 
+pub use figure::Figure;
 pub use file::{Scenario, read, read_text};
 use stream::{Course, Laws};
 pub use tally::{Lengths, Share, Spread, Summary};
 
+/// The variants of every simulated model, by their index.
+const VARIANTS: [&str; 2] = ["stable", "next"];
+
 /// What to simulate.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  parhelion simulate canary.yaml                    one scenario, as often as it says
-  parhelion simulate tests/scenarios/canary/*.yaml  several, one after the other
-  parhelion simulate --runs 200 --seed 7 FILE       fewer runs, other chances
+  parhelion simulate canary.yaml             one scenario, as often as it says
+  parhelion simulate --table scenarios/      all in a directory; one line for each figure
+  parhelion simulate --runs 200 --seed 7 FILE  fewer runs, other chances
   parhelion simulate --json FILE | jq .rolled_back  for machines, one object for each scenario
 
-A scenario is a world (calls, errors, latency), a strategy in the words of the configuration, and what is expected.
-Exit code 1 says that something was not as expected. docs/simulate.md has all keys.")]
+A scenario is a world (calls, errors, latency, feedback), a strategy in the words of the configuration, and what is
+expected. Exit code 1 says that something was not as expected. docs/simulate.md has all keys.")]
 pub struct Options {
-    /// Scenarios, as YAML
+    /// Scenarios, as YAML, or directories of such files
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Print one JSON object for each scenario
     #[arg(long)]
     json: bool,
+    /// Print what was expected beside what was measured, one line for each figure, and nothing else
+    #[arg(long, conflicts_with = "json")]
+    table: bool,
     /// How often, instead of what the scenario says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     runs: Option<u64>,
@@ -64,33 +79,76 @@ pub enum Ended {
 /// # Errors
 /// Those of writing.
 pub fn simulate(options: &Options) -> io::Result<Ended> {
-    let mut scenarios = Vec::new();
-    let mut refused = false;
-    for path in &options.files {
-        match read(path) {
-            Ok(scenario) => scenarios.push((path, scenario)),
-            Err(errors) => {
-                refused = true;
-                writeln!(io::stderr(), "parhelion: {} is refused\n{errors}", path.display())?;
+    let (scenarios, refusals) = read_all(&options.files);
+    if !refusals.is_empty() {
+        writeln!(io::stderr(), "{}", refusals.join("\n"))?;
+        return Ok(Ended::Refused);
+    }
+    let mut rows = Vec::new();
+    for (place, (name, scenario)) in scenarios.iter().enumerate() {
+        let scenario = scenario.with(options.runs, options.seed);
+        let label = format!("{name} ({} of {})", place + 1, scenarios.len());
+        let summary = scenario.play(&|done, all| report(&label, done, all));
+        if options.json {
+            writeln!(io::stdout(), "{}", json(name, &scenario, &summary))?;
+        } else if !options.table {
+            writeln!(io::stdout(), "{}", scenario.text(name, &summary))?;
+        }
+        rows.push((name.clone(), summary));
+    }
+    if options.table {
+        writeln!(io::stdout(), "{}", print::table(&rows))?;
+    }
+    let expected = rows.iter().all(|(_, summary)| summary.is_as_expected());
+    Ok(if expected { Ended::AsExpected } else { Ended::Otherwise })
+}
+
+/// All scenarios by their names, and what was refused, in words.
+fn read_all(paths: &[PathBuf]) -> (Vec<(String, Scenario)>, Vec<String>) {
+    let (mut scenarios, mut refusals) = (Vec::new(), Vec::new());
+    for path in paths {
+        let files = scenarios_in(path).unwrap_or_else(|error| {
+            refusals.push(format!("parhelion: {} is refused: {error}", path.display()));
+            Vec::new()
+        });
+        for file in files {
+            let name = file.file_stem().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
+            match read(&file) {
+                Ok(scenario) => scenarios.push((name, scenario)),
+                Err(errors) => {
+                    refusals.push(format!("parhelion: {} is refused\n{errors}", file.display()));
+                }
             }
         }
     }
-    if refused {
-        return Ok(Ended::Refused);
+    (scenarios, refusals)
+}
+
+/// The file itself, or all `.yaml` files in and below that directory, by name.
+///
+/// # Errors
+/// A directory that cannot be read, or has none.
+pub fn scenarios_in(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
     }
-    let mut ended = Ended::AsExpected;
-    for (path, scenario) in &scenarios {
-        let name = path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy();
-        let scenario = scenario.with(options.runs, options.seed);
-        let summary = scenario.play(&|done, all| report(&name, done, all));
-        if !summary.broken.is_empty() {
-            ended = Ended::Otherwise;
+    let mut files = Vec::new();
+    let mut directories = vec![path.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                files.push(path);
+            }
         }
-        let text =
-            if options.json { json(&name, &scenario, &summary) } else { scenario.text(&name, &summary) };
-        writeln!(io::stdout(), "{text}")?;
     }
-    Ok(ended)
+    files.sort();
+    if files.is_empty() {
+        return Err(io::Error::other("no .yaml file is in it; name a scenario, or a directory of scenarios"));
+    }
+    Ok(files)
 }
 
 /// Says how far it is, where somebody looks on.
@@ -108,7 +166,7 @@ fn report(name: &str, done: u64, all: u64) {
 
 fn json(name: &str, scenario: &Scenario, summary: &Summary) -> String {
     let mut object =
-        serde_json::json!({"scenario": name, "seed": scenario.seed, "ok": summary.broken.is_empty()});
+        serde_json::json!({"scenario": name, "seed": scenario.seed, "ok": summary.is_as_expected()});
     if let (Some(object), Ok(serde_json::Value::Object(more))) =
         (object.as_object_mut(), serde_json::to_value(summary))
     {

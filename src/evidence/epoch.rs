@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::once::{Failed, Kind, Measured};
 use super::tally::Tally;
 use crate::assignment::{Assignment, Reason};
+use crate::fault::Blame;
 
 /// One epoch of one rollout.
 #[derive(Debug)]
@@ -47,6 +48,16 @@ pub enum How {
     Error,
     /// It refused what was asked.
     Rejection,
+}
+
+impl From<Blame> for How {
+    fn from(blame: Blame) -> Self {
+        match blame {
+            Blame::Upstream => How::Error,
+            Blame::Rejection => How::Rejection,
+            Blame::Nobody | Blame::Client | Blame::Sidecar => How::Well,
+        }
+    }
 }
 
 /// Whether a call enters its arm's evidence: where chance gave it to one of several, and to no stand-in. Forced calls,

@@ -1,15 +1,18 @@
 //! At most one per unit and minute: what keeps a user with many calls from being taken for many users.
 //!
-//! Failures need an exact set, for few of them decide. Latency needs a fair sample, chosen when a call begins and so
-//! before anybody knows how long it takes: a unit takes the place its hash falls on, once a minute, and whoever falls
-//! on a place that is taken is not measured.
+//! Failures need an exact set, for few of them decide. A unit that goes on failing minute after minute, like a caller
+//! who sends nothing but rubbish, counts again after two minutes, then four, then eight: so it is never taken for many
+//! however long it goes on, and where units are few a broken variant is still found out. Latency needs a fair sample,
+//! chosen when a call begins and so before anybody knows how long it takes: a unit takes the place its hash falls on,
+//! once a minute, and whoever falls on a place that is taken is not measured.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 
-/// Failures of one epoch and two minutes that are told apart.
+/// Failing units of one epoch that are told apart.
 const FAILURES: usize = 65_536;
 /// Units of one variant that are measured in a minute, at most.
 const PLACES: usize = 8192;
@@ -24,9 +27,39 @@ pub(super) enum Kind {
 /// Failures that were counted.
 #[derive(Debug)]
 pub(super) struct Failed {
-    seen: DashMap<(u64, u32, bool), ()>,
+    seen: DashMap<(u64, bool), Spell>,
     len: AtomicUsize,
     refused: AtomicU64,
+}
+
+/// Failures of one unit with no minute between them that is without any.
+#[derive(Debug, Clone, Copy)]
+struct Spell {
+    /// The latest minute that had one.
+    last: u32,
+    /// The latest that counted, and how many minutes later the next one counts.
+    counted: u32,
+    wait: u32,
+}
+
+impl Spell {
+    fn begin(minute: u32) -> Self {
+        Spell { last: minute, counted: minute, wait: 2 }
+    }
+
+    /// One more failure; whether it counts.
+    fn goes_on(&mut self, minute: u32) -> bool {
+        if minute > self.last.saturating_add(1) {
+            *self = Spell::begin(minute);
+            return true;
+        }
+        self.last = self.last.max(minute);
+        if minute.saturating_sub(self.counted) < self.wait {
+            return false;
+        }
+        (self.counted, self.wait) = (minute, self.wait.saturating_mul(2));
+        true
+    }
 }
 
 impl Default for Failed {
@@ -36,30 +69,30 @@ impl Default for Failed {
 }
 
 impl Failed {
-    /// Whether this is the unit's first in this minute and the one before: a burst that passes from one into the next
-    /// is still one. A full set says no, and counts that it did.
+    /// Whether this failure of the unit counts. A full set says no, and counts that it did.
     pub(super) fn first(&self, unit: u64, minute: u32, kind: Kind) -> bool {
-        let key = (unit, minute, kind == Kind::Rejection);
-        if self.seen.contains_key(&(unit, minute.wrapping_sub(1), kind == Kind::Rejection)) {
-            return false;
+        let key = (unit, kind == Kind::Rejection);
+        if let Some(mut spell) = self.seen.get_mut(&key) {
+            return spell.goes_on(minute);
         }
         if self.len.load(Ordering::Relaxed) >= FAILURES {
-            if !self.seen.contains_key(&key) {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-            }
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return false;
         }
-        let first = self.seen.insert(key, ()).is_none();
-        if first {
-            self.len.fetch_add(1, Ordering::Relaxed);
+        match self.seen.entry(key) {
+            Entry::Occupied(mut spell) => spell.get_mut().goes_on(minute),
+            Entry::Vacant(place) => {
+                place.insert(Spell::begin(minute));
+                self.len.fetch_add(1, Ordering::Relaxed);
+                true
+            }
         }
-        first
     }
 
-    /// Forgets minutes that are over; the one before is kept, for workers' clocks are read at different moments.
+    /// Forgets units that fail no more; the minute before is kept, for workers' clocks are read at different moments.
     pub(super) fn forget(&self, minute: u32) {
         if self.len.load(Ordering::Relaxed) > 0 {
-            self.seen.retain(|(_, seen, _), ()| seen.saturating_add(1) >= minute);
+            self.seen.retain(|_, spell| spell.last.saturating_add(1) >= minute);
             self.len.store(self.seen.len(), Ordering::Relaxed);
         }
     }
@@ -99,6 +132,20 @@ mod tests {
         failed.forget(4);
         assert!(!failed.first(7, 4, Kind::Error), "the minute before is remembered");
         assert!(failed.first(8, 1, Kind::Error), "those before are not");
+    }
+
+    #[test]
+    fn a_unit_that_fails_all_the_time_counts_ever_less_often() {
+        let failed = Failed::default();
+        let counted = |minutes: std::ops::Range<u32>| -> Vec<u32> {
+            let fails = |minute: &u32| {
+                failed.forget(*minute);
+                failed.first(3, *minute, Kind::Rejection)
+            };
+            minutes.filter(fails).collect()
+        };
+        assert_eq!(counted(10..200), [10, 12, 16, 24, 40, 72, 136]);
+        assert_eq!(counted(202..210), [202, 204, 208], "a minute without any ends it");
     }
 
     #[test]

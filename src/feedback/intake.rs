@@ -50,8 +50,9 @@ struct State {
     sources: usize,
 }
 
+/// One model's feedback.
 #[derive(Debug)]
-struct Modelled {
+pub(super) struct Modelled {
     model: Arc<Model>,
     arms: Vec<usize>,
     /// The baseline's arm.
@@ -131,20 +132,9 @@ impl Intake {
         let room = state.room();
         let State { models, units, .. } = &mut *state;
         let modelled = models.get_mut(&prediction.rollout).ok_or(Refusal::Model)?;
-        let model = Arc::clone(&modelled.model);
-        let index = find(&model, &report.name)?;
-        let feedback = &model.feedback[index];
-        let told = modelled.told(feedback, &prediction, report, now)?;
-        let name = || Arc::clone(&feedback.name);
-        let track = &mut modelled.tracks[index];
-        if !track.admits(source, feedback.max_rate, now) {
-            return Err(Refusal::Rate { name: name(), most: feedback.max_rate });
-        }
-        if prediction.unit.is_some_and(|unit| !units.take(unit, now)) {
-            return Err(Refusal::Unit { name: name(), most: UNIT });
-        }
-        let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
-        Ok((prediction, model, index, receipt))
+        let mut fits = |unit| units.take(unit, now);
+        let (index, receipt) = modelled.take((source, &prediction, report), now, &mut fits, room)?;
+        Ok((prediction, Arc::clone(&modelled.model), index, receipt))
     }
 
     /// What was gained and must be kept since the last time. To be called every second or so.
@@ -212,21 +202,12 @@ impl State {
 
     fn expose(&mut self, prediction: &Prediction) {
         let Some(modelled) = self.models.get_mut(&prediction.rollout) else { return };
-        let Modelled { model, tracks, baseline, .. } = modelled;
-        let who = who(model, *baseline, prediction);
-        if prediction.revision != model.revision || !who.counts() {
-            return;
-        }
-        for (track, feedback) in tracks.iter_mut().zip(&model.feedback) {
-            if compares(feedback.kind) {
-                track.expose(feedback, prediction.made(), prediction.epoch, &who);
-            }
-        }
+        modelled.expose(prediction, None);
     }
 }
 
 impl Modelled {
-    fn new(model: &Arc<Model>, before: Option<Modelled>, sources: usize) -> Self {
+    pub(super) fn new(model: &Arc<Model>, before: Option<Modelled>, sources: usize) -> Self {
         let arms = model.arms();
         let baseline = arms.iter().position(|variant| *variant == model.baseline()).unwrap_or(0);
         let (old, mut known) = match before {
@@ -247,6 +228,45 @@ impl Modelled {
             track
         });
         Modelled { tracks: tracks.collect(), model: Arc::clone(model), arms, baseline }
+    }
+
+    /// Counts a prediction for `only` that feedback, or for all, where it has a default.
+    pub(super) fn expose(&mut self, prediction: &Prediction, only: Option<&Feedback>) {
+        let Modelled { model, tracks, baseline, .. } = self;
+        let who = who(model, *baseline, prediction);
+        if prediction.revision != model.revision || !who.counts() {
+            return;
+        }
+        for (track, feedback) in tracks.iter_mut().zip(&model.feedback) {
+            if compares(feedback.kind) && only.is_none_or(|only| only.name == feedback.name) {
+                track.expose(feedback, prediction.made(), prediction.epoch, &who);
+            }
+        }
+    }
+
+    /// Takes one report that came in by a source at `now`; `fits` says whether one more about a unit does. Returns
+    /// which feedback it is about.
+    pub(super) fn take(
+        &mut self,
+        (source, prediction, report): (usize, &Prediction, &Report),
+        now: Duration,
+        fits: &mut dyn FnMut(u64) -> bool,
+        room: bool,
+    ) -> Result<(usize, Receipt), Refusal> {
+        let model = Arc::clone(&self.model);
+        let index = find(&model, &report.name)?;
+        let feedback = &model.feedback[index];
+        let told = self.told(feedback, prediction, report, now)?;
+        let name = || Arc::clone(&feedback.name);
+        let track = &mut self.tracks[index];
+        if !track.admits(source, feedback.max_rate, now) {
+            return Err(Refusal::Rate { name: name(), most: feedback.max_rate });
+        }
+        if prediction.unit.is_some_and(|unit| !fits(unit)) {
+            return Err(Refusal::Unit { name: name(), most: UNIT });
+        }
+        let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
+        Ok((index, receipt))
     }
 
     /// The report as its feedback takes it.
@@ -289,7 +309,7 @@ impl Modelled {
         })
     }
 
-    fn drain(&mut self, now: Duration, drained: &mut Drained) {
+    pub(super) fn drain(&mut self, now: Duration, drained: &mut Drained) {
         for (track, feedback) in self.tracks.iter_mut().zip(&self.model.feedback) {
             track.close(feedback, now);
             drained.kept.extend(track.kept(feedback));

@@ -321,3 +321,19 @@ fn a_report_costs_little() {
     drop(drained);
     eprintln!("{} bytes each", resident().saturating_sub(before) / taken);
 }
+
+#[test]
+fn a_book_counts_and_refuses_as_the_intake_does() {
+    let house = House::new();
+    let mut book = Book::new(house.config.borrow().model("fraud").unwrap());
+    for (number, value) in [(1, 1.0), (2, 0.0), (3, 1.0), (7200, 1.0), (4, 0.5)] {
+        let prediction = house.prediction(Duration::from_secs(number));
+        let id = house.id(&prediction);
+        let told = report(&id, "approved", Value::Number(value));
+        let live = house.report(&id, "approved", value).map_err(|refused| refused.cause());
+        assert_eq!(book.take(&prediction, &told, now()).map_err(|refused| refused.cause()), live);
+    }
+    let gained = house.gained();
+    assert_eq!((gained.len(), gained[0].variants[1].candidate.n), (1, 3));
+    assert_eq!(book.drain(now()).gains, gained);
+}

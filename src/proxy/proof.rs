@@ -12,11 +12,7 @@ use crate::worker::Worker;
 /// or the variant was not ready, as it would have been for a call that came a moment later.
 pub(super) fn count(worker: &Worker, counted: Counted, live: &View, outcome: &Outcome) {
     let Some((blame, latency)) = own(outcome) else { return };
-    let how = match blame {
-        Blame::Upstream => How::Error,
-        Blame::Rejection => How::Rejection,
-        Blame::Nobody | Blame::Client | Blame::Sidecar => How::Well,
-    };
+    let how = How::from(blame);
     if counted.end(how, Some(latency), worker.clock.at(Instant::now())) {
         live.alarm();
     }

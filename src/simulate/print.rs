@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::figure::Figure;
 use super::tally::{Lengths, Share, Spread, Summary};
 use crate::config::units::{write_count, write_duration};
 use std::time::Duration;
@@ -29,16 +30,37 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
         Some(calls) => {
             writeln!(text, "  announced: {} calls of the candidate until promoted", number(calls as f64))
         }
-        None => writeln!(text, "  announced: never promoted, for a guard allows nothing"),
+        None => writeln!(text, "  announced: nothing, for a guard allows nothing or waits for feedback"),
     };
-    match summary.broken.as_slice() {
-        [] => text.push_str("  as expected"),
-        broken => {
-            let lines: Vec<String> = broken.iter().map(|line| format!("  NOT as expected: {line}")).collect();
-            text.push_str(&lines.join("\n"));
+    for Figure { figure, bound, measured, .. } in summary.figures.iter().filter(|figure| !figure.passed) {
+        let _ = writeln!(text, "  NOT as expected: {figure}: {measured} is not {bound}");
+    }
+    if summary.is_as_expected() {
+        text.push_str("  as expected");
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// What was expected of all scenarios, one line for each figure, without a final line end.
+pub(super) fn table(rows: &[(String, Summary)]) -> String {
+    let head = ["scenario", "runs", "figure", "bound", "measured", ""].map(str::to_owned);
+    let mut cells = vec![head];
+    for (name, summary) in rows {
+        for figure in &summary.figures {
+            let passed = if figure.passed { "passed" } else { "FAILED" };
+            let runs = number(summary.runs as f64);
+            let Figure { figure, bound, measured, .. } = figure;
+            cells.push([name, &runs, *figure, bound, measured, passed].map(str::to_owned));
         }
     }
-    text
+    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; 6] = std::array::from_fn(width);
+    let line = |row: &[String; 6]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    cells.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn bar(share: &Share) -> String {
@@ -52,14 +74,15 @@ fn bar(share: &Share) -> String {
 type Shown = fn(f64) -> String;
 
 fn lines(what: &str, lengths: &Lengths) -> String {
-    let rows: [(&str, &Spread, Shown); 4] = [
-        ("time", &lengths.seconds, seconds),
-        ("calls, both arms", &lengths.calls, number),
-        ("calls, candidate", &lengths.candidate_calls, number),
-        ("failures, candidate", &lengths.candidate_failures, number),
+    let rows: [(&str, Option<&Spread>, Shown); 5] = [
+        ("time", Some(&lengths.seconds), seconds),
+        ("calls, both arms", Some(&lengths.calls), number),
+        ("calls, candidate", Some(&lengths.candidate_calls), number),
+        ("failures, candidate", Some(&lengths.candidate_failures), number),
+        ("feedback, both arms", lengths.feedback.as_ref(), number),
     ];
     let mut text = format!("  until {what:<20}{:>10}{:>24}{:>12}\n", "median", "95 % of it", "p99");
-    for (name, spread, write) in rows {
+    for (name, spread, write) in rows.into_iter().filter_map(|row| Some((row.0, row.1?, row.2))) {
         let interval = format!("{} to {}", write(spread.low), write(spread.high));
         let (median, p99) = (write(spread.median), write(spread.p99));
         let _ = writeln!(text, "    {name:<24}{median:>10}{interval:>24}{p99:>12}  {}", plot(&spread.parts));

@@ -7,18 +7,23 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use super::VARIANTS;
 use super::chance::{Law, gap, poisson};
-use super::file::{Arrivals, Change, Failing, Latency, Scenario, VARIANTS, World};
+use super::file::Scenario;
+use super::judged::Judged;
+use super::learnt::Learning;
 use super::naive::Naive;
+use super::strange::Callers;
+use super::weather::{Outages, busy, times};
+use super::world::{Arrivals, Failing, Latency, World};
 use crate::evidence::{ArmGain, Gain};
 use crate::stats::quantile;
-use crate::strategy::Split;
-use crate::strategy::canary::Progress;
 use crate::verdict::State;
 
 /// Within which a burst of one unit's failures lies.
 const BURST: f64 = 20.0;
-const DAY: f64 = 86_400.0;
+/// What calls take where a world says nothing of latency.
+const UNKNOWN: Duration = Duration::from_millis(20);
 
 /// What became of one canary.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +37,8 @@ pub(super) struct Course {
     pub(super) candidate_calls: u64,
     /// Failures of the candidate that counted until then; rejections too.
     pub(super) hurt: u64,
+    /// Values of the first guard's feedback until then, of both arms.
+    pub(super) feedback: u64,
     /// Whether the naive test ever said that the candidate is worse.
     pub(super) naive: bool,
 }
@@ -56,15 +63,20 @@ impl Laws {
 
 /// Runs one canary to its end.
 pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) -> Course {
-    let progress = Progress::begin(&scenario.canary, Duration::ZERO);
+    let judged = Judged::begin(&scenario.canary);
     let outages =
         [&scenario.world.errors, &scenario.world.rejections].map(|failing| Outages::new(failing, rng));
+    let patience = scenario.world.latency.map_or(UNKNOWN, |latency| latency.baseline.median);
+    let strange = scenario.world.strange.as_ref();
+    let strange = strange.map(|world| Callers::new(world, scenario.units(), patience, &judged, rng));
     let mut stream = Stream {
         scenario,
         laws,
-        progress,
+        judged,
         now: 0.0,
         outages,
+        strange,
+        learning: Learning::new(&scenario.model, &scenario.world.feedback, rng),
         due: Vec::new(),
         naive: Naive::default(),
         counts: vec![0; quantile::BUCKETS],
@@ -74,6 +86,7 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
             calls: 0,
             candidate_calls: 0,
             hurt: 0,
+            feedback: 0,
             naive: false,
         },
     };
@@ -81,20 +94,35 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
     while !stream.is_over() {
         stream.tick(rng);
     }
-    let Stream { mut course, progress, naive, now, .. } = stream;
-    course.end = progress.state();
+    let Stream { mut course, judged, naive, now, .. } = stream;
+    course.end = judged.state();
     course.time = Duration::from_secs_f64(now);
     course.naive = naive.said_worse();
     course
 }
 
+/// A time of the run in which all that a world says of it stays as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    /// In seconds since the candidate's first call.
+    pub(super) from: f64,
+    pub(super) until: f64,
+    /// A second, of all callers.
+    pub(super) calls: f64,
+    /// The candidate's, and in which split it had that.
+    pub(super) share: f64,
+    pub(super) epoch: u32,
+}
+
 struct Stream<'a> {
     scenario: &'a Scenario,
     laws: Option<&'a Laws>,
-    progress: Progress,
+    judged: Judged<'a>,
     /// Seconds since the candidate's first call.
     now: f64,
     outages: [Outages; 2],
+    strange: Option<Callers<'a>>,
+    learning: Option<Learning<'a>>,
     /// Failures of bursts that are still to come.
     due: Vec<Due>,
     naive: Naive,
@@ -119,41 +147,50 @@ struct Failure {
 
 impl Stream<'_> {
     fn is_over(&self) -> bool {
-        let over = matches!(self.progress.state(), State::Promoted | State::RolledBack | State::Held);
-        over || self.now >= self.scenario.until.as_secs_f64()
-    }
-
-    /// The candidate's share of calls.
-    fn share(&self) -> f64 {
-        match self.progress.standing().split {
-            Split::Candidate(share) => share.probability(),
-            Split::Only(variant) => f64::from(u8::from(variant == self.scenario.canary.candidate)),
-            Split::Configured => 0.0,
-        }
+        self.judged.is_over() || self.now >= self.scenario.until.as_secs_f64()
     }
 
     /// Passes over a time in which all rates stay as they are, or until something is decided.
     fn tick(&mut self, rng: &mut impl Rng) {
         let world = &self.scenario.world;
-        let share = self.share();
-        let calls = world.calls * busy(world.arrivals, self.now);
+        let share = self.judged.share();
+        let all = world.calls * busy(world.arrivals, self.now);
+        let calls = all * (1.0 - world.strange.as_ref().map_or(0.0, |strange| strange.share));
         let end = (self.now + self.length(calls * share)).min(self.scenario.until.as_secs_f64());
-        let epoch = self.progress.standing().epoch;
+        let epoch = self.judged.standing().epoch;
         let rates = self.rates(rng);
         let begun = self.now;
-        while self.now < end && self.progress.standing().epoch == epoch && !self.is_over() {
+        while self.now < end && self.judged.standing().epoch == epoch && !self.is_over() {
             self.until_next_failure(rng, (calls, share), &rates, end);
         }
         self.latencies(rng, calls * (self.now - begun), share, epoch);
+        self.others(Stretch { from: begun, until: self.now, calls: all, share, epoch }, rng);
         self.look();
         if self.scenario.naive {
             self.naive.look(self.now);
         }
     }
 
+    /// Strange callers, and what is learnt.
+    fn others(&mut self, stretch: Stretch, rng: &mut impl Rng) {
+        if let Some(strange) = &mut self.strange {
+            let (baseline, candidate) = strange.call(stretch, &mut self.judged, rng);
+            self.course.calls += baseline + candidate;
+            self.course.candidate_calls += candidate;
+        }
+        if let Some(learning) = &mut self.learning {
+            self.course.feedback += learning.pass(stretch, &mut self.judged, rng);
+        }
+    }
+
     /// Seconds: some ten calls of the candidate where latency is judged, for it is judged once in each.
     fn length(&self, candidate_rate: f64) -> f64 {
-        let most = if self.scenario.world.arrivals == Arrivals::Bursts { 5.0 } else { 10.0 };
+        let most = match (&self.learning, self.scenario.world.arrivals) {
+            // As often as a sidecar sums up what it was told.
+            (Some(_), _) => 1.0,
+            (None, Arrivals::Bursts) => 5.0,
+            (None, _) => 10.0,
+        };
         match self.laws {
             Some(_) if candidate_rate > 0.0 => (10.0 / candidate_rate).clamp(0.1, most),
             _ => most,
@@ -238,7 +275,7 @@ impl Stream<'_> {
         let burst = if failure.rejected { rejections.burst } else { errors.burst };
         for _ in 1..burst {
             let at = self.now + BURST * rng.random::<f64>();
-            let units = self.scenario.units;
+            let units = self.scenario.units();
             let candidate = if units { failure.candidate } else { rng.random::<f64>() < share };
             self.due.push(Due { at, failure: Failure { candidate, ..failure }, counts: !units });
         }
@@ -247,11 +284,11 @@ impl Stream<'_> {
     /// Hands over calls that went well, and then one that did not.
     fn absorb(&mut self, baseline: u64, candidate: u64, failure: Option<(Failure, bool)>) {
         let mut arms = vec![ArmGain::default(); VARIANTS.len()];
-        let canary = &self.scenario.canary;
-        arms[canary.baseline].calls = baseline;
-        arms[canary.candidate].calls = candidate;
+        let [of_baseline, of_candidate] = [false, true].map(|candidate| self.judged.variant(candidate));
+        arms[of_baseline].calls = baseline;
+        arms[of_candidate].calls = candidate;
         if let Some((failure, counts)) = failure {
-            let arm = &mut arms[if failure.candidate { canary.candidate } else { canary.baseline }];
+            let arm = &mut arms[self.judged.variant(failure.candidate)];
             arm.calls += 1;
             let hits = u64::from(counts);
             *(if failure.rejected { &mut arm.rejections } else { &mut arm.errors }) += hits;
@@ -259,10 +296,10 @@ impl Stream<'_> {
             self.naive.add_failure(failure.candidate);
         }
         self.course.calls += arms.iter().map(|arm| arm.calls).sum::<u64>();
-        self.course.candidate_calls += arms[canary.candidate].calls;
-        self.naive.add_calls(arms[canary.baseline].calls, arms[canary.candidate].calls);
-        let gain = Gain { epoch: self.progress.standing().epoch, arms };
-        self.progress.absorb(canary, &gain, Duration::from_secs_f64(self.now));
+        self.course.candidate_calls += arms[of_candidate].calls;
+        self.naive.add_calls(arms[of_baseline].calls, arms[of_candidate].calls);
+        let gain = Gain { epoch: self.judged.standing().epoch, arms };
+        self.judged.absorb(&gain, Duration::from_secs_f64(self.now));
         if failure.is_some() {
             self.look();
         }
@@ -271,65 +308,16 @@ impl Stream<'_> {
     /// How long the calls of this tick took.
     fn latencies(&mut self, rng: &mut impl Rng, calls: f64, share: f64, epoch: u32) {
         let Some(laws) = self.laws else { return };
-        let canary = &self.scenario.canary;
         let slower = if self.now >= laws.after { &laws.candidate } else { &laws.baseline };
         let mut arms = vec![ArmGain::default(); VARIANTS.len()];
-        for (variant, law, share) in
-            [(canary.baseline, &laws.baseline, 1.0 - share), (canary.candidate, slower, share)]
-        {
+        for (candidate, law, share) in [(false, &laws.baseline, 1.0 - share), (true, slower, share)] {
             let calls = poisson(rng, calls * share);
-            arms[variant].latency = law.draw(rng, calls, &mut self.counts);
+            arms[self.judged.variant(candidate)].latency = law.draw(rng, calls, &mut self.counts);
         }
-        self.progress.absorb(canary, &Gain { epoch, arms }, Duration::from_secs_f64(self.now));
+        self.judged.absorb(&Gain { epoch, arms }, Duration::from_secs_f64(self.now));
     }
 
     fn look(&mut self) {
-        let now = Duration::from_secs_f64(self.now);
-        while self.progress.look(&self.scenario.canary, true, now).is_some() {}
-    }
-}
-
-/// Calls now, as a multiple of the average.
-fn busy(arrivals: Arrivals, now: f64) -> f64 {
-    match arrivals {
-        Arrivals::Steady => 1.0,
-        Arrivals::Day => 1.0 + 0.8 * (std::f64::consts::TAU * now / DAY).sin(),
-        Arrivals::Bursts => {
-            let (often, busy, times) = (300.0, 10.0, 10.0);
-            let quiet = often / (often + busy * (times - 1.0));
-            if now % often < busy { times * quiet } else { quiet }
-        }
-    }
-}
-
-/// What the candidate's rate is multiplied by now.
-fn times(change: &Change, now: f64) -> f64 {
-    if now >= change.after.as_secs_f64() { change.times } else { 1.0 }
-}
-
-/// When the next outage begins and ends.
-#[derive(Debug, Clone, Copy)]
-struct Outages {
-    every: f64,
-    last: f64,
-    rate: f64,
-    next: f64,
-}
-
-impl Outages {
-    fn new(failing: &Failing, rng: &mut impl Rng) -> Self {
-        let Some((every, last, rate)) = failing.outages else {
-            return Outages { every: 0.0, last: 0.0, rate: 0.0, next: f64::INFINITY };
-        };
-        let every = every.as_secs_f64();
-        Outages { every, last: last.as_secs_f64(), rate, next: gap(rng, 1.0 / every) }
-    }
-
-    /// Part of all calls that fails now.
-    fn rate(&mut self, now: f64, rng: &mut impl Rng) -> Option<f64> {
-        while now > self.next + self.last {
-            self.next += self.last + gap(rng, 1.0 / self.every);
-        }
-        (now >= self.next).then_some(self.rate)
+        self.judged.look(Duration::from_secs_f64(self.now));
     }
 }

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::file::{Part, Range, Scenario, ShareRange};
+use super::figure::{Figure, figures};
+use super::file::Scenario;
 use super::stream::Course;
 use crate::verdict::State;
 
@@ -25,10 +26,11 @@ pub struct Summary {
     pub until_promoted: Option<Lengths>,
     /// Of those rolled back.
     pub until_rolled_back: Option<Lengths>,
-    /// Calls of the candidate that `check` announces until it can be promoted; none: a guard can never pass.
+    /// Calls of the candidate that `check` announces until it can be promoted; none: a guard can never pass, or
+    /// waits for feedback.
     pub announced: Option<u64>,
-    /// What was expected and is not so, in words.
-    pub broken: Vec<String>,
+    /// What was expected, beside what was measured.
+    pub figures: Vec<Figure>,
 }
 
 /// A share of all runs, with its 95 % interval (Wilson).
@@ -55,6 +57,8 @@ pub struct Lengths {
     pub candidate_calls: Spread,
     /// Failed and refused calls of the candidate that counted.
     pub candidate_failures: Spread,
+    /// Values of the first guard's feedback, of both arms; none where none was learnt.
+    pub feedback: Option<Spread>,
 }
 
 /// The middle and the end of many values, and the median's 95 % interval (order statistics).
@@ -92,75 +96,21 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
         until_promoted: ended(State::Promoted),
         until_rolled_back: ended(State::RolledBack),
         announced: scenario.announced(),
-        broken: Vec::new(),
+        figures: Vec::new(),
     };
-    summary.broken = broken(scenario, &summary);
+    summary.figures = figures(scenario, &summary);
     summary
 }
 
-/// What is expected and is not so. A share or a median is outside its range when its whole interval is.
-fn broken(scenario: &Scenario, summary: &Summary) -> Vec<String> {
-    let expect = &scenario.expect;
-    let shares = [
-        ("rolled_back", expect.rolled_back, Some(summary.rolled_back)),
-        ("promoted", expect.promoted, Some(summary.promoted)),
-        ("held", expect.held, Some(summary.held)),
-        ("naive", expect.naive, summary.naive),
-    ];
-    let shares =
-        shares.iter().filter_map(|(name, range, share)| range.as_ref()?.broken(name, share.as_ref()));
-    let failures = summary.until_rolled_back.as_ref().map(|lengths| &lengths.candidate_failures);
-    let verdict = summary.until_rolled_back.as_ref().or(summary.until_promoted.as_ref());
-    let numbers = [
-        ("errors_median", expect.errors_median, failures),
-        ("calls_median", expect.calls_median, verdict.map(|lengths| &lengths.candidate_calls)),
-    ];
-    let numbers = numbers.iter().filter_map(|(name, range, spread)| range.as_ref()?.broken(name, *spread));
-    let announced = expect.announced.and_then(|within| not_announced(summary, within));
-    shares.chain(numbers).chain(announced).collect()
-}
-
-fn not_announced(summary: &Summary, within: Part) -> Option<String> {
-    let (Some(announced), Some(lengths)) = (summary.announced, &summary.until_promoted) else {
-        return Some("announced: nothing was announced, or nothing was promoted".to_owned());
-    };
-    let spread = &lengths.candidate_calls;
-    let off = |calls: f64| calls / announced as f64 - 1.0;
-    (off(spread.low) > within.0 || off(spread.high) < -within.0).then(|| {
-        let (median, off) = (spread.median, 100.0 * off(spread.median));
-        format!("announced: {announced} calls, but the median is {median} ({off:+.0} %)")
-    })
-}
-
-impl ShareRange {
-    fn broken(&self, name: &str, share: Option<&Share>) -> Option<String> {
-        let Some(share) = share else { return Some(format!("{name}: was not measured; set naive: true")) };
-        let at_least = self.at_least.filter(|least| share.high < least.0);
-        let at_most = self.at_most.filter(|most| share.low > most.0);
-        let percent = 100.0 * share.share;
-        let least =
-            at_least.map(|least| format!("{name}: {percent:.2} % is less than {} %", 100.0 * least.0));
-        least.or_else(|| {
-            at_most.map(|most| format!("{name}: {percent:.2} % is more than {} %", 100.0 * most.0))
-        })
-    }
-}
-
-impl Range {
-    fn broken(&self, name: &str, spread: Option<&Spread>) -> Option<String> {
-        let Some(spread) = spread else {
-            return Some(format!("{name}: there is none, for nothing ended so"));
-        };
-        let median = spread.median;
-        let least = self.at_least.filter(|least| spread.high < *least);
-        let least = least.map(|least| format!("{name}: {median} is less than {least}"));
-        let most = self.at_most.filter(|most| spread.low > *most);
-        least.or_else(|| most.map(|most| format!("{name}: {median} is more than {most}")))
+impl Summary {
+    /// Whether all is as expected.
+    pub fn is_as_expected(&self) -> bool {
+        self.figures.iter().all(|figure| figure.passed)
     }
 }
 
 impl Share {
-    fn of(count: u64, all: u64) -> Self {
+    pub(super) fn of(count: u64, all: u64) -> Self {
         const Z: f64 = 1.96;
         let (n, share) = (all as f64, count as f64 / all as f64);
         let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
@@ -178,6 +128,7 @@ impl Lengths {
             calls: spread(&|course| course.calls as f64)?,
             candidate_calls: spread(&|course| course.candidate_calls as f64)?,
             candidate_failures: spread(&|course| course.hurt as f64)?,
+            feedback: spread(&|course| course.feedback as f64).filter(|feedback| feedback.p99 > 0.0),
         })
     }
 }
@@ -215,10 +166,6 @@ mod tests {
         let share = Share::of(13, 1000);
         assert!((share.low - 0.0076).abs() < 1e-4 && (share.high - 0.0221).abs() < 1e-4, "{share:?}");
         assert_eq!((Share::of(0, 10).low, Share::of(10, 10).high), (0.0, 1.0));
-        let range = ShareRange { at_least: None, at_most: Some(Part(0.005)) };
-        assert_eq!(range.broken("held", Some(&share)).unwrap(), "held: 1.30 % is more than 0.5 %");
-        let range = ShareRange { at_least: Some(Part(0.02)), at_most: Some(Part(0.01)) };
-        assert_eq!(range.broken("held", Some(&share)), None);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod hostile;
 mod house;
 mod life;
 mod metadata;
+mod ramp;
 mod reload;
 mod rename;
 mod resources;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::config::problem::Problem;
 use crate::config::units::Size;
-use crate::config::{Limits, raw};
+use crate::config::{Limits, MIN_DEADLINE, raw};
 
 /// Largest flow-control window of HTTP/2.
 const LARGEST_WINDOW: u64 = (1 << 31) - 1;
@@ -43,7 +43,7 @@ impl Check<'_> {
                 .unwrap_or(Duration::from_secs(10)),
             min_deadline: self
                 .duration("limits.min_deadline", raw.min_deadline.as_ref().map(|span| &span.0))
-                .unwrap_or(Duration::from_millis(100)),
+                .unwrap_or(MIN_DEADLINE),
         };
         if limits.stream_window > limits.connection_window {
             let text =

@@ -373,6 +373,30 @@ fn a_plan_says_what_each_guard_needs() {
 
 proptest! {
     #[test]
+    fn a_unit_that_has_the_candidate_keeps_it_as_the_share_grows(
+        shares in proptest::collection::vec(0..=100_000_u32, 2..8),
+        units in proptest::collection::vec("[a-z0-9]{1,12}", 50),
+        salt in "[a-z]{0,6}",
+        draws in any::<[u32; 2]>(),
+    ) {
+        let mut shares = shares;
+        shares.sort_unstable();
+        let split = super::Canary::new(&config::Canary { salt: salt.into(), ..canary() });
+        let of = |share, unit: &str, draw| {
+            let share = Percent::from_thousandths(share).unwrap();
+            split.assign(share, Some(unit), draw, &|_| true).variant
+        };
+        for unit in &units {
+            let had: Vec<bool> = shares.iter().map(|share| of(*share, unit, draws[0]) == 1).collect();
+            prop_assert!(had.is_sorted(), "{unit} left the candidate: {shares:?} {had:?}");
+            let again: Vec<bool> = shares.iter().map(|share| of(*share, unit, draws[1]) == 1).collect();
+            prop_assert_eq!(had, again, "whatever is drawn, in whichever process");
+        }
+    }
+}
+
+proptest! {
+    #[test]
     fn it_is_written_down_and_read_again(
         gains in proptest::collection::vec((0..2000u64, 0..40u64, 0..300u64, 0..10u64, 0..900u16), 1..40),
         pinned in any::<bool>(),

@@ -1,0 +1,123 @@
+//! What a scenario expects, beside what was measured. A share or a median has left its range when the whole of its
+//! interval has, so that chance alone seldom breaks a scenario.
+
+use serde::Serialize;
+
+use super::file::{Part, Range, Scenario, ShareRange};
+use super::print::number;
+use super::tally::{Share, Spread, Summary};
+
+/// One thing that is expected.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Figure {
+    /// Its name under `expect`.
+    pub figure: &'static str,
+    /// What it must be, in words.
+    pub bound: String,
+    /// What it was, with its 95 % interval, in words.
+    pub measured: String,
+    /// Whether it was what it must be.
+    pub passed: bool,
+}
+
+/// All that `scenario` expects.
+pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
+    let expect = &scenario.expect;
+    let shares = [
+        ("rolled_back", expect.rolled_back, Some(&summary.rolled_back)),
+        ("promoted", expect.promoted, Some(&summary.promoted)),
+        ("held", expect.held, Some(&summary.held)),
+        ("naive", expect.naive, summary.naive.as_ref()),
+    ];
+    let shares = shares.into_iter().filter_map(|(name, range, share)| Some(range?.figure(name, share)));
+    let verdict = summary.until_rolled_back.as_ref().or(summary.until_promoted.as_ref());
+    let failures = summary.until_rolled_back.as_ref().map(|lengths| &lengths.candidate_failures);
+    let medians = [
+        ("errors_median", expect.errors_median, failures),
+        ("calls_median", expect.calls_median, verdict.map(|lengths| &lengths.candidate_calls)),
+        ("feedback_median", expect.feedback_median, verdict.and_then(|lengths| lengths.feedback.as_ref())),
+    ];
+    let medians = medians.into_iter().filter_map(|(name, range, spread)| Some(range?.figure(name, spread)));
+    shares.chain(medians).chain(expect.announced.map(|within| announced(summary, within))).collect()
+}
+
+/// The median of calls until promotion, beside those that were announced.
+fn announced(summary: &Summary, within: Part) -> Figure {
+    let percent = 100.0 * within.0;
+    let mut figure = Figure {
+        figure: "announced",
+        bound: format!("within ± {percent} % of what is announced"),
+        measured: "nothing was announced, or nothing was promoted".to_owned(),
+        passed: false,
+    };
+    if let (Some(announced), Some(lengths)) = (summary.announced, &summary.until_promoted) {
+        let spread = &lengths.candidate_calls;
+        let off = |calls: f64| calls / announced as f64 - 1.0;
+        let (median, off_by) = (number(spread.median), 100.0 * off(spread.median));
+        figure.bound = format!("{} ± {percent} %", number(announced as f64));
+        figure.measured = format!("{median} ({off_by:+.0} %)");
+        figure.passed = off(spread.low) <= within.0 && off(spread.high) >= -within.0;
+    }
+    figure
+}
+
+impl ShareRange {
+    fn figure(&self, figure: &'static str, share: Option<&Share>) -> Figure {
+        let percent = |part: Part| format!("{} %", 100.0 * part.0);
+        let bound = bound(self.at_least.map(percent), self.at_most.map(percent));
+        let Some(share) = share else {
+            let measured = "not measured; set naive: true".to_owned();
+            return Figure { figure, bound, measured, passed: false };
+        };
+        let [middle, low, high] = [share.share, share.low, share.high].map(|part| 100.0 * part);
+        let measured = format!("{middle:.2} % ({low:.2} to {high:.2})");
+        let passed = self.at_least.is_none_or(|least| share.high >= least.0)
+            && self.at_most.is_none_or(|most| share.low <= most.0);
+        Figure { figure, bound, measured, passed }
+    }
+}
+
+impl Range {
+    fn figure(&self, figure: &'static str, spread: Option<&Spread>) -> Figure {
+        let bound = bound(self.at_least.map(number), self.at_most.map(number));
+        let Some(spread) = spread else {
+            return Figure { figure, bound, measured: "nothing ended so".to_owned(), passed: false };
+        };
+        let [median, low, high] = [spread.median, spread.low, spread.high].map(number);
+        let measured = format!("{median} ({low} to {high})");
+        let passed = self.at_least.is_none_or(|least| spread.high >= least)
+            && self.at_most.is_none_or(|most| spread.low <= most);
+        Figure { figure, bound, measured, passed }
+    }
+}
+
+fn bound(least: Option<String>, most: Option<String>) -> String {
+    let parts = [("at least", least), ("at most", most)];
+    let parts = parts.into_iter().filter_map(|(word, bound)| Some(format!("{word} {}", bound?)));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_out_of_its_range_when_its_whole_interval_is() {
+        let share = Share::of(13, 1000);
+        let range = ShareRange { at_least: None, at_most: Some(Part(0.005)) };
+        let expected = Figure {
+            figure: "held",
+            bound: "at most 0.5 %".to_owned(),
+            measured: "1.30 % (0.76 to 2.21)".to_owned(),
+            passed: false,
+        };
+        assert_eq!(range.figure("held", Some(&share)), expected);
+        let range = ShareRange { at_least: Some(Part(0.02)), at_most: Some(Part(0.01)) };
+        let figure = range.figure("held", Some(&share));
+        assert!(figure.passed && figure.bound == "at least 2 %, at most 1 %", "{figure:?}");
+        assert!(!range.figure("naive", None).passed);
+        let none = ShareRange { at_least: None, at_most: Some(Part(0.0)) };
+        assert!(none.figure("rolled_back", Some(&Share::of(0, 1000))).passed);
+        assert!(!none.figure("rolled_back", Some(&Share::of(1, 1000))).passed);
+    }
+}

@@ -1,0 +1,128 @@
+//! What is learnt later in a world, as it is written, and what is refused about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::world::Learnt;
+use super::words::{Number, Part, Span, at_least_zero, positive};
+use crate::config::document::Document;
+use crate::config::{FeedbackKind, Model, Problem};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLearnt {
+    share: Option<Part>,
+    mean: Number,
+    spread: Option<Number>,
+    candidate: Option<RawCandidate>,
+    delay: Option<RawDelay>,
+    units: Option<RawUnits>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawCandidate {
+    mean: Number,
+    after: Option<Span>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawDelay {
+    median: Span,
+    spread: Option<Number>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawUnits {
+    n: u64,
+    spread: Option<Number>,
+}
+
+/// What is learnt of each feedback that the model declares. One without a world is declared in vain, and refused.
+pub(super) fn learnt(
+    document: &mut Document,
+    model: &Model,
+    raw: &BTreeMap<String, RawLearnt>,
+) -> Vec<Learnt> {
+    for name in raw.keys().filter(|name| !model.feedback.iter().any(|known| *known.name == ***name)) {
+        let problem = Problem::new(format!("world.feedback.{name}"), "is not declared");
+        document.refuse(problem.with_hint(format!("declare it: feedback: {{{name}: {{kind: binary}}}}")));
+    }
+    let mut all = Vec::new();
+    for (index, feedback) in model.feedback.iter().enumerate() {
+        match raw.get(&*feedback.name) {
+            Some(raw) => all.extend(one(document, model, index, raw)),
+            None => {
+                let problem = Problem::new(
+                    format!("world.feedback.{}", feedback.name),
+                    "is declared, but missing here",
+                );
+                document.refuse(problem.with_hint("say what is learnt, like {share: 20%, mean: 0.3}"));
+            }
+        }
+    }
+    all
+}
+
+fn one(document: &mut Document, model: &Model, index: usize, raw: &RawLearnt) -> Option<Learnt> {
+    let feedback = &model.feedback[index];
+    let path = format!("world.feedback.{}", feedback.name);
+    let part = |document: &mut Document, key: &str, number: Option<Number>| {
+        number.map_or(0.0, |number| {
+            at_least_zero(document, &format!("{path}.{key}"), number.0);
+            number.0
+        })
+    };
+    let spread = part(document, "spread", raw.spread);
+    let delay = raw.delay.unwrap_or_default();
+    let delay = (delay.median.0, part(document, "delay.spread", delay.spread));
+    let units = raw.units.map(|raw| (raw.n, part(document, "units.spread", raw.spread)));
+    if units.is_some_and(|(n, _)| n == 0) || (units.is_some() && model.unit.is_empty()) {
+        let problem = Problem::new(format!("{path}.units"), "are none, for calls belong to no units");
+        document.refuse(problem.with_hint("say unit: [metadata:x-user-id], and write units like {n: 2000}"));
+    }
+    let candidate = raw.candidate.map_or((raw.mean, Duration::ZERO), |candidate| {
+        (candidate.mean, candidate.after.map_or(Duration::ZERO, |span| span.0))
+    });
+    means(document, &path, feedback.kind, [raw.mean.0, candidate.0.0], spread);
+    let share = raw.share.map_or(1.0, |share| share.0);
+    if share > 1.0 {
+        let problem = Problem::new(format!("{path}.share"), "is more than all predictions");
+        document.refuse(problem.with_hint("say which part of them brings a report, like 20%"));
+    }
+    let candidate = (candidate.0.0, candidate.1);
+    Some(Learnt { feedback: index, share, mean: raw.mean.0, spread, candidate, delay, units })
+}
+
+/// Refuses means that values of that kind cannot have.
+fn means(document: &mut Document, path: &str, kind: FeedbackKind, means: [f64; 2], spread: f64) {
+    let (min, max, reach) = match kind {
+        FeedbackKind::Binary => (0.0, 1.0, 0.0),
+        FeedbackKind::Bounded { min, max } => (min, max, spread * 3_f64.sqrt()),
+        FeedbackKind::Real => {
+            positive(document, &format!("{path}.spread"), spread);
+            (f64::MIN, f64::MAX, 0.0)
+        }
+        FeedbackKind::Label | FeedbackKind::Clicks => {
+            let problem = Problem::new(path, "compares no variants, so there is nothing to simulate");
+            document.refuse(problem.with_hint("use a feedback of kind binary, bounded or real"));
+            return;
+        }
+    };
+    for (key, mean) in ["mean", "candidate.mean"].into_iter().zip(means) {
+        if !(mean - reach >= min && mean + reach <= max) {
+            let problem = Problem::new(format!("{path}.{key}"), "is missing, or no mean of such values");
+            let hint = match reach > 0.0 {
+                true => {
+                    format!("values lie within {reach:.3} of it (√3 times the spread), from {min} to {max}")
+                }
+                false => format!("write a number from {min} to {max}"),
+            };
+            document.refuse(problem.with_hint(hint));
+        }
+    }
+}

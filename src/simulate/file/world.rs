@@ -1,0 +1,156 @@
+//! A world as it is written, and what is refused about it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::super::chance::Lognormal;
+use super::super::world::{Arrivals, Change, Failing, Latency, Oddity, Strange, World};
+use super::learnt::{RawLearnt, learnt};
+use super::words::{Number, Part, Span, at_least_zero, positive};
+use crate::config::document::Document;
+use crate::config::{Model, Problem};
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawWorld {
+    calls: Number,
+    arrivals: Option<Arrivals>,
+    errors: Option<RawFailing>,
+    rejections: Option<RawFailing>,
+    latency: Option<RawLatency>,
+    strange: Option<RawStrange>,
+    feedback: BTreeMap<String, RawLearnt>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawFailing {
+    rate: Option<Part>,
+    drift: Option<Number>,
+    candidate: Option<RawChange>,
+    outages: Option<RawOutages>,
+    burst: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawChange {
+    times: Number,
+    after: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawOutages {
+    every: Span,
+    last: Span,
+    rate: Part,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStrange {
+    share: Part,
+    callers: Option<u64>,
+    /// Null stands where something was refused already.
+    does: Option<Vec<Option<Oddity>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLatency {
+    median: Span,
+    spread: Number,
+    candidate: Option<RawSlower>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSlower {
+    times: Number,
+    /// Only this part of its calls is slower.
+    tail: Option<Part>,
+    after: Option<Span>,
+}
+
+/// The world, with everything that is wrong with it noted in `document`; `model` is who is let loose in it.
+pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWorld) -> World {
+    positive(document, "world.calls", raw.calls.0);
+    World {
+        calls: raw.calls.0,
+        arrivals: raw.arrivals.unwrap_or_default(),
+        errors: failing(document, "world.errors", raw.errors.as_ref()),
+        rejections: failing(document, "world.rejections", raw.rejections.as_ref()),
+        latency: raw.latency.as_ref().map(|raw| latency(document, raw)),
+        strange: raw.strange.as_ref().map(|raw| strange(document, raw)),
+        feedback: model.map(|model| learnt(document, model, &raw.feedback)).unwrap_or_default(),
+    }
+}
+
+fn failing(document: &mut Document, path: &str, raw: Option<&RawFailing>) -> Failing {
+    let Some(raw) = raw else { return Failing { burst: 1, drift: 1.0, ..Failing::default() } };
+    let candidate = raw.candidate.map_or_else(Change::default, |raw| Change {
+        times: raw.times.0,
+        after: raw.after.map_or(Duration::ZERO, |span| span.0),
+    });
+    let drift = raw.drift.map_or(1.0, |drift| drift.0);
+    let rate = raw.rate.map_or(0.0, |rate| rate.0);
+    if raw.rate.is_none() {
+        let problem = Problem::new(format!("{path}.rate"), "is missing");
+        document.refuse(problem.with_hint("say which part of the baseline's calls, like 1%"));
+    }
+    positive(document, &format!("{path}.drift"), drift);
+    at_least_zero(document, &format!("{path}.candidate.times"), candidate.times);
+    let most = rate * drift.max(1.0) * candidate.times.max(1.0);
+    if most > 1.0 {
+        let problem = Problem::new(path, format!("would fail {:.0} % of the calls", most * 100.0));
+        document.refuse(problem.with_hint("rate, drift and candidate.times together may come to 100%"));
+    }
+    if let Some(outages) = &raw.outages
+        && (outages.last.0 >= outages.every.0 || outages.rate.0 > 1.0)
+    {
+        let problem = Problem::new(format!("{path}.outages"), "leave no time between them, or fail too much");
+        document.refuse(problem.with_hint("write them like {every: 1h, last: 30s, rate: 50%}"));
+    }
+    let outages = raw.outages.as_ref().map(|raw| (raw.every.0, raw.last.0, raw.rate.0));
+    Failing { rate, drift, candidate, outages, burst: raw.burst.unwrap_or(1).max(1) }
+}
+
+fn latency(document: &mut Document, raw: &RawLatency) -> Latency {
+    positive(document, "world.latency.median", raw.median.0.as_secs_f64());
+    positive(document, "world.latency.spread", raw.spread.0);
+    let baseline = Lognormal { median: raw.median.0, spread: raw.spread.0, tail: (0.0, 1.0) };
+    let mut candidate = baseline;
+    let mut after = Duration::ZERO;
+    if let Some(slower) = &raw.candidate {
+        positive(document, "world.latency.candidate.times", slower.times.0);
+        match slower.tail {
+            Some(tail) if tail.0 > 1.0 => {
+                let problem = Problem::new("world.latency.candidate.tail", "is more than everything");
+                document.refuse(problem.with_hint("say which part of its calls is slower, like 2%"));
+            }
+            Some(tail) => candidate.tail = (tail.0, slower.times.0),
+            None => candidate.median = baseline.median.mul_f64(slower.times.0.max(0.0)),
+        }
+        after = slower.after.map_or(Duration::ZERO, |span| span.0);
+    }
+    Latency { baseline, candidate, after }
+}
+
+fn strange(document: &mut Document, raw: &RawStrange) -> Strange {
+    if raw.share.0 <= 0.0 || raw.share.0 >= 1.0 {
+        let problem = Problem::new("world.strange.share", "is none of the calls, or all of them");
+        document.refuse(problem.with_hint("say which part of all calls is theirs, like 5%"));
+    }
+    let does = match &raw.does {
+        Some(does) => does.iter().copied().flatten().collect(),
+        None => Oddity::ALL.to_vec(),
+    };
+    if raw.does.as_ref().is_some_and(Vec::is_empty) {
+        let problem = Problem::new("world.strange.does", "names nothing");
+        document.refuse(problem.with_hint("the default is [deadlines, cancels, rubbish]"));
+    }
+    Strange { share: raw.share.0, callers: raw.callers.unwrap_or(1).max(1), does }
+}

@@ -1,0 +1,116 @@
+//! What the calls, their callers and what is learnt later are like. It says nothing of who judges them.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::chance::Lognormal;
+
+/// What the calls are like.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct World {
+    /// Calls a second, on average.
+    pub(super) calls: f64,
+    pub(super) arrivals: Arrivals,
+    pub(super) errors: Failing,
+    pub(super) rejections: Failing,
+    pub(super) latency: Option<Latency>,
+    pub(super) strange: Option<Strange>,
+    /// What is learnt later, at most once for each feedback of the model.
+    pub(super) feedback: Vec<Learnt>,
+}
+
+/// How the number of calls changes with time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Arrivals {
+    /// Not at all.
+    #[default]
+    Steady,
+    /// Between a fifth and nine fifths of the average, once around in 24 hours.
+    Day,
+    /// Ten times as many during 10 seconds of every five minutes.
+    Bursts,
+}
+
+/// How calls fail.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Failing {
+    /// Of the baseline's calls, at the beginning.
+    pub(super) rate: f64,
+    /// What the rate has been multiplied by at the end, growing evenly.
+    pub(super) drift: f64,
+    /// The candidate has so many times the baseline's rate.
+    pub(super) candidate: Change,
+    /// Times at which this part of all calls fails, whoever gets them: how often, how long, which part.
+    pub(super) outages: Option<(Duration, Duration, f64)>,
+    /// Failures come in bursts of so many, by one unit within 20 seconds.
+    pub(super) burst: u64,
+}
+
+/// How long calls take.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Latency {
+    pub(super) baseline: Lognormal,
+    pub(super) candidate: Lognormal,
+    /// When the candidate begins to differ.
+    pub(super) after: Duration,
+}
+
+/// What becomes different about the candidate, and how long after its first call.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Change {
+    pub(super) times: f64,
+    pub(super) after: Duration,
+}
+
+impl Default for Change {
+    fn default() -> Self {
+        Change { times: 1.0, after: Duration::ZERO }
+    }
+}
+
+/// Callers whose calls come to nothing by their own doing.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Strange {
+    /// Part of all calls that is theirs.
+    pub(super) share: f64,
+    /// How many they are; each is one unit, where calls belong to units.
+    pub(super) callers: u64,
+    /// Which oddities, each as often as the others; at least one.
+    pub(super) does: Vec<Oddity>,
+}
+
+/// What a strange caller does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Oddity {
+    /// Gives the call one millisecond.
+    Deadlines,
+    /// Leaves before the answer.
+    Cancels,
+    /// Sends what any variant refuses.
+    Rubbish,
+}
+
+impl Oddity {
+    pub(super) const ALL: [Oddity; 3] = [Oddity::Deadlines, Oddity::Cancels, Oddity::Rubbish];
+}
+
+/// What is learnt later about predictions.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Learnt {
+    /// Index into the feedback of the model.
+    pub(super) feedback: usize,
+    /// Part of the predictions that bring a report.
+    pub(super) share: f64,
+    /// Mean of the baseline's values, and the standard deviation of those that are not 0 or 1.
+    pub(super) mean: f64,
+    pub(super) spread: f64,
+    /// The candidate's mean, and how long after its first call it begins to differ.
+    pub(super) candidate: (f64, Duration),
+    /// Median of the time from a prediction to its report, and the standard deviation of its logarithm.
+    pub(super) delay: (Duration, f64),
+    /// How many units there are, and the standard deviation of their own means; none: nobody comes back.
+    pub(super) units: Option<(u64, f64)>,
+}
