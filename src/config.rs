@@ -184,7 +184,8 @@ pub struct Shadow {
     pub deadline: Duration,
     /// Copies under way at once, per worker; at least 1.
     pub calls: usize,
-    /// Bytes that all its copies may hold at once, requests and both answers, per worker; at least 4 KiB.
+    /// Bytes that all its copies may hold at once, per worker, requests, both answers and what each costs beside; at
+    /// least 16 KiB.
     pub bytes: Size,
     /// What becomes of a copy whose caller gives up.
     pub on_cancel: OnCancel,

@@ -105,7 +105,7 @@ impl Shadow {
             sampled: is_sampled(self.config.sample, draw),
             ready: self.upstream.is_ready(),
             room: self.state.calls() < self.config.calls,
-            bytes: self.state.pinned() < self.config.bytes.0,
+            bytes: self.state.pinned() + tee::COPY <= self.config.bytes.0,
             breaker: self.state.allows(now),
         })
     }

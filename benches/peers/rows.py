@@ -6,6 +6,8 @@ runs that stood next to each other are compared. Its median over the rounds is h
 
 from typing import Callable, NamedTuple, Optional
 
+from setups import CAPS, KEEPING, TROUBLES
+
 
 class Work(NamedTuple):
     """What is sent. `calls` is per run; the answer to a call has 300 bytes, one of a stream's 100. `users` is how many
@@ -74,6 +76,35 @@ def later(quantile, label, base):
     return lambda one: one[label]["latency_us"][quantile] - one[base]["latency_us"][quantile]
 
 
+def more_memory(label, base):
+    """MiB that a proxy held at its highest beyond another."""
+    return lambda one: one[label]["highest_rss_mib"] - one[base]["highest_rss_mib"]
+
+
+def beside_trouble(size, work):
+    """A shadow in each trouble, and what callers feel of it. Of a flood the CPU is only told: reading costs what it costs."""
+    shadow = "parhelion/{} shadow".format
+    checks = [check for trouble in TROUBLES for check in (
+        Check(f"{trouble}: calls that failed", 0, of_run(shadow(trouble), "failed"), "", 0),
+        Check(f"{trouble}: CPU ÷ without a shadow", None if trouble == "flooding" else 1.05,
+              ratio(shadow(trouble), "parhelion")),
+        Check(f"{trouble}: p99 later by", 200, later("p99", shadow(trouble), "parhelion"), "µs", 0),
+    )]
+    # The same sidecar once more says how much of it is noise.
+    checks += [Check("again: CPU ÷ itself", None, ratio("again", "parhelion")),
+               Check("again: p99 later by", None, later("p99", "again", "parhelion"), "µs", 0)]
+    targets = through(work, "parhelion", "again", *map(shadow, TROUBLES))
+    return Row(f"{size}, open loop at a fifth of the peak, a shadow in trouble", targets, checks, rounds=7)
+
+
+def kept(size, work):
+    """Copies that nobody takes or ends, until a cap is reached: the memory that this takes."""
+    labels = {f"parhelion/{trouble}, {cap} MiB": cap for trouble in KEEPING for cap in CAPS}
+    checks = [Check(f"{label.split('/')[1]}: memory beyond that without a shadow", cap * 1.1,
+                    more_memory(label, "parhelion"), "MiB", 1) for label, cap in labels.items()]
+    return Row(f"{size}, copies that are kept up to a cap", through(work, "parhelion", *labels), checks, rounds=1)
+
+
 def through(work, *setups):
     return {setup: Target(setup, work) for setup in setups}
 
@@ -85,10 +116,11 @@ LARGE = Work(4, 2, 1_200, payload=600_000)
 ONE = Work(1, 1, 4_000)
 OPEN = Work(8, 16, 30_000, rate=1 / 2)
 LEISURE = Work(8, 16, 25_000, rate=1 / 5)
+LARGE_LEISURE = Work(4, 2, 1_200, payload=600_000, rate=1 / 5)
+KEPT = Work(8, 16, 60_000)
 SERVER_STREAM = Work(8, 4, 400, method="server-stream")
 BIDI = Work(8, 4, 400, method="bidi")
 NOTHING = Work(0, 0, 0)
-TROUBLES = ("dead", "hung", "slow")
 
 ROWS = {
     "forward": Row(
@@ -153,16 +185,10 @@ ROWS = {
         "300 B, 8 × 16, models in the file", through(SMALL, "parhelion", "parhelion/500 models"), [
             Check("500 ÷ 1", 1.05, ratio("parhelion/500 models", "parhelion")),
         ], rounds=7),
-    "shadow": Row(
-        "300 B, open loop at a fifth of the peak, a shadow that is dead, hung or slow",
-        through(LEISURE, "parhelion", *(f"parhelion/{trouble} shadow" for trouble in TROUBLES)), [
-            check for trouble in TROUBLES for check in (
-                Check(f"{trouble}: calls that failed", 0, of_run(f"parhelion/{trouble} shadow", "failed"), "", 0),
-                Check(f"{trouble}: CPU ÷ without a shadow", None if trouble == "slow" else 1.05,
-                      ratio(f"parhelion/{trouble} shadow", "parhelion")),
-                Check(f"{trouble}: p99 later by", 200, later("p99", f"parhelion/{trouble} shadow", "parhelion"), "µs", 0),
-            )
-        ], rounds=7),
+    "shadow": beside_trouble("300 B", LEISURE),
+    "shadow-large": beside_trouble("600 KB", LARGE_LEISURE),
+    "kept": kept("300 B", KEPT),
+    "kept-large": kept("600 KB", LARGE),
     "features": Row(
         "300 B, 8 × 16, one feature after the other",
         through(FULL, "parhelion", "parhelion/ab", "parhelion/ab, mirror", "parhelion/default",

@@ -17,16 +17,22 @@ from typing import NamedTuple, Optional
 WINDOWS = {"stream": 4 << 20, "connection": 16 << 20}
 # Copies under way at once, where every call is to be copied; else the default.
 ALL_COPIES = 10_000
+# What a shadow may be in, and the memory its copies may have: so many that the cap is reached whatever a copy costs.
+TROUBLES = ("dead", "hung", "dripping", "flooding")
+KEEPING = ("hung", "deaf", "dripping")
+CAPS = (4, 16, 64)
 
 
 class Setup(NamedTuple):
-    """What a proxy does beside forwarding. `mirrors` are the servers that get a copy of each call."""
+    """What a proxy does beside forwarding. `mirrors` are the servers that get a copy of each call, and
+    `cap_mib` is what all copies may hold while they are kept for long."""
     proxy: str
     split: bool = False
     mirrors: tuple = ()
     spans: Optional[str] = None
     models: int = 1
     copies: Optional[int] = ALL_COPIES
+    cap_mib: Optional[int] = None
 
 
 SETUPS = {
@@ -39,15 +45,16 @@ SETUPS = {
     "again": Setup("parhelion"),
     "parhelion/ab": Setup("parhelion", split=True),
     "parhelion/mirror": Setup("parhelion", mirrors=("shadow",)),
+    "parhelion/capped mirror": Setup("parhelion", mirrors=("shadow",), copies=None),
     "parhelion/2 mirrors": Setup("parhelion", mirrors=("shadow",) * 2),
     "parhelion/3 mirrors": Setup("parhelion", mirrors=("shadow",) * 3),
     "parhelion/ab, mirror": Setup("parhelion", split=True, mirrors=("shadow",)),
     "parhelion/default": Setup("parhelion", split=True, mirrors=("shadow",), spans="1%"),
     "parhelion/everything": Setup("parhelion", split=True, mirrors=("shadow",), spans="100%"),
     "parhelion/500 models": Setup("parhelion", models=500),
-    "parhelion/dead shadow": Setup("parhelion", mirrors=("dead",), copies=None),
-    "parhelion/hung shadow": Setup("parhelion", mirrors=("hung",), copies=None),
-    "parhelion/slow shadow": Setup("parhelion", mirrors=("slow",), copies=None),
+    **{f"parhelion/{trouble} shadow": Setup("parhelion", mirrors=(trouble,), copies=None) for trouble in TROUBLES},
+    **{f"parhelion/{trouble}, {cap} MiB": Setup("parhelion", mirrors=(trouble,), copies=1_000_000, cap_mib=cap)
+       for trouble in KEEPING for cap in CAPS},
 }
 
 
@@ -80,6 +87,7 @@ def parhelion(setup, place):
                          for name, server in servers.items())
     strategy = "{kind: ab, weights: {v1: 90%, v2: 10%}}" if setup.split else "{kind: pinned, variant: v1}"
     calls = f", calls: {setup.copies}" if setup.copies else ""
+    calls += f", bytes: {setup.cap_mib}MiB, deadline: 30s" if setup.cap_mib else ""
     body = f"{{variants: {{{variants}}}, strategy: {strategy}"
     body += ", unit: [metadata:x-user-id]" if setup.split else ""
     body += f", shadows: [{', '.join(f'{{variant: {name}{calls}}}' for name in shadows)}]}}"

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import subprocess
 import time
+import urllib.request
 
 import processes
 import proxies
 import setups
 
 # How each server that is not a proxy is started; the dead one is a port that nobody listens on.
-SERVERS = {"model": [], "shadow": [], "collector": [], "hung": ["--hang"], "slow": ["--delay", "20"]}
+TROUBLES = ("hung", "deaf", "dripping", "flooding")
+SERVERS = {"model": [], "shadow": [], "collector": [], **{trouble: ["--trouble", trouble] for trouble in TROUBLES}}
 WARM = {"payload": 300, "connections": 1, "streams": 1}
 
 
@@ -75,9 +78,13 @@ class Stage:
             self._targets[name] = self._begin(name, setups.SETUPS[name])
         return self._targets[name]
 
+    def _place(self, name):
+        """The folder of a proxy."""
+        return os.path.join(self.folder, name.replace("/", "-").replace(" ", "-"))
+
     def _begin(self, name, setup):
         binary = self.tools.program(name, setup.proxy)
-        folder = os.path.join(self.folder, name.replace("/", "-").replace(" ", "-"))
+        folder = self._place(name)
         os.mkdir(folder)
         place = setups.Place(folder, processes.free_port(), self.server, processes.free_port)
         path = os.path.join(folder, "proxy.conf" if setup.proxy in ("haproxy", "nginx") else "proxy.yaml")
@@ -114,13 +121,28 @@ class Stage:
             raise SystemExit(f"the load tool ended with {tool.returncode}: {' '.join(command)}")
         return {**json.loads(line), "load_cpu_us_per_call": spent * 1e6 / calls}, before, after
 
+    def books(self, name):
+        """What a sidecar has counted of its shadow, once no copy is under way: eligible, copied, and skips by reason."""
+        with open(os.path.join(self._place(name), "proxy.yaml")) as file:
+            health = re.search(r"^health: (.*)$", file.read(), re.MULTILINE)[1]
+        for _ in range(200):
+            with urllib.request.urlopen(f"http://{health}/metrics", timeout=5) as answer:
+                counted = re.findall(r"^parhelion_shadow_(\w+)\{(.*)\} (\S+)$", answer.read().decode(), re.MULTILINE)
+            by_name = {what: int(count) for what, _, count in counted if "." not in count}
+            if by_name.get("calls_in_flight") == 0:
+                break
+            time.sleep(0.05)
+        skipped = {re.search('reason="(.*?)"', labels)[1]: int(count)
+                   for what, labels, count in counted if what == "skipped_total" and count != "0"}
+        return {"eligible": by_name["eligible_total"], "copied": by_name["copied_total"], "skipped": skipped}
+
     def measure(self, name, work, rate=None):
         """One run through one target: the load tool's report, the CPU it cost whom, memory, copies and spans."""
         process, address = self.target(name)
         model, _ = self._server("model")
         watched = {"cpu_us_per_call": process, "model_cpu_us_per_call": model}
         mirrors = set(setups.SETUPS[name].mirrors) if name in setups.SETUPS else ()
-        counted = {server: self.counted(server) for server in ("shadow", "hung", "slow", "collector")}
+        counted = {server: self.counted(server) for server in ("shadow", *TROUBLES, "collector")}
 
         def watch():
             return {key: processes.cpu_seconds(one.pid) for key, one in watched.items() if one}

@@ -2,8 +2,8 @@
 //!
 //! It reads a whole call before it answers, as a model does, and refuses one whose length prefix does not fit what
 //! came: a proxy that loses or adds a byte is seen. Each message of a stream is answered as it comes. Windows are wide
-//! enough never to hold a proxy back. It may be slow, or answer nobody but who asks whether it is ready. What it
-//! counted is printed when it has changed.
+//! enough never to hold a proxy back. It may be slow, or [in trouble](Trouble) with every inference while it still says
+//! that it is ready. What it counted is printed when it has changed.
 
 use std::error::Error;
 use std::future::poll_fn;
@@ -31,7 +31,13 @@ use crate::{spans, streamed};
 const SAY: Duration = Duration::from_millis(50);
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 64 << 20;
+/// Of who never reads: what HTTP/2 begins with.
+const SMALL_WINDOW: u32 = 65_535;
 const STREAMS: u32 = 4096;
+/// Between two bytes of a dripping answer.
+const DRIP: Duration = Duration::from_millis(20);
+/// A message of an answer that floods.
+const FLOOD: u32 = 64 * 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -53,9 +59,22 @@ pub(crate) struct Arguments {
     /// Milliseconds before an inference is answered.
     #[arg(long, default_value_t = 0)]
     delay: u64,
-    /// Never answer an inference.
-    #[arg(long)]
-    hang: bool,
+    /// What it does to inferences instead of answering them.
+    #[arg(long, value_enum)]
+    trouble: Option<Trouble>,
+}
+
+/// What a server may do to an inference; it still says that it is ready.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Trouble {
+    /// Read it, and never answer.
+    Hung,
+    /// Never read it.
+    Deaf,
+    /// Answer a byte in [`DRIP`].
+    Dripping,
+    /// Answer and never end.
+    Flooding,
 }
 
 /// The framed answer of each method that has one, and what was counted.
@@ -66,7 +85,7 @@ struct Model {
     server_ready: Bytes,
     server_live: Bytes,
     delay: Duration,
-    hang: bool,
+    trouble: Option<Trouble>,
     inferences: AtomicU64,
     spans: AtomicU64,
 }
@@ -81,7 +100,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         server_ready: framed(&ServerReadyResponse { ready: true }),
         server_live: framed(&ServerLiveResponse { live: true }),
         delay: Duration::from_millis(arguments.delay),
-        hang: arguments.hang,
+        trouble: arguments.trouble,
         inferences: AtomicU64::new(0),
         spans: AtomicU64::new(0),
     });
@@ -110,10 +129,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 /// One connection until the peer leaves it. Its errors are the peer's affair.
 async fn serve(socket: TcpStream, model: Arc<Model>) {
     let Ok((wire, cork)) = Wire::new(socket) else { return };
+    let (stream, connection) = match model.trouble {
+        Some(Trouble::Deaf) => (SMALL_WINDOW, SMALL_WINDOW),
+        _ => (STREAM_WINDOW, CONNECTION_WINDOW),
+    };
     let mut handshake = Box::pin(
         h2::server::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(stream)
+            .initial_connection_window_size(connection)
             .max_concurrent_streams(STREAMS)
             .handshake::<_, Bytes>(wire),
     );
@@ -172,17 +195,56 @@ async fn unary(
     respond: &mut SendResponse<Bytes>,
 ) -> Result<(), h2::Error> {
     let Some(message) = model.answer(path) else { return refuse(respond, "12", "no such method here") };
+    let infers = path.ends_with("/ModelInfer");
+    if infers && model.trouble == Some(Trouble::Deaf) {
+        model.infer().await;
+    }
     let mut framing = Framing::default();
     read(body, |piece| framing.feed(piece)).await?;
     if framing.messages() != Some(1) {
         return refuse(respond, "13", "the message is not as long as it says");
     }
-    if path.ends_with("/ModelInfer") {
+    if infers {
         model.infer().await;
+        match model.trouble {
+            Some(Trouble::Dripping) => return drip(message.clone(), respond).await,
+            Some(Trouble::Flooding) => return flood(respond).await,
+            _ => {}
+        }
     }
     let mut stream = respond.send_response(head(), false)?;
     stream.send_data(message.clone(), false)?;
     end(stream)
+}
+
+/// The answer, byte by byte.
+async fn drip(mut message: Bytes, respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut stream = respond.send_response(head(), false)?;
+    while !message.is_empty() {
+        tokio::time::sleep(DRIP).await;
+        stream.send_data(message.split_to(1), false)?;
+    }
+    end(stream)
+}
+
+/// One message after the other, as fast as they are taken, until the caller has had enough.
+async fn flood(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
+    let mut stream = respond.send_response(head(), false)?;
+    let mut message = vec![0];
+    message.extend_from_slice(&FLOOD.to_be_bytes());
+    message.resize(message.len() + FLOOD as usize, 0);
+    let message = Bytes::from(message);
+    loop {
+        stream.reserve_capacity(message.len());
+        match poll_fn(|cx| stream.poll_capacity(cx)).await {
+            Some(room) => {
+                // Whatever room there is, the whole piece is queued: the next one waits for it.
+                room?;
+                stream.send_data(message.clone(), false)?;
+            }
+            None => return Ok(()),
+        }
+    }
 }
 
 /// So many answers to each message as the caller wants, as the messages come.
@@ -236,7 +298,7 @@ impl Model {
     /// Counts an inference, and takes the time it is told to take.
     async fn infer(&self) {
         self.inferences.fetch_add(1, Ordering::Relaxed);
-        if self.hang {
+        if matches!(self.trouble, Some(Trouble::Hung | Trouble::Deaf)) {
             std::future::pending::<()>().await;
         }
         if !self.delay.is_zero() {

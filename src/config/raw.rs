@@ -131,7 +131,7 @@ pub(super) struct Shadow {
     pub(super) deadline: Option<Span>,
     /// Copies under way at once, per worker. Default 100.
     pub(super) calls: Option<Count>,
-    /// Bytes that all its copies may hold at once, per worker. Default 64MiB.
+    /// Memory that all its copies may hold at once, per worker. Default 64MiB.
     pub(super) bytes: Option<Bytes>,
     /// What becomes of a copy whose caller gives up. `end`: it ends too. `keep`: it goes on, if its request is
     /// whole. Default end.

@@ -142,7 +142,7 @@ impl Job {
             reported_version: said.version,
         };
         // What it held is given back before anybody is told that it ended.
-        drop(link);
+        link.over();
         self.write_down(ended);
     }
 

@@ -16,13 +16,12 @@ use http::{HeaderMap, HeaderValue, Request};
 
 use super::SHADOW;
 use super::copy::Job;
-use super::link::{Link, Part, Side};
+use super::link::{Link, Part, Side, alone};
 use super::record::Skip;
 use crate::config::OnCancel;
 use crate::dispatch::exchange::answered_by;
 use crate::dispatch::rename::{Renamer, Renaming};
 use crate::dispatch::sending::{Sent, Tail, send};
-use crate::dispatch::upload::SMALL;
 use crate::dispatch::{broken_by, is_refused};
 use crate::fault::Code;
 use crate::protocol::frame::Messages;
@@ -269,8 +268,7 @@ impl<'a> Wire<'a> {
             return Some(End::ResponseCap);
         }
         if self.link.is_comparing() {
-            let small = data.len() < SMALL;
-            self.link.hold(Side::Shadow, &if small { Bytes::copy_from_slice(data) } else { data.clone() });
+            self.link.hold(Side::Shadow, &alone(data));
         }
         None
     }

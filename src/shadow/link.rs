@@ -1,7 +1,7 @@
 //! What passes from a call to one copy of it: request bytes as they come, the call's answer, and how it ended.
 //!
-//! The call's side never waits. Everything that lies here is counted against the shadow's bytes; what does not fit
-//! ends the copy (request) or the comparison (answers), and nothing else.
+//! The call's side never waits. Everything that lies here is counted against the shadow's bytes, and what a copy costs
+//! beside it; what does not fit ends the copy (request) or the comparison (answers), and nothing else.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,6 +17,24 @@ use super::record::{PrimaryEnd, Skip};
 /// What the library below may hold of a stream that is sent but not gone: still counted as held.
 const UNSENT: u64 = 256 * 1024;
 
+/// A slice keeps the buffer alive that it was read into, up to 64 KiB, and who is copied one call in ten would keep
+/// one such buffer for each: a piece below this is copied.
+const ALONE: usize = 32 * 1024;
+
+/// What holding a piece costs beside its bytes, so that a shadow cannot fill memory with pieces of one byte. Measured.
+const PIECE: u64 = 96;
+
+/// What holding a piece of an answer costs. One that is no copy may have a buffer of twice its size to itself.
+fn cost(data: &Bytes) -> u64 {
+    let size = data.len() as u64;
+    PIECE + if data.len() < ALONE { size } else { 2 * size }
+}
+
+/// The same bytes, to be held: in a buffer of their own where they are few.
+pub(super) fn alone(data: &Bytes) -> Bytes {
+    if data.len() < ALONE { Bytes::copy_from_slice(data) } else { data.clone() }
+}
+
 /// Between a call and one copy of it.
 #[derive(Debug)]
 pub struct Link(RefCell<Inner>);
@@ -24,6 +42,8 @@ pub struct Link(RefCell<Inner>);
 #[derive(Debug)]
 struct Inner {
     queue: VecDeque<Bytes>,
+    /// What the copy costs beside what it carries.
+    own: u64,
     /// Request bytes so far, and those of them that are sent and still counted as held.
     request: u64,
     sent: u64,
@@ -79,17 +99,21 @@ pub enum Part {
 }
 
 impl Link {
-    /// For a copy that may hold what fits beside all others of `state`, up to `cap` bytes.
-    pub fn new(state: &Rc<State>, cap: u64) -> Rc<Self> {
+    /// For a copy that may hold what fits beside all others of `state`, up to `cap` bytes, and that itself costs `own`.
+    /// It is broken from the start where that does not fit.
+    pub fn new(state: &Rc<State>, cap: u64, own: u64) -> Rc<Self> {
+        let mut pinned = Pinned::new(state, cap);
+        let fits = pinned.take(own);
         Rc::new(Link(RefCell::new(Inner {
             queue: VecDeque::new(),
+            own,
             request: 0,
             sent: 0,
-            end: End::More,
+            end: if fits { End::More } else { End::Broken(Skip::BytesCap) },
             answers: Some(Answers::default()),
             primary: Primary::Running,
             cancelled: false,
-            pinned: Pinned::new(state, cap),
+            pinned,
             waker: None,
         })))
     }
@@ -102,8 +126,8 @@ impl Link {
         }
         let size = data.len() as u64;
         inner.request += size;
-        if !inner.pinned.take(size) {
-            let alone = inner.request > inner.pinned.cap();
+        if !inner.pinned.take(PIECE + size) {
+            let alone = inner.own + inner.request > inner.pinned.cap();
             let skip = if alone { Skip::TooLarge } else { Skip::BytesCap };
             inner.give_up(skip);
             return Some(skip);
@@ -137,6 +161,11 @@ impl Link {
         inner.wake();
     }
 
+    /// Whether more of the request may come.
+    pub fn is_open(&self) -> bool {
+        matches!(self.0.borrow().end, End::More)
+    }
+
     /// Whether the request will never be whole, and why.
     pub fn broken(&self) -> Option<Skip> {
         match self.0.borrow().end {
@@ -163,7 +192,7 @@ impl Link {
             inner.sent += data.len() as u64;
             let gone = inner.sent.saturating_sub(UNSENT);
             inner.sent -= gone;
-            inner.pinned.give(gone);
+            inner.pinned.give(PIECE + gone);
             return Poll::Ready(Part::Data(data));
         }
         match std::mem::replace(&mut inner.end, End::Taken) {
@@ -182,10 +211,9 @@ impl Link {
     /// The copy is off the wire: gives back what the request held, the last of which the library may have kept.
     pub fn sent(&self) {
         let inner = &mut *self.0.borrow_mut();
-        let queued: u64 = inner.queue.iter().map(|data| data.len() as u64).sum();
-        inner.queue.clear();
-        inner.pinned.give(inner.sent + queued);
-        inner.sent = 0;
+        inner.clear();
+        let sent = std::mem::take(&mut inner.sent);
+        inner.pinned.give(sent);
         if matches!(inner.end, End::More) {
             inner.end = End::Taken;
         }
@@ -195,7 +223,7 @@ impl Link {
     pub fn hold(&self, side: Side, data: &Bytes) {
         let inner = &mut *self.0.borrow_mut();
         let Some(answers) = &mut inner.answers else { return };
-        if inner.pinned.take(data.len() as u64) {
+        if inner.pinned.take(cost(data)) {
             match side {
                 Side::Primary => answers.primary.push(data.clone()),
                 Side::Shadow => answers.shadow.push(data.clone()),
@@ -215,7 +243,15 @@ impl Link {
         look(&self.0.borrow().answers.as_ref()?.shadow)
     }
 
-    /// Both answers, where they could be held; they still count as held until the link is dropped.
+    /// The copy is over: gives everything back, though the call may go on for hours.
+    pub fn over(&self) {
+        self.sent();
+        let inner = &mut *self.0.borrow_mut();
+        inner.answers = None;
+        inner.pinned.give(u64::MAX);
+    }
+
+    /// Both answers, where they could be held; they still count as held until [`Link::over`].
     pub fn take_answers(&self) -> Option<Answers> {
         self.0.borrow_mut().answers.take()
     }
@@ -244,10 +280,14 @@ impl Inner {
         }
     }
 
-    fn give_up(&mut self, skip: Skip) {
-        let queued: u64 = self.queue.iter().map(|data| data.len() as u64).sum();
-        self.queue.clear();
+    /// Drops what waits to be sent.
+    fn clear(&mut self) {
+        let queued = self.queue.drain(..).map(|data| PIECE + data.len() as u64).sum();
         self.pinned.give(queued);
+    }
+
+    fn give_up(&mut self, skip: Skip) {
+        self.clear();
         self.end = End::Broken(skip);
         self.drop_answers();
         self.wake();
@@ -255,7 +295,7 @@ impl Inner {
 
     fn drop_answers(&mut self) {
         if let Some(answers) = self.answers.take() {
-            let held = answers.primary.iter().chain(&answers.shadow).map(|data| data.len() as u64).sum();
+            let held = answers.primary.iter().chain(&answers.shadow).map(cost).sum();
             self.pinned.give(held);
         }
     }
@@ -269,8 +309,12 @@ mod tests {
     use crate::telemetry::shadow::Series;
 
     fn link(cap: u64) -> (Rc<Link>, Arc<Series>) {
+        costly(cap, 0)
+    }
+
+    fn costly(cap: u64, own: u64) -> (Rc<Link>, Arc<Series>) {
         let series = Arc::new(Series::default());
-        (Link::new(&Rc::new(State::new(Arc::clone(&series))), cap), series)
+        (Link::new(&Rc::new(State::new(Arc::clone(&series))), cap, own), series)
     }
 
     fn next(link: &Link) -> Poll<Part> {
@@ -279,10 +323,10 @@ mod tests {
 
     #[test]
     fn what_is_pushed_comes_out_once_in_order() {
-        let (link, series) = link(100);
+        let (link, series) = link(1000);
         assert_eq!(link.push(&Bytes::from_static(b"ab")), None);
         assert_eq!(link.push(&Bytes::from_static(b"c")), None);
-        assert_eq!(series.pinned(), 3);
+        assert_eq!(series.pinned(), 2 * PIECE + 3);
         assert!(matches!(next(&link), Poll::Ready(Part::Data(data)) if data == "ab"));
         assert!(matches!(next(&link), Poll::Ready(Part::Data(data)) if data == "c"));
         assert!(next(&link).is_pending());
@@ -296,27 +340,56 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_ends_the_copy_and_is_given_back() {
-        let (link, series) = link(4);
+        let (link, series) = link(150);
         link.hold(Side::Primary, &Bytes::from_static(b"xyz"));
         assert_eq!(link.push(&Bytes::from_static(b"ab")), Some(Skip::BytesCap));
         assert_eq!((series.pinned(), link.is_comparing()), (0, false));
         assert!(matches!(next(&link), Poll::Ready(Part::Broken(Skip::BytesCap))));
-        let (link, series) = self::link(4);
+        let (link, series) = self::link(100);
         assert_eq!(link.push(&Bytes::from_static(b"abc")), None);
-        assert_eq!(link.push(&Bytes::from_static(b"de")), Some(Skip::TooLarge));
+        assert_eq!(link.push(&Bytes::from_static(&[0; 98])), Some(Skip::TooLarge));
         assert_eq!((series.pinned(), link.broken()), (0, Some(Skip::TooLarge)));
         assert_eq!(link.push(&Bytes::from_static(b"f")), None, "said once");
     }
 
     #[test]
     fn answers_that_do_not_fit_end_the_comparison_only() {
-        let (link, series) = link(5);
+        let (link, series) = link(250);
         assert_eq!(link.push(&Bytes::from_static(b"ab")), None);
         link.hold(Side::Shadow, &Bytes::from_static(b"xy"));
         link.hold(Side::Primary, &Bytes::from_static(b"xy"));
-        assert_eq!((series.pinned(), link.is_comparing(), link.broken()), (2, false, None));
+        assert_eq!((series.pinned(), link.is_comparing(), link.broken()), (PIECE + 2, false, None));
         drop(link);
         assert_eq!(series.pinned(), 0);
+    }
+
+    #[test]
+    fn what_a_copy_costs_itself_counts_until_it_is_over() {
+        let (link, series) = costly(300, 60);
+        assert_eq!((series.pinned(), link.broken()), (60, None));
+        assert_eq!(link.push(&Bytes::from_static(b"abc")), None);
+        link.hold(Side::Primary, &Bytes::from_static(b"xy"));
+        link.sent();
+        assert_eq!(series.pinned(), 62 + PIECE);
+        link.over();
+        assert_eq!((series.pinned(), link.is_comparing()), (0, false));
+        link.hold(Side::Primary, &Bytes::from_static(b"xy"));
+        assert_eq!(link.push(&Bytes::from_static(b"abc")), None);
+        assert_eq!(series.pinned(), 0, "what the call goes on with is nobody's");
+        let (link, series) = costly(100, 98);
+        assert_eq!(link.push(&Bytes::from_static(b"abc")), Some(Skip::TooLarge));
+        assert_eq!(series.pinned(), 98);
+        let (link, series) = costly(100, 101);
+        assert_eq!((link.broken(), series.pinned()), (Some(Skip::BytesCap), 0));
+    }
+
+    #[test]
+    fn a_slice_of_a_read_buffer_counts_twice_and_a_small_one_gets_its_own() {
+        let (large, small) = (Bytes::from(vec![7; ALONE]), Bytes::from(vec![7; ALONE - 1]));
+        assert_eq!((cost(&large), cost(&small)), (PIECE + 2 * ALONE as u64, PIECE + ALONE as u64 - 1));
+        assert_eq!(alone(&large).as_ptr(), large.as_ptr());
+        assert_ne!(alone(&small).as_ptr(), small.as_ptr());
+        assert_eq!(alone(&small), small);
     }
 
     #[test]

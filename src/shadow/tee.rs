@@ -14,13 +14,18 @@ use uuid::Uuid;
 
 use super::Shadow;
 use super::copy::Job;
-use super::link::{Link, Side};
+use super::link::{Link, Side, alone};
 use super::record::{PrimaryEnd, Skip};
 use crate::config;
 use crate::dispatch::upload::SMALL;
 use crate::outcome::Trace;
 use crate::protocol::{Adapter, Peek};
 use crate::worker::Worker;
+
+/// What a copy holds beside its bytes and its metadata: its task and its stream. Measured.
+pub(super) const COPY: u64 = 6 * 1024;
+/// The same of each of its metadata, which is there twice until the copy is sent, beside the text.
+const ENTRY: usize = 192;
 
 /// What every copy of a call needs to know of it.
 #[derive(Debug)]
@@ -41,6 +46,14 @@ pub struct Original {
     pub trace: Trace,
     /// Largest message.
     pub message: usize,
+}
+
+impl Original {
+    /// Bytes that a copy costs beside those of its messages.
+    fn cost(&self) -> u64 {
+        let metadata = self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ENTRY);
+        COPY + metadata.sum::<usize>() as u64
+    }
 }
 
 /// The call's side.
@@ -107,8 +120,11 @@ impl Tee {
 
     /// Request bytes, each once; small ones are copies already.
     pub fn request(&self, data: &Bytes) {
-        for copy in &self.copies {
-            if let Some(skip) = copy.link.push(data) {
+        let mut kept = None;
+        for copy in self.copies.iter().filter(|copy| copy.link.is_open()) {
+            let kept =
+                kept.get_or_insert_with(|| if data.len() < SMALL { data.clone() } else { alone(data) });
+            if let Some(skip) = copy.link.push(kept) {
                 copy.give_up(skip);
             }
         }
@@ -126,12 +142,7 @@ impl Tee {
     pub fn answer(&self, data: &Bytes) {
         let mut kept = None;
         for copy in self.copies.iter().filter(|copy| copy.link.is_comparing()) {
-            // A slice of a few bytes would pin a whole read buffer.
-            let kept = kept.get_or_insert_with(|| match data.len() < SMALL {
-                true => Bytes::copy_from_slice(data),
-                false => data.clone(),
-            });
-            copy.link.hold(Side::Primary, kept);
+            copy.link.hold(Side::Primary, kept.get_or_insert_with(|| alone(data)));
         }
     }
 
@@ -159,7 +170,7 @@ impl Drop for Tee {
 
 impl Half {
     fn new(worker: &Rc<Worker>, shadow: &Rc<Shadow>, call: Rc<Original>, now: Instant) -> Self {
-        let link = Link::new(&shadow.state, shadow.config.bytes.0);
+        let link = Link::new(&shadow.state, shadow.config.bytes.0, call.cost());
         let job = Job {
             worker: Rc::clone(worker),
             shadow: Rc::clone(shadow),
@@ -170,8 +181,10 @@ impl Half {
         };
         let at_once = job.call.peek != Some(Peek::Unary);
         let half = Half { link, waiting: RefCell::new(Some(job)) };
-        if at_once {
-            half.start();
+        match half.link.broken() {
+            Some(skip) => half.give_up(skip),
+            None if at_once => half.start(),
+            None => {}
         }
         half
     }
@@ -186,6 +199,7 @@ impl Half {
     fn give_up(&self, skip: Skip) {
         if let Some(mut job) = self.waiting.take() {
             job.ticket.skipped(skip);
+            self.link.over();
         }
     }
 }

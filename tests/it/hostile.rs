@@ -588,7 +588,7 @@ fn interim(stream: u32) -> Vec<u8> {
 }
 
 /// Each thing a server may do wrong, and what its caller is told.
-fn mischiefs() -> Vec<(&'static str, Mischief, Code)> {
+pub(crate) fn mischiefs() -> Vec<(&'static str, Mischief, Code)> {
     let plain = |bytes| Mischief { opened: false, bytes, hang_up: false, times: 1 };
     let opened = |bytes| Mischief { opened: true, ..plain(bytes) };
     let cut = |mischief: Mischief| Mischief { hang_up: true, ..mischief };

@@ -1,25 +1,18 @@
 //! Copies for shadows: each call once, counted to the last one, and whatever a shadow does its caller never feels it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::Reason;
-use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
-    TraceService, TraceServiceServer,
-};
-use opentelemetry_proto::tonic::collector::trace::v1::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse,
-};
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use parhelion::fault::{Blame, Code};
 use parhelion::shadow::record::{Comparison, Skip};
 use parhelion::telemetry::shadow::Ledger;
 
 use crate::support::oip::{self, INFER, STREAM};
 use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, frame};
+
+mod harm;
+mod told;
 
 /// Model `m`: v1 answers, v2 is a shadow with these settings.
 fn yaml(primary: &Upstream, shadow: &Upstream, settings: &str) -> String {
@@ -304,6 +297,35 @@ async fn what_is_over_the_caps_is_skipped_and_counted() {
 }
 
 #[tokio::test]
+async fn what_a_copy_costs_beside_its_bytes_counts() {
+    let scene = Scene::new(", bytes: 64KiB, calls: 1000, deadline: 60s", never).await;
+    for _ in 0..40 {
+        scene.infer().await;
+    }
+    let ledger = scene.ledger();
+    assert!(scene.series(|series| series.in_flight()) <= 10, "each is 6 KiB and more");
+    assert!(skipped(&ledger, Skip::BytesCap) >= 30, "{ledger:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_over_holds_nothing_of_a_call_that_goes_on() {
+    let scene = Scene::new(", deadline: 300ms", never).await;
+    let mut call = scene.client.open(STREAM, &[]).await;
+    for _ in 0..2 {
+        call.send(&oip::request("m", &[], 50_000)).await;
+        eventually("the end of the copy", || {
+            let over = scene.ledger().eligible == 1 && scene.series(|series| series.in_flight()) == 0;
+            over.then_some(())
+        })
+        .await;
+        assert_eq!(scene.series(|series| series.pinned()), 0);
+    }
+    call.end();
+    assert_eq!(call.answer().await.status(), Some(0));
+    scene.settled().await;
+}
+
+#[tokio::test]
 async fn a_shadow_that_is_not_ready_is_left_alone() {
     let scene = Scene::new("", oip::serve).await;
     scene.shadow.set_ready(false);
@@ -313,126 +335,6 @@ async fn a_shadow_that_is_not_ready_is_left_alone() {
     }
     let ledger = scene.settled().await;
     assert_eq!(skipped(&ledger, Skip::NotReady), 5, "{ledger:?}");
-}
-
-/// What a shadow can do to whoever calls it.
-async fn hostile(kind: &str, mut incoming: Incoming) {
-    match kind {
-        "refuses" => incoming.reset(Reason::REFUSED_STREAM),
-        "hangs" => never(incoming).await,
-        "resets" => {
-            incoming.messages().await;
-            incoming.send(b"begun").await;
-            incoming.reset(Reason::INTERNAL_ERROR);
-        }
-        "floods" => {
-            incoming.messages().await;
-            for _ in 0..200 {
-                incoming.send(&[0; 60_000]).await;
-            }
-            incoming.trailers(&[("grpc-status", "0")]);
-        }
-        "never reads" => incoming.until_reset().await,
-        "garbage" => {
-            incoming.messages().await;
-            incoming.send_raw(Bytes::from_static(&[0xff; 5_000])).await;
-            incoming.trailers(&[("grpc-status", "forty-two")]);
-        }
-        "http" => incoming.http(503),
-        other => panic!("{other}"),
-    }
-}
-
-/// The law, and that the caller sees nothing of it, whatever the shadow does.
-async fn law_under(kind: &'static str) {
-    let scene = Arc::new(
-        Scene::new(", deadline: 200ms, bytes: 4MiB, calls: 20", move |incoming| hostile(kind, incoming))
-            .await,
-    );
-    let expected = scene.client.unary(INFER, &[], &oip::request("m", &[], 1_000)).await.untagged();
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..16 {
-        let (scene, expected) = (Arc::clone(&scene), expected.clone());
-        callers.spawn(async move {
-            for number in 0..45 {
-                let size = if number % 15 == 14 { 100_000 } else { 1_000 };
-                let answer = scene.client.unary(INFER, &[], &oip::request("m", &[], size)).await;
-                assert_eq!(answer.status(), Some(0), "{kind}: {answer:?}");
-                assert_eq!(answer.header("parhelion-variant"), Some("v1"));
-                if size == 1_000 {
-                    assert_eq!(answer.untagged(), expected, "{kind}");
-                }
-            }
-        });
-    }
-    while let Some(done) = callers.join_next().await {
-        done.unwrap();
-    }
-    let ledger = scene.settled().await;
-    let seen = scene.shadow.requests().len() as u64;
-    assert_eq!(ledger.eligible, 721, "{kind}");
-    assert!(seen <= ledger.eligible, "{kind}: {seen} copies arrived: no call is copied twice");
-    assert!(
-        ledger.copied + skipped(&ledger, Skip::Unreachable) + skipped(&ledger, Skip::Deadline) > 0,
-        "{kind}: {ledger:?}"
-    );
-    assert!(skipped(&ledger, Skip::Breaker) > 0 || kind == "http", "{kind}: {ledger:?}");
-    assert_eq!(scene.sidecar.calls(Code::OK, Blame::Nobody), 721, "{kind}: no call failed");
-    let ended: u64 = (0..18)
-        .flat_map(|code| Blame::ALL.map(|blame| (Code(code), blame)))
-        .map(|(code, blame)| scene.series(|series| series.calls(code, blame)))
-        .sum();
-    assert_eq!(ended, ledger.copied, "{kind}");
-}
-
-#[tokio::test]
-async fn a_shadow_that_refuses_harms_nobody() {
-    law_under("refuses").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_hangs_harms_nobody() {
-    law_under("hangs").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_resets_harms_nobody() {
-    law_under("resets").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_floods_harms_nobody() {
-    law_under("floods").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_never_reads_harms_nobody() {
-    law_under("never reads").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_answers_garbage_harms_nobody() {
-    law_under("garbage").await;
-}
-
-#[tokio::test]
-async fn a_shadow_that_speaks_no_grpc_harms_nobody() {
-    law_under("http").await;
-}
-
-#[tokio::test]
-async fn a_shadow_whose_connections_are_cut_harms_nobody() {
-    let scene = Scene::new(", deadline: 500ms", oip::serve).await;
-    for number in 0..300 {
-        if number % 10 == 5 {
-            scene.shadow.cut();
-        }
-        scene.infer().await;
-    }
-    let ledger = scene.settled().await;
-    assert_eq!(ledger.eligible, 300);
-    assert!(ledger.copied > 0, "{ledger:?}");
-    assert_eq!(scene.sidecar.calls(Code::OK, Blame::Nobody), 300);
 }
 
 #[tokio::test]
@@ -447,38 +349,6 @@ async fn a_copy_that_the_end_of_the_process_cuts_is_counted_and_delays_nobody() 
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     let ledgers = telemetry.shadows();
     assert_eq!((ledgers[0].eligible, ledgers[0].copied, skipped(&ledgers[0], Skip::Aborted)), (1, 0, 1));
-}
-
-#[tokio::test]
-async fn the_metrics_tell_it_and_live_calls_are_apart() {
-    let scene = Scene::new("", oip::serve).await;
-    for _ in 0..4 {
-        scene.infer().await;
-    }
-    scene.shadow.set_ready(false);
-    scene.sidecar.until_ready(|variant, ready| ready == (variant == "v1")).await;
-    for _ in 0..4 {
-        scene.infer().await;
-    }
-    scene.settled().await;
-    let state = parhelion::telemetry::metrics::State::default();
-    let text = scene.sidecar.telemetry.render(&state, parhelion::telemetry::metrics::Format::Prometheus);
-    for line in [
-        r#"parhelion_shadow_eligible_total{model="m",variant="v2"} 8"#,
-        r#"parhelion_shadow_copied_total{model="m",variant="v2"} 4"#,
-        r#"parhelion_shadow_skipped_total{model="m",variant="v2",reason="not_ready"} 4"#,
-        r#"parhelion_shadow_coverage_ratio{model="m",variant="v2"} 0.5"#,
-        r#"parhelion_shadow_calls_total{model="m",variant="v2",code="OK",blame="nobody"} 4"#,
-        r#"parhelion_shadow_duration_seconds_count{model="m",variant="v2"} 4"#,
-        r#"parhelion_shadow_primary_duration_seconds_count{model="m",variant="v2"} 4"#,
-        r#"parhelion_shadow_pinned_bytes{model="m",variant="v2"} 0"#,
-        r#"parhelion_shadow_connections_total{event="connected"} 1"#,
-        r#"parhelion_upstream_connections_total{event="connected"} 1"#,
-        r#"parhelion_calls_total{model="m",variant="v1",code="OK",blame="nobody"} 8"#,
-    ] {
-        assert!(text.lines().any(|one| one == line), "no {line}\n{text}");
-    }
-    assert!(!text.contains(r#"parhelion_calls_total{model="m",variant="v2""#), "{text}");
 }
 
 #[tokio::test]
@@ -527,171 +397,4 @@ async fn a_shadow_comes_dies_comes_back_and_goes_while_calls_run() {
     })
     .await;
     assert!(sidecar.metric(copied).await > 0, "counts outlive what they counted");
-}
-
-/// A collector that remembers the spans it was sent.
-#[derive(Debug, Clone, Default)]
-struct Collector(Arc<std::sync::Mutex<Vec<Span>>>);
-
-#[tonic::async_trait]
-impl TraceService for Collector {
-    async fn export(
-        &self,
-        request: tonic::Request<ExportTraceServiceRequest>,
-    ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
-        let resources = request.into_inner().resource_spans.into_iter();
-        let scopes = resources.flat_map(|resource| resource.scope_spans);
-        self.0.lock().unwrap().extend(scopes.flat_map(|scope| scope.spans));
-        Ok(tonic::Response::new(ExportTraceServiceResponse { partial_success: None }))
-    }
-}
-
-fn attribute(span: &Span, name: &str) -> Option<String> {
-    let found = span.attributes.iter().find(|one| one.key == name)?;
-    match found.value.clone()?.value? {
-        Value::StringValue(text) => Some(text),
-        other => Some(format!("{other:?}")),
-    }
-}
-
-fn hex(id: &[u8]) -> String {
-    id.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[tokio::test]
-async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
-    let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let otlp = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(collector.clone());
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)),
-    );
-    let primary = Upstream::start(oip::serve).await;
-    let shadow = Upstream::start(oip::serve).await;
-    let text = yaml(&primary, &shadow, "");
-    let sidecar = Sidecar::start(&format!("{text}telemetry: {{otlp: \"{otlp}\", sample: 100%}}\n")).await;
-    let client = Client::connect(sidecar.address).await;
-    let scene = Scene { primary, shadow, sidecar, client };
-    scene.infer().await;
-    scene.settled().await;
-    let told = scene.shadow.requests()[0].headers["traceparent"].to_str().unwrap().to_owned();
-    let flush = scene.sidecar.telemetry.flush(Duration::from_secs(5));
-    // The exporter looks every few milliseconds; asked once the copy is written down, it has it.
-    flush.await;
-    let spans = collector.0.lock().unwrap().clone();
-    let role = |span: &&Span| attribute(span, "parhelion.role").as_deref() == Some("shadow");
-    let [copy] = &spans.iter().filter(role).collect::<Vec<_>>()[..] else { panic!("{spans:#?}") };
-    let server = spans.iter().find(|span| span.kind == SpanKind::Server as i32).unwrap();
-    assert_eq!((copy.kind, copy.parent_span_id.len()), (SpanKind::Client as i32, 0));
-    assert_ne!(copy.trace_id, server.trace_id);
-    let [link] = &copy.links[..] else { panic!("{copy:#?}") };
-    assert_eq!((&link.trace_id, &link.span_id), (&server.trace_id, &server.span_id));
-    let expected = [
-        ("parhelion.primary.trace_id", hex(&server.trace_id)),
-        ("parhelion.primary.span_id", hex(&server.span_id)),
-        ("parhelion.prediction_uuid", attribute(server, "parhelion.prediction_uuid").unwrap()),
-        ("parhelion.variant", "v2".to_owned()),
-        ("parhelion.primary.variant", "v1".to_owned()),
-        ("parhelion.reported_version", "7".to_owned()),
-        ("parhelion.comparison", "size".to_owned()),
-    ];
-    for (name, value) in expected {
-        assert_eq!(attribute(copy, name), Some(value), "{name}");
-    }
-    assert_eq!(told, format!("00-{}-{}-01", hex(&copy.trace_id), hex(&copy.span_id)));
-}
-
-/// Resident memory of this process, KiB.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
-}
-
-/// Every kind of harm in turn, connections cut and readiness lost in between, for so many seconds.
-#[tokio::test]
-#[ignore = "long: PARHELION_CHAOS=1800 cargo test --release --test it chaos -- --ignored --nocapture"]
-async fn chaos_leaves_the_books_exact() {
-    let seconds: u64 = std::env::var("PARHELION_CHAOS").map_or(60, |text| text.parse().unwrap());
-    let kinds = [
-        "fine",
-        "refuses",
-        "fine",
-        "hangs",
-        "resets",
-        "fine",
-        "floods",
-        "never reads",
-        "fine",
-        "garbage",
-        "http",
-    ];
-    let begun = Instant::now();
-    let scene = Scene::new(", deadline: 100ms, bytes: 4MiB, calls: 50", move |incoming| {
-        // Each kind for so long that the breaker opens and closes again.
-        let kind = kinds[begun.elapsed().as_secs() as usize / 5 % kinds.len()];
-        async move { if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await } }
-    })
-    .await;
-    let scene = Arc::new(scene);
-    let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..32 {
-        let (scene, made) = (Arc::clone(&scene), Arc::clone(&made));
-        callers.spawn(async move {
-            // A pace that leaves the processor time to answer the probes, which share it.
-            let mut pace = tokio::time::interval(Duration::from_millis(20));
-            while begun.elapsed().as_secs() < seconds {
-                pace.tick().await;
-                let number = made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                if number % 5_000 == 0 {
-                    scene.shadow.cut();
-                    scene.primary.forget();
-                    scene.shadow.forget();
-                    println!("{number} made, {} KiB, {:?}", resident(), scene.ledger());
-                }
-                scene.shadow.set_ready(number % 20_000 < 19_000);
-                scene.infer().await;
-            }
-        });
-    }
-    while let Some(done) = callers.join_next().await {
-        done.unwrap();
-    }
-    let (ledger, made) = (scene.settled().await, made.load(std::sync::atomic::Ordering::Relaxed));
-    println!("{} KiB, {ledger:?}", resident());
-    assert_eq!(ledger.eligible, made);
-    assert_eq!(scene.sidecar.calls(Code::OK, Blame::Nobody), made, "no call failed");
-}
-
-/// What a caller sees beside shadows of every kind: printed, for a loaded machine proves nothing by it.
-#[tokio::test]
-#[ignore = "a measurement: cargo test --release --test it callers_latency -- --ignored --nocapture"]
-async fn callers_latency_beside_shadows() {
-    for round in 0..2 {
-        for kind in ["none", "fine", "refuses", "hangs", "resets", "floods", "never reads", "garbage"] {
-            let share = if kind == "none" { ", sample: 0%" } else { "" };
-            let scene =
-                Scene::new(&format!("{share}, deadline: 100ms, bytes: 4MiB"), move |incoming| async move {
-                    if kind == "fine" { oip::serve(incoming).await } else { hostile(kind, incoming).await }
-                })
-                .await;
-            let mut times = Vec::new();
-            for _ in 0..3_000 {
-                let begun = Instant::now();
-                scene.infer().await;
-                times.push(begun.elapsed());
-            }
-            times.sort_unstable();
-            let ledger = scene.settled().await;
-            println!(
-                "{round} {kind}: p50 {:?}, p99 {:?}, copied {}",
-                times[1_500], times[2_970], ledger.copied
-            );
-        }
-    }
 }

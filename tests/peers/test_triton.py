@@ -262,7 +262,7 @@ def test_an_error_in_a_stream_is_the_servers_fault(sidecar, server, collector, m
     assert through.code == alone.code == "OK"
     assert parsed(through.messages, real) == parsed(alone.messages, real)
     errors = [pb.ModelStreamInferResponse.FromString(message).error_message for message in through.messages]
-    assert [error for error in errors if error] == ["numbers below zero"]
+    assert [error for error in errors if error] == ["no such numbers"]
     # The server's own name of the model does not get out, not with an error either.
     assert names(through.messages) == {model}
 

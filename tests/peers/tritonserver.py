@@ -6,7 +6,7 @@ an answer tells which version made it:
     sums    one answer for each request: the sums of the first one, two, … numbers, times the version
     steps   decoupled, streams only: one answer for each number, that number times the version
 
-Both refuse numbers below zero. Triton lives in an environment of its own, for a backend built against numpy 1 answers
+Both refuse numbers below zero, and version 2 of steps alone those above 100. Triton lives in an environment of its own, for a backend built against numpy 1 answers
 under numpy 2 with tensors that are empty, and says nothing.
 """
 
@@ -49,7 +49,7 @@ class TritonPythonModel:
         return [self.answer(request) for request in requests]
 
     def refusal(self):
-        error = backend.TritonError("numbers below zero", backend.TritonError.INVALID_ARG)
+        error = backend.TritonError("no such numbers", backend.TritonError.INVALID_ARG)
         return backend.InferenceResponse(error=error)
 
     def response(self, numbers):
@@ -67,7 +67,8 @@ SUMS = """
 STEPS = """
         sender = request.get_response_sender()
         for number in numbers:
-            sender.send(self.refusal() if number < 0 else self.response([number]))
+            refused = number < 0 or self.version == 2 and number > 100
+            sender.send(self.refusal() if refused else self.response([number]))
         sender.send(flags=backend.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 """
 
@@ -79,10 +80,11 @@ def environment() -> Path:
 
 
 class TritonServer:
-    """One Triton process, whose spans go to the collector's HTTP port."""
+    """One Triton process, whose spans go to the collector's HTTP port. It may be killed and started anew."""
 
-    def __init__(self, folder: Path, collector_http: int):
-        self._folder = folder / NAME
+    def __init__(self, folder: Path, collector_http: int, name: str = NAME):
+        self.name = name
+        self._folder = folder / name
         (self.port,) = free_ports(1)
         self._packages = environment() / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         self._write_models()
@@ -92,10 +94,10 @@ class TritonServer:
             "rate=1",
             "level=TIMESTAMPS",
             f"opentelemetry,url=http://127.0.0.1:{collector_http}/v1/traces",
-            f"opentelemetry,resource=service.name={NAME}",
+            f"opentelemetry,resource=service.name={name}",
             "opentelemetry,bsp_schedule_delay=200",
         ]
-        command = [
+        self._command = [
             program,
             f"--model-repository={self._folder / 'models'}",
             f"--backend-directory={self._folder / 'backends'}",
@@ -108,7 +110,8 @@ class TritonServer:
         ]
         # The backend is linked to the library of the Python that runs here.
         libraries = [str(self._packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
-        self._program = Program(NAME, command, self._folder, {"LD_LIBRARY_PATH": ":".join(libraries)})
+        self._environment = {"LD_LIBRARY_PATH": ":".join(libraries)}
+        self._program = None
 
     def _write_models(self):
         for model, answer in (("sums", SUMS), ("steps", STEPS)):
@@ -136,7 +139,11 @@ class TritonServer:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def __enter__(self):
+    def start(self):
+        """Starts it without waiting."""
+        self._program = Program(self.name, self._command, self._folder, self._environment)
+
+    def wait_until_ready(self):
         with triton.InferenceServerClient(self.address) as client:
 
             def ready():
@@ -147,6 +154,21 @@ class TritonServer:
                     return False
 
             self._program.wait_until("is ready", ready)
+
+    def signal(self, number: int):
+        self._program.signal(number)
+
+    def kill(self):
+        """SIGKILL. The processes of its models see that it is gone, and go too."""
+        self._program.kill()
+
+    def __enter__(self):
+        self.start()
+        try:
+            self.wait_until_ready()
+        except BaseException:
+            self._program.__exit__()
+            raise
         return self
 
     def __exit__(self, *error):

@@ -12,8 +12,8 @@ use crate::config::source::join;
 use crate::config::units::{Percent, Size};
 use crate::config::{OnCancel, Shadow, Strategy, Variant, raw};
 
-/// Least bytes that one small call with both its answers needs.
-const LEAST_BYTES: u64 = 4 << 10;
+/// Least bytes that one small call with its metadata and both its answers needs.
+const LEAST_BYTES: u64 = 16 << 10;
 const DEADLINE: Duration = Duration::from_secs(2);
 const CALLS: u64 = 100;
 const BYTES: u64 = 64 << 20;
