@@ -21,7 +21,7 @@ use crate::resources::{self, Ledger};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
-use crate::state::State;
+use crate::state::{Errand, State};
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
 use crate::telemetry::environment::Environment;
@@ -143,7 +143,7 @@ pub async fn start(
         intake: Arc::clone(&intake),
     };
     let kept = match &config.state {
-        Some(directory) => State::start(directory)?,
+        Some(directory) => State::start_with(directory, keep(&keys, &config))?,
         None => State::memory(),
     };
     let rollouts = Arc::new(Rollouts::new(&config, kept, ground));
@@ -207,6 +207,15 @@ pub async fn start(
         close,
         pages,
         tasks,
+    })
+}
+
+/// Sees to it that the state directory has the key, unless the keys have a file of their own.
+fn keep(keys: &Arc<Keys>, config: &Config) -> Errand {
+    let (keys, own) = (Arc::clone(keys), config.keys.is_none());
+    Box::new(move |directory| match own {
+        true => keys.keep(directory).map_err(|error| error.to_string()),
+        false => Ok(()),
     })
 }
 

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::app::{self, Running, Source};
-use crate::config::{self, Errors, Listen, Loaded};
+use crate::config::{self, Errors, Listen, Loaded, Problem};
 use crate::rollout::{AuditRecord, Status};
 use crate::shadow::record::Comparison;
 use crate::simulate;
@@ -180,11 +180,15 @@ fn simulate(options: &simulate::Options) -> io::Result<ExitCode> {
 
 /// What a sidecar needs before it may open a port.
 async fn prepare(loaded: Result<Loaded, Errors>) -> Result<(Loaded, Environment), String> {
-    let loaded = match loaded {
+    let mut loaded = match loaded {
         Ok(loaded) => loaded,
         refused => return Err(format!("the configuration is refused\n{}", config::report(&refused))),
     };
-    let problems = config::check_environment(&loaded.config);
+    // A disk that is full or read-only keeps nobody from being served: it is tried again while the sidecar runs.
+    let of_state = |problem: &Problem| problem.path == "state";
+    let (state, problems): (Vec<_>, Vec<_>) =
+        config::check_environment(&loaded.config).into_iter().partition(of_state);
+    loaded.warnings.extend(state);
     if !problems.is_empty() {
         return Err(format!("the configuration is refused\n{}", config::report(&Err(Errors(problems)))));
     }

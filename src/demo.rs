@@ -17,6 +17,7 @@ pub mod caller;
 pub mod canary;
 pub mod collector;
 pub mod model;
+pub mod reporter;
 pub mod rows;
 pub mod scenario;
 pub mod screen;
@@ -175,11 +176,11 @@ pub async fn run<S: Sidecar>(
         while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
     });
     let (out, json) = (io::stdout(), options.json);
-    let live = out.is_terminal() && !json;
+    let live = out.is_terminal() && screen::obeys() && !json;
     match options.scenario {
         None => Demo { options, screen: Screen::new(out, live), interrupts }.run(start).await,
         Some(scenario) if json => {
-            let screen = Screen::new(io::stderr(), io::stderr().is_terminal());
+            let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
             let ending = Demo { options, screen, interrupts }.canary(scenario, start).await?;
             Screen::new(out, false).say(&[serde_json::to_string(&ending).map_err(io::Error::from)?])?;
             Ok(ending.is_as_named())

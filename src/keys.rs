@@ -2,11 +2,14 @@
 //! is put first and the old one kept below it for as long as what it signed is still about.
 //!
 //! All sidecars of one path, and all replicas that hear of each other's predictions, need common keys, hence the file;
-//! without one a key is made and kept in the state directory, or in memory. What a key is used for is derived from it,
-//! each use with a context of its own, so that nothing made for one use means anything to another.
+//! without one a key is made and kept in the state directory, or in memory. A state directory that cannot be used stops
+//! nobody: the key is this process's own until [`Keys::keep`] gets it in there, beside those that it finds. What a key is
+//! used for is derived from it, each use with a context of its own, so that nothing made for one use means anything to
+//! another.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rand::TryRng;
 
@@ -17,6 +20,11 @@ pub use hex::{hex, unhex};
 
 /// Bytes of a MAC.
 pub const MAC: usize = 16;
+
+/// Its name in the state directory, and what stands above keys in it.
+const FILE: &str = "keys";
+const HEADING: &str = "# Signs parhelion-hop and prediction ids, and hashes units.";
+const LATER: &str = "# Of a process that could not use this file when it started.";
 
 /// Contexts of key derivation: never changed, never used for anything else.
 const HOP_CONTEXT: &str = "parhelion 2026-11-22 hop header mac";
@@ -29,6 +37,8 @@ const MARK_CONTEXT: &str = "parhelion 2026-11-22 key mark";
 pub struct Keys {
     first: Key,
     others: Vec<Key>,
+    /// Those that were found in the state directory after the start.
+    later: OnceLock<Vec<Key>>,
 }
 
 /// One secret key, and what is derived from it.
@@ -66,6 +76,12 @@ pub enum KeysError {
     /// Only comments, or nothing.
     #[error("{}: holds no key; add a line `ID HEX64`, for instance `2026a` and the output of `openssl rand -hex 32`", .0.display())]
     Empty(PathBuf),
+    /// One of the keys in the state directory has the mark of this process's own.
+    #[error(
+        "{}: this process made itself a key while the file could not be used, and ids cannot tell it from one in there, as happens to one pair in 256: restart, and those in there are used",
+        .0.display()
+    )]
+    Twin(PathBuf),
     /// The system gave no random bytes.
     #[error(
         "no random key can be made, for the system's random source fails ({0}); give a file with `keys:`"
@@ -74,14 +90,16 @@ pub enum KeysError {
 }
 
 impl Keys {
-    /// The keys of `file` if there is one, else those kept in `state`, else a random one.
+    /// The keys of `file` if there is one, else those kept in `state`, else a random one: where `state` cannot be used
+    /// too, of which [`Keys::keep`] says why.
     ///
     /// # Errors
-    /// When a file cannot be read, holds no keys, or cannot be made.
+    /// When `file` cannot be read or holds no keys, for then replicas that share it would not know each other's ids; and
+    /// when the system's random source fails.
     pub fn load(file: Option<&Path>, state: Option<&Path>) -> Result<Self, KeysError> {
         match (file, state) {
             (Some(file), _) => Self::from_file(file),
-            (None, Some(state)) => Self::in_state(state),
+            (None, Some(state)) => Self::in_state(state).or_else(|_| Self::random()),
             (None, None) => Self::random(),
         }
     }
@@ -97,30 +115,47 @@ impl Keys {
         Self::parse(&text, path)
     }
 
-    /// The keys in `keys` below `directory`, which is made with one random key where it is not there.
+    /// The keys in `keys` below `directory`; both are made, with one random key, where they are not there.
     ///
     /// # Errors
     /// As [`Keys::from_file`], and when the file cannot be written.
     pub fn in_state(directory: &Path) -> Result<Self, KeysError> {
-        let path = directory.join("keys");
-        match file::read(&path) {
-            Ok(text) => return Self::parse(&text, &path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(source) => {
-                let remedy = "make it readable for this process, or remove it and a new key is made";
-                return Err(KeysError::Io { path, source, remedy });
-            }
+        let path = directory.join(FILE);
+        if let Some(text) = kept(&path)? {
+            return Self::parse(&text, &path);
         }
         let keys = Self::random()?;
-        let text =
-            format!("# Signs parhelion-hop and prediction ids, and hashes units.\n{}\n", keys.first.line());
-        match file::write(directory, &path, &text) {
-            Ok(()) => Ok(keys),
-            Err(source) => {
-                let remedy = "`state:` names a directory that exists and that this process may write to";
-                Err(KeysError::Io { path, source, remedy })
-            }
+        keys.write(directory, HEADING)?;
+        Ok(keys)
+    }
+
+    /// Gets the first key into `directory`, which could not be used before: what it signed is then known to the next
+    /// process too. Keys that are found there verify from now on, and sign again after the next start.
+    ///
+    /// # Errors
+    /// As [`Keys::in_state`]; also where a key that is found cannot be told from the first one by its mark.
+    pub fn keep(&self, directory: &Path) -> Result<(), KeysError> {
+        let path = directory.join(FILE);
+        let Some(text) = kept(&path)? else { return self.write(directory, HEADING) };
+        let found = Self::parse(&text, &path)?;
+        if found.named(&self.first.id).is_some() {
+            return Ok(());
         }
+        if found.marked(self.first.mark).is_some() {
+            return Err(KeysError::Twin(path));
+        }
+        self.write(directory, &format!("{}\n{LATER}", text.trim_end()))?;
+        let Keys { first, others, .. } = found;
+        self.later.get_or_init(|| std::iter::once(first).chain(others).collect());
+        Ok(())
+    }
+
+    /// Writes `before` and the first key into `directory`.
+    fn write(&self, directory: &Path, before: &str) -> Result<(), KeysError> {
+        let path = directory.join(FILE);
+        let text = format!("{before}\n{}\n", self.first.line());
+        let remedy = "`state:` names a directory that this process may write to";
+        file::write(directory, &path, &text).map_err(|source| KeysError::Io { path, source, remedy })
     }
 
     /// One random key, known to this process alone.
@@ -133,7 +168,7 @@ impl Keys {
         filled.map_err(|error| KeysError::Random(error.to_string()))?;
         // Two processes that made their own keys must not mean different keys by one id.
         let id = hex(&blake3::derive_key(NAME_CONTEXT, &secret)[..4]);
-        Ok(Keys { first: Key::new(&id, secret), others: Vec::new() })
+        Ok(Keys { first: Key::new(&id, secret), others: Vec::new(), later: OnceLock::new() })
     }
 
     /// Reads the text of a key file; `path` is what errors call it.
@@ -162,7 +197,7 @@ impl Keys {
         }
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or_else(|| KeysError::Empty(path.to_owned()))?;
-        Ok(Keys { first, others: keys.collect() })
+        Ok(Keys { first, others: keys.collect(), later: OnceLock::new() })
     }
 
     /// The key that signs.
@@ -186,7 +221,19 @@ impl Keys {
     }
 
     fn all(&self) -> impl Iterator<Item = &Key> {
-        std::iter::once(&self.first).chain(&self.others)
+        std::iter::once(&self.first).chain(&self.others).chain(self.later.get().into_iter().flatten())
+    }
+}
+
+/// The text of the key file in a state directory, if there is one.
+fn kept(path: &Path) -> Result<Option<String>, KeysError> {
+    match file::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => {
+            let remedy = "make it readable for this process, or remove it and a new key is made";
+            Err(KeysError::Io { path: path.to_owned(), source, remedy })
+        }
     }
 }
 

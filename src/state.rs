@@ -3,8 +3,9 @@
 //!
 //! One thread owns the file, so nothing else ever waits for a disk. Changes of plan are written at once and may be
 //! waited for; evidence waits for the next flush and comes along with it. A directory that is full, read-only or gone
-//! is said so, counted, and tried again: what was to be written waits in memory, within bounds. Without a directory
-//! all of this costs nothing and keeps nothing.
+//! is said so, counted, and tried again: what was to be written waits in memory, within bounds. A file that is deleted
+//! or replaced while it is open is made anew, with all that stood in it. Without a directory all of this costs nothing
+//! and keeps nothing.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,6 +21,10 @@ mod thread;
 pub use batch::{Batch, Mark};
 use disk::Disk;
 pub use disk::{Left, RECORDS, StateError};
+
+/// What else is to get into the directory: done at the start, again whenever the directory had to be made anew, and
+/// tried again until it is done. The error says why it cannot be.
+pub type Errand = Box<dyn Fn(&Path) -> Result<(), String> + Send>;
 
 /// How long evidence waits to be written.
 pub const FLUSH: Duration = Duration::from_secs(1);
@@ -38,6 +43,8 @@ struct Shared {
     /// None while the file was never open.
     left: watch::Sender<Option<Arc<Left>>>,
     trouble: watch::Sender<Option<Arc<str>>>,
+    /// Why the errand cannot be done now.
+    undone: watch::Sender<Option<Arc<str>>>,
     ended: watch::Sender<bool>,
     disk: Mutex<Option<Arc<Disk>>>,
     errors: AtomicU64,
@@ -65,6 +72,14 @@ impl State {
     /// # Errors
     /// When the system gives no thread.
     pub fn start(directory: &Path) -> std::io::Result<Self> {
+        Self::start_with(directory, Box::new(|_| Ok(())))
+    }
+
+    /// The same, with an errand.
+    ///
+    /// # Errors
+    /// As [`State::start`].
+    pub fn start_with(directory: &Path, errand: Errand) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             directory: directory.to_owned(),
             waiting: Mutex::default(),
@@ -72,6 +87,7 @@ impl State {
             written: watch::Sender::new(0),
             left: watch::Sender::new(None),
             trouble: watch::Sender::new(None),
+            undone: watch::Sender::new(None),
             ended: watch::Sender::new(false),
             disk: Mutex::default(),
             errors: AtomicU64::new(0),
@@ -79,8 +95,11 @@ impl State {
         });
         // The first try is made here, so that a rollout goes on where it was from the first call.
         let open = shared.open();
+        let done = shared.attempt(&errand);
         let state = State(Some(Arc::clone(&shared)));
-        std::thread::Builder::new().name("state".to_owned()).spawn(move || shared.run(open))?;
+        std::thread::Builder::new()
+            .name("state".to_owned())
+            .spawn(move || shared.run(open, &errand, done))?;
         Ok(state)
     }
 
@@ -100,6 +119,11 @@ impl State {
     /// Why nothing can be written now.
     pub fn trouble(&self) -> Option<Arc<str>> {
         self.0.as_ref().and_then(|shared| shared.trouble.borrow().clone())
+    }
+
+    /// Why the errand is not done.
+    pub fn undone(&self) -> Option<Arc<str>> {
+        self.0.as_ref().and_then(|shared| shared.undone.borrow().clone())
     }
 
     /// Failures to read or write since the start.

@@ -46,7 +46,7 @@ pub enum Aim {
 pub enum State {
     /// The strategy decides nothing: it goes on as configured for ever.
     Steady,
-    /// The candidate is not ready or not warm yet, so it gets nothing.
+    /// The candidate is not ready yet, so it gets nothing.
     Waiting,
     /// It moves by itself.
     Running,
@@ -159,7 +159,7 @@ pub struct Change {
 pub enum Action {
     /// A revision began.
     Started,
-    /// The candidate's first step began, after it was ready and warm.
+    /// The candidate's first step began, after it was ready.
     Began,
     /// The next step.
     Advanced,

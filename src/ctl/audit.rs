@@ -49,7 +49,7 @@ pub(super) fn done(done: &CommandResponse, paint: Paint) -> Vec<String> {
     if let Some(rollout) = &done.rollout {
         lines.push(String::new());
         lines.push(status::title(rollout, paint));
-        lines.extend(status::facts(rollout));
+        lines.extend(status::facts(rollout, text::WIDTH, status::Told::All));
     }
     lines
 }

@@ -9,10 +9,11 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::symbols::Marker;
-use ratatui::text::{Line, Text};
+use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
 use super::paint::{Hue, Paint};
+use super::status::Told;
 use super::{status, text};
 use crate::pb::v1::Rollout;
 
@@ -22,8 +23,14 @@ const POINTS: usize = 4096;
 const LISTED: u16 = 8;
 /// Rows of the plot at least; below that it is left out.
 const PLOT: u16 = 6;
+/// Columns of the table of guards.
+const TABLE: usize = 78;
+/// What is drawn of each guard.
+const SIGNS: &str = "   ├●┤ harm and its interval   0 none   ┃ allowed";
 /// By turns, for the variants.
 const COLOURS: [Color; 5] = [Color::Cyan, Color::Yellow, Color::Magenta, Color::Green, Color::Blue];
+/// By turns too, so that lines differ where there are no colours; and how they look in a title.
+const MARKERS: [(Marker, &str); 2] = [(Marker::Dot, "••"), (Marker::Braille, "⣀⣀")];
 
 /// What is shown.
 pub(super) struct Screen {
@@ -32,6 +39,8 @@ pub(super) struct Screen {
     /// By model and variant: seconds since the screen began, and the share in percent.
     shares: HashMap<(String, String), Vec<(f64, f64)>>,
     selected: usize,
+    /// Whether anything was ever said.
+    known: bool,
     lost: bool,
     now: Duration,
 }
@@ -44,6 +53,7 @@ impl Screen {
             rollouts: Vec::new(),
             shares: HashMap::new(),
             selected: 0,
+            known: false,
             lost: false,
             now: Duration::ZERO,
         }
@@ -51,7 +61,7 @@ impl Screen {
 
     /// A rollout as it is now, `at` after the screen began.
     pub(super) fn take(&mut self, rollout: Rollout, at: Duration) {
-        self.lost = false;
+        (self.lost, self.known) = (false, true);
         self.now = at;
         if rollout.gone {
             self.rollouts.retain(|known| known.model != rollout.model);
@@ -99,34 +109,41 @@ impl Screen {
     /// All of it.
     pub(super) fn draw(&self, frame: &mut Frame<'_>) {
         let Some(rollout) = self.rollouts.get(self.selected) else {
-            let none = Paragraph::new("no rollouts");
-            return frame.render_widget(none, frame.area());
+            // Until the first one comes nobody knows that there is none.
+            let none = if self.known { "no rollouts" } else { "" };
+            frame.render_widget(Paragraph::new(none), frame.area());
+            let foot = Rect { y: frame.area().bottom().saturating_sub(1), height: 1, ..frame.area() };
+            if frame.area().height > 1 {
+                frame.render_widget(Paragraph::new(self.foot(foot.width)), foot);
+            }
+            return;
         };
-        let facts = self.facts(rollout);
-        let guards = guards(rollout);
         let listed = match self.rollouts.len() {
             0 | 1 => 0,
             many => u16::try_from(many + 2).unwrap_or(LISTED).min(LISTED),
         };
-        let rows = |text: &Text<'_>| u16::try_from(text.height()).unwrap_or(u16::MAX);
-        let fixed = listed + rows(&facts) + rows(&guards) + 2;
-        let plot = frame.area().height.saturating_sub(fixed);
-        let plot = if plot < PLOT { 0 } else { plot };
-        let [top, middle, over_time, below, foot] = Layout::vertical([
+        let area = frame.area();
+        let parts = Parts::that_fit(rollout, area.width, area.height.saturating_sub(listed + 1));
+        let plot = parts.plot;
+        let [top, title, facts, arms, over_time, guards, foot] = Layout::vertical([
             Constraint::Length(listed),
-            Constraint::Length(rows(&facts) + 1),
+            Constraint::Length(1),
+            Constraint::Length(rows(&parts.facts)),
+            Constraint::Length(rows(&parts.arms)),
             Constraint::Length(plot),
             Constraint::Min(0),
             Constraint::Length(1),
         ])
-        .areas(frame.area());
+        .areas(area);
         frame.render_widget(Paragraph::new(self.list(listed)), top);
-        frame.render_widget(Paragraph::new(facts), middle);
+        frame.render_widget(Paragraph::new(self.title(rollout)), title);
+        frame.render_widget(Paragraph::new(parts.facts), facts);
+        frame.render_widget(Paragraph::new(parts.arms), arms);
         if plot > 0 {
             self.plot(frame, over_time, rollout);
         }
-        frame.render_widget(Paragraph::new(guards), below);
-        frame.render_widget(Paragraph::new(self.foot()), foot);
+        frame.render_widget(Paragraph::new(parts.guards), guards);
+        frame.render_widget(Paragraph::new(self.foot(foot.width)), foot);
     }
 
     /// The rollouts around the one that is looked at.
@@ -144,12 +161,10 @@ impl Screen {
         Text::from(shown)
     }
 
-    fn facts(&self, rollout: &Rollout) -> Text<'static> {
-        let title = status::title(rollout, Paint(false));
+    fn title(&self, rollout: &Rollout) -> Line<'static> {
         let hue = style(Hue::of_state(rollout.state())).add_modifier(Modifier::BOLD);
-        let mut lines = vec![Line::styled(title, hue)];
-        lines.extend(status::facts(rollout).into_iter().map(Line::from));
-        Text::from(lines)
+        let title = status::title(rollout, Paint(false));
+        Line::styled(if self.lost { format!("{title}, when it was last seen") } else { title }, hue)
     }
 
     fn plot(&self, frame: &mut Frame<'_>, area: Rect, rollout: &Rollout) {
@@ -166,26 +181,93 @@ impl Screen {
             .collect();
         let from =
             lines.iter().filter_map(|(_, points)| points.first()).map(|(at, _)| *at).fold(now, f64::min);
-        let colours = COLOURS.iter().cycle();
-        let sets = lines.iter().zip(colours).map(|((name, points), colour)| {
-            let set = Dataset::default().name(name.as_str()).data(points).graph_type(GraphType::Line);
-            set.marker(Marker::Braille).style(Style::new().fg(*colour))
+        let looks = || COLOURS.iter().cycle().zip(MARKERS.iter().cycle());
+        let sets = lines.iter().zip(looks()).map(|((_, points), (colour, (marker, _)))| {
+            let set = Dataset::default().data(points).graph_type(GraphType::Line);
+            set.marker(*marker).style(Style::new().fg(*colour))
         });
+        let mut title = vec![Span::raw("  share over time")];
+        for ((name, _), (colour, (_, shown))) in lines.iter().zip(looks()) {
+            title.push(Span::styled(format!("   {shown} {name}"), Style::new().fg(*colour)));
+        }
         let ago = text::span(Duration::from_secs_f64(now - from));
         let axis = Axis::default().bounds([from, now]).labels([format!("{ago} ago"), "now".to_owned()]);
         let percent = Axis::default().bounds([0.0, 100.0]).labels(["0 %", "50 %", "100 %"]);
-        let block = Block::new().title("  share over time");
+        let block = Block::new().title(Line::from(title));
         frame.render_widget(Chart::new(sets.collect()).x_axis(axis).y_axis(percent).block(block), area);
     }
 
-    fn foot(&self) -> Line<'static> {
+    /// How to get out, which sidecar it is, and what the signs mean, as far as there is room.
+    fn foot(&self, width: u16) -> Line<'static> {
         if self.lost {
-            let told = format!("{} is not reached; trying again every second   q ends", self.address);
+            let told = format!("q ends   {} is not reached; trying again every second", self.address);
             return Line::styled(told, style(Hue::Bad));
         }
         let choose = if self.rollouts.len() > 1 { "↑ ↓ choose   " } else { "" };
-        faint(format!("{}   {choose}q ends", self.address))
+        let mut told = format!("q ends   {choose}{}", self.address);
+        let guarded = self.rollouts.get(self.selected).is_some_and(|rollout| !rollout.guards.is_empty());
+        if guarded && told.chars().count() + SIGNS.chars().count() <= usize::from(width) {
+            told.push_str(SIGNS);
+        }
+        faint(told)
     }
+}
+
+/// What of a rollout fits: rather every guard's interval than what comes next, and the plot of shares last.
+struct Parts {
+    facts: Text<'static>,
+    arms: Text<'static>,
+    guards: Text<'static>,
+    /// Rows of the plot; 0: there is none.
+    plot: u16,
+}
+
+impl Parts {
+    /// In so many columns, and rows below the title.
+    fn that_fit(rollout: &Rollout, width: u16, height: u16) -> Parts {
+        let room = height.saturating_sub(1);
+        let columns = usize::from(width);
+        let facts = |told| lines(status::facts(rollout, columns, told));
+        let short = |both| narrow(rollout, columns, both);
+        let full = || if columns < TABLE { short(true) } else { guards(rollout) };
+        let choices: [(Told, &dyn Fn() -> Text<'static>); 4] = [
+            (Told::All, &full),
+            (Told::Now, &full),
+            (Told::Now, &|| short(false)),
+            (Told::Place, &|| short(false)),
+        ];
+        let made = choices.iter().map(|(told, guards)| (facts(*told), guards()));
+        // A row between the two.
+        let fits = |(facts, guards): &(Text<'_>, Text<'_>)| rows(facts) + rows(guards) < room;
+        let mut last = (Text::default(), Text::default());
+        for choice in made {
+            last = choice;
+            if fits(&last) {
+                break;
+            }
+        }
+        let (mut facts, guards) = last;
+        let mut left = room.saturating_sub(rows(&facts) + rows(&guards));
+        let mut arms = lines(status::arms(rollout, Paint(false)));
+        arms.lines.push(Line::default());
+        if left > 0 {
+            facts.lines.push(Line::default());
+            left -= 1;
+        }
+        if columns < TABLE || rows(&arms) + PLOT > left {
+            arms = Text::default();
+        }
+        left -= rows(&arms);
+        Parts { facts, arms, guards, plot: if left < PLOT { 0 } else { left } }
+    }
+}
+
+fn rows(text: &Text<'_>) -> u16 {
+    u16::try_from(text.height()).unwrap_or(u16::MAX)
+}
+
+fn lines(lines: Vec<String>) -> Text<'static> {
+    lines.into_iter().map(Line::from).collect()
 }
 
 fn faint(text: String) -> Line<'static> {
@@ -203,6 +285,16 @@ fn guards(rollout: &Rollout) -> Text<'static> {
         Line::styled(line, style(hue))
     });
     lines.collect()
+}
+
+/// The same in few columns: a line for each guard, or two with its figures.
+fn narrow(rollout: &Rollout, columns: usize, both: bool) -> Text<'static> {
+    let of = |guard| {
+        let [first, second] = status::narrow(guard, columns);
+        let first = Line::styled(first, style(Hue::of_verdict(guard.verdict())));
+        std::iter::once(first).chain(both.then(|| faint(second)))
+    };
+    rollout.guards.iter().flat_map(of).collect()
 }
 
 fn style(hue: Hue) -> Style {

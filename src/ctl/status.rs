@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::paint::{Hue, Paint};
 use super::plot;
-use super::text::{self, Cell, share, table, wrapped};
+use super::text::{self, Cell, share, table, within, wrapped};
 use crate::config::units::write_count;
 use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
 
 /// Columns of an interval's line.
 const PLOT: usize = 37;
+/// Columns of a guard's name, and of its verdict, where there are few.
+const NAME: usize = 14;
+const VERDICT: usize = 10;
 
 /// One line for each.
 pub(super) fn list(rollouts: &[Rollout], paint: Paint) -> Vec<String> {
@@ -51,7 +54,7 @@ pub(super) fn all(rollouts: &[Rollout], paint: Paint) -> Vec<String> {
 /// All of one.
 pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
     let mut lines = vec![title(rollout, paint)];
-    lines.extend(facts(rollout));
+    lines.extend(facts(rollout, text::WIDTH, Told::All));
     lines.push(String::new());
     lines.extend(arms(rollout, paint));
     if !rollout.guards.is_empty() {
@@ -68,45 +71,59 @@ pub(super) fn title(rollout: &Rollout, paint: Paint) -> String {
     format!("{model}: {}, {state}", rollout.kind)
 }
 
-/// What is to be known at a glance.
-pub(super) fn facts(rollout: &Rollout) -> Vec<String> {
-    let mut lines = wrapped("  where   ", &place(rollout));
+/// How much is told of a rollout, where there is little room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    /// Where it is.
+    Place,
+    /// What it waits for and how sure it is, too, and what somebody should see to.
+    Now,
+    /// What comes next, and where it is from, too.
+    All,
+}
+
+/// What is to be known at a glance, in lines of `width`.
+pub(super) fn facts(rollout: &Rollout, width: usize, told: Told) -> Vec<String> {
+    let facts = points(rollout).into_iter().filter(|(least, ..)| *least <= told);
+    facts.flat_map(|(_, label, text)| within(width, &format!("  {label:<8}"), &text)).collect()
+}
+
+/// The facts, each with when it is told and its label.
+fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
+    let mut points = vec![(Told::Place, "where", place(rollout))];
+    let mut add = |least, label, text: String| points.push((least, label, text));
     if !rollout.waits_for.is_empty() {
-        lines.extend(wrapped("  waits   ", &rollout.waits_for));
+        add(Told::Now, "waits", rollout.waits_for.clone());
     }
     if !rollout.guards.is_empty() {
-        lines.extend(wrapped("  sure    ", &sure(rollout)));
+        add(Told::Now, "sure", sure(rollout));
     }
     for (index, next) in rollout.next.iter().enumerate() {
-        lines.extend(wrapped(if index == 0 { "  next    " } else { "          " }, next));
+        add(Told::All, if index == 0 { "next" } else { "" }, next.clone());
     }
     let blocked: Vec<&str> =
         rollout.arms.iter().filter(|arm| arm.blocked).map(|arm| arm.build.as_str()).collect();
     if !blocked.is_empty() {
-        lines.extend(wrapped("  blocked ", &blocked.join(", ")));
+        add(Told::All, "blocked", blocked.join(", "));
     }
     if !rollout.differs.is_empty() {
-        lines.extend(wrapped("  differs ", &rollout.differs));
+        add(Told::All, "differs", rollout.differs.clone());
     }
     for refused in &rollout.refused {
-        lines.extend(wrapped("  refused ", &format!("the newest file: {refused}")));
+        add(Told::Now, "refused", format!("the newest file: {refused}"));
     }
     match rollout.kept() {
-        Kept::Failing => lines.extend(wrapped("  kept    ", &format!("not now: {}", rollout.kept_why))),
+        Kept::Failing => add(Told::Now, "kept", format!("not now: {}", rollout.kept_why)),
         Kept::Memory if rollout.steps > 0 => {
-            lines.extend(wrapped(
-                "  kept    ",
-                "in memory only: without `state` it begins again when the process ends",
-            ));
+            let memory = "in memory only: without `state` it begins again when the process ends";
+            add(Told::All, "kept", memory.to_owned());
         }
         Kept::Memory | Kept::Directory | Kept::Unspecified => {}
     }
     let (config, revision) = (&rollout.config_revision, &rollout.revision);
-    lines.extend(wrapped(
-        "  file    ",
-        &format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch),
-    ));
-    lines
+    let file = format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch);
+    add(Told::All, "file", file);
+    points
 }
 
 /// `step 2 of 4, 5 % to v2, for 3m 12s`.
@@ -137,7 +154,7 @@ fn sure(rollout: &Rollout) -> String {
         text.push_str(&format!(", {} fails", names.join(", ")));
     }
     let missing = rollout.guards.iter().map(|guard| guard.missing).max().unwrap_or(0);
-    if missing > 0 {
+    if missing > 0 && fail == 0 {
         text.push_str(&format!("; a healthy candidate needs about {} more calls", write_count(missing)));
     }
     text
@@ -200,13 +217,26 @@ pub(super) fn guards(rollout: &Rollout, paint: Paint) -> Vec<String> {
         ]);
     }
     let mut lines = Vec::new();
-    for (index, row) in table(rows, &[14, 8, 8, 24, 8, 11], paint).into_iter().enumerate() {
+    for (index, row) in table(rows, &[14, 8, 8, 26, 8, 11], paint).into_iter().enumerate() {
         lines.push(format!("  {row}"));
         if let Some(guard) = index.checked_sub(1).and_then(|index| rollout.guards.get(index)) {
             lines.push(below(guard, paint));
         }
     }
     lines
+}
+
+/// A guard in few columns: its interval drawn, and the verdict; below, where there is a second row, the figures.
+pub(super) fn narrow(guard: &Guard, width: usize) -> [String; 2] {
+    let verdict = short(guard.verdict());
+    let plot = plot::line(guard, width.saturating_sub(NAME + VERDICT + 2));
+    let mut name = guard.name.clone();
+    text::cut(&mut name, NAME);
+    let (margin, unit) = (text::harm(guard, guard.margin), text::unit(guard));
+    [
+        format!("{name:<NAME$} {plot:<room$} {verdict}", room = width.saturating_sub(NAME + VERDICT + 2)),
+        format!("  {}, at most {margin}{unit}", harm(guard)),
+    ]
 }
 
 /// `+0.02 (-0.11 … +0.2) pp`.
@@ -224,7 +254,7 @@ fn below(guard: &Guard, paint: Paint) -> String {
     if guard.threshold > 0.0 {
         said.push(format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
     }
-    if guard.missing > 0 {
+    if guard.missing > 0 && guard.harm.is_some() && guard.verdict() == Verdict::NotEnoughData {
         said.push(format!("{} to go", write_count(guard.missing)));
     }
     let said = paint.text(Hue::Faint, &said.join(", "));

@@ -80,7 +80,8 @@ pub(super) fn harm(guard: &Guard, value: f64) -> String {
         Scale::Share | Scale::Ratio => value * 100.0,
         Scale::Mean | Scale::Unspecified => value,
     };
-    let text = three(value);
+    let whole = guard.scale() == Scale::Ratio && value.abs() >= 10.0;
+    let text = if whole { format!("{value:.0}") } else { three(value) };
     if value > 0.0 && text != "0" { format!("+{text}") } else { text }
 }
 
@@ -113,12 +114,17 @@ pub(super) fn spaced(word: &str) -> String {
 
 /// `text` in lines of [`WIDTH`], the first after `label`, the others below its text.
 pub(super) fn wrapped(label: &str, text: &str) -> Vec<String> {
+    within(WIDTH, label, text)
+}
+
+/// The same in lines of `width`; a word that is longer stands on a line of its own.
+pub(super) fn within(width: usize, label: &str, text: &str) -> Vec<String> {
     let indent = label.chars().count();
     let mut lines = vec![label.to_owned()];
     let mut used = indent;
     for word in text.split_whitespace() {
         let long = word.chars().count();
-        if used > indent && used + 1 + long > WIDTH {
+        if used > indent && used + 1 + long > width {
             lines.push(" ".repeat(indent));
             used = indent;
         }
@@ -188,7 +194,7 @@ pub(super) fn table(rows: Vec<Vec<Cell>>, most: &[usize], paint: Paint) -> Vec<S
 }
 
 /// Cuts a text, and says so.
-fn cut(text: &mut String, most: usize) {
+pub(super) fn cut(text: &mut String, most: usize) {
     if text.chars().count() > most {
         *text = text.chars().take(most.saturating_sub(1)).chain(['…']).collect();
     }

@@ -26,7 +26,8 @@ pub(super) async fn run(place: &Place, model: String, out: &Out) -> Result<(), F
     // What cannot be had at the start is an error, not something to wait for.
     let watched = place.connect().await?.watch(model.clone()).await?;
     let terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
-    if out.json || !terminal {
+    let dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    if out.json || dumb || !terminal {
         return lines(place, &model, watched, out).await;
     }
     let mut terminal = ratatui::try_init()?;
@@ -113,7 +114,10 @@ async fn live(
     let began = Instant::now();
     let mut frames = interval(FRAME);
     frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // From the keyboard Ctrl-C is a key here; whoever sends the signal gets the terminal back as well.
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut watched = Some(watched);
     loop {
         tokio::select! {
@@ -130,6 +134,8 @@ async fn live(
                 terminal.draw(|frame| screen.draw(frame))?;
             }
             _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => return Ok(()),
         }
     }
 }

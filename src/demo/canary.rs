@@ -2,7 +2,7 @@
 //!
 //! The demo decides nothing. It makes the calls, starts the trouble, and tells what the sidecar's own audit trail and
 //! status say; how long a decision took is measured from the first call that met the trouble until the decision was
-//! read there.
+//! read there. For every answer the callers report whether it was right, which a guard of the rollout looks at.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::caller::{self, Called, Known, Script};
 use super::model::Model;
+use super::reporter::{Reported, Reporter};
 use super::rows::Row;
 use super::scenario::{self, BEFORE_TROUBLE, Named, Scenario, TROUBLE_AT};
 use super::server::{self, Standing};
@@ -109,6 +110,8 @@ struct Course {
     person: bool,
     /// Whether it was told that calls go on after the end.
     staying: bool,
+    /// What became of the callers' feedback.
+    reported: Reported,
 }
 
 /// The last word on the candidate.
@@ -146,10 +149,16 @@ impl<W: Write> Demo<W> {
             arrived: None,
             person: false,
             staying: false,
+            reported: Reported::default(),
         };
-        self.follow(&world, &sidecar, &mut course, answers).await?;
+        let mut reporter = Reporter::start(sidecar.data(), &tasks).await?;
+        self.follow(&world, &sidecar, &mut course, (answers, &mut reporter)).await?;
+        let end = async {
+            course.reported = reporter.end().await;
+            sidecar.stop().await
+        };
         tokio::select! {
-            _ = sidecar.stop() => {}
+            _ = end => {}
             Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
         }
         let ending = course.ending(&world).ok_or(DemoError::Interrupted)?;
@@ -158,13 +167,14 @@ impl<W: Write> Demo<W> {
         Ok(ending)
     }
 
-    /// Counts answers, tells decisions, and starts the trouble, until the story is over and its callers have ended.
+    /// Counts answers, reports how they were, tells decisions, and starts the trouble, until the story is over and its
+    /// callers have ended.
     async fn follow<S: Sidecar>(
         &mut self,
         world: &World,
         sidecar: &S,
         course: &mut Course,
-        mut answers: mpsc::Receiver<Called>,
+        (mut answers, reporter): (mpsc::Receiver<Called>, &mut Reporter),
     ) -> Result<(), DemoError> {
         let mut changes = sidecar.changes();
         let between = if self.screen.live() { Duration::from_millis(250) } else { Duration::from_secs(2) };
@@ -188,7 +198,10 @@ impl<W: Write> Demo<W> {
                 }
                 _ = draw.tick() => self.draw(world, sidecar, course)?,
                 called = answers.recv() => match called {
-                    Some(called) => course.tally.add(called),
+                    Some(called) => {
+                        called.iter().for_each(|answer| reporter.report(answer));
+                        course.tally.add(called);
+                    }
                     None => return Ok(()),
                 },
             }
@@ -263,6 +276,7 @@ impl Course {
         let decided = self.decided.as_ref()?;
         let asked = world.candidate.manner().asked();
         let (calls, failed) = (self.tally.calls(), self.tally.failed);
-        Some(Ending::new(self.scenario, &decided.record, (calls, failed), asked.failures))
+        let ending = Ending::new(self.scenario, &decided.record, (calls, failed), asked.failures);
+        Some(ending.with_feedback(&self.reported))
     }
 }

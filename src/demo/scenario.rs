@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::reporter;
 use super::server::manner::Trouble;
 use crate::verdict::Action;
 
@@ -90,8 +91,8 @@ pub fn configuration(model: &str, [baseline, candidate]: &[Named<'_>; 2], state:
     };
     let state = serde_json::Value::from(state.to_string_lossy()).to_string();
     format!(
-        "# A canary in a hurry, so that its story fits into half a minute. What is shortened says what the default is.
-# Ports of 0: any that is free.
+        "# A canary in a hurry, so that its story fits into half a minute. What is
+# shortened says what the default is. Ports of 0: any that is free.
 listen: 127.0.0.1:0
 admin: 127.0.0.1:0
 health: 127.0.0.1:0
@@ -101,7 +102,8 @@ models:
     variants:
 {v1}
 {v2}
-    unit: [metadata:x-user-id]           # a user who has met the candidate stays with it while its share grows
+    # A user who has met the candidate stays with it while its share grows.
+    unit: [metadata:x-user-id]
     strategy:
       kind: canary
       baseline: {baseline}
@@ -112,16 +114,28 @@ models:
         - {{share: 20%, hold: 6s}}
         - {{share: 50%, hold: 4s}}
       guards:
-        # How much worse the candidate may be. Of calls without a failure it takes about {errors} of the candidate's to
-        # prove that no more than 2 % fail, and {default} to prove the default, 0.1 %.
+        # How much worse the candidate may be. Of calls without a failure it takes
+        # about {errors} of the candidate's to prove that no more than 2 % fail, and
+        # {default} to prove the default, 0.1 %.
         errors: {{absolute: 2%}}
         rejections: {{absolute: 2%}}
-        # Twice the baseline's is a coarse line, for a machine that may do much else. Default: 10 % to 15 %.
+        # Twice the baseline's is a coarse line, for a machine that may do much
+        # else. Default: 10 % to 15 %.
         latency: {{quantile: 90%, relative: 100%}}
-      warmup: {{time: 1s, calls: 20}}      # latency counts from then on; default 30s and 50 calls
-      max_step_time: 35s                 # no verdict by then: it holds for a person; default 1h
-    # What the candidate fails at the baseline answers. Default: four times the baseline's p99, at least 100ms.
+        # No more than 5 in 100 fewer right answers: what callers report decides too.
+        feedback: {{name: {feedback}, absolute: 5%}}
+      # Latency counts from then on. Default: 30s and 50 calls.
+      warmup: {{time: 1s, calls: 20}}
+      # No verdict by then: it holds for a person. Default: 1h.
+      max_step_time: 35s
+    # 1 where an answer was the true digit, else 0: reported for every call with the
+    # prediction id of its answer. Without a default it counts as it comes.
+    feedback:
+      {feedback}: {{kind: binary, window: 30s}}
+    # What the candidate fails at the baseline answers. Default: four times the
+    # baseline's p99, at least 100ms.
     fallback: {{timeout: 1s}}",
+        feedback = reporter::NAME,
         v1 = variant(baseline),
         v2 = variant(candidate),
         baseline = baseline.name,
@@ -148,7 +162,9 @@ mod tests {
 
     fn canary() -> config::Canary {
         let loaded = config::read("demo.yaml", &text(), &config::Environment::default()).unwrap();
-        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        // That replicas would need a key file of their own is no matter of one sidecar.
+        let mut warnings = loaded.warnings.iter().map(ToString::to_string);
+        assert!(warnings.all(|warning| warning.contains("each replica signs")), "{:?}", loaded.warnings);
         assert_eq!(loaded.config.state.as_deref(), Some(Path::new("/tmp/a \"b\": #c")));
         let model = loaded.config.model("digits").unwrap();
         let Strategy::Canary(canary) = &model.strategy else { panic!("{:?}", model.strategy) };

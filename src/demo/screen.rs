@@ -1,29 +1,39 @@
 //! Where the demo's lines go.
 //!
-//! On a terminal a block stays at the bottom and is drawn again in place; anywhere else each state is one more plain
+//! On a terminal a block stays at the bottom and is drawn again in place, each time in one write and over what stood
+//! there, so that nothing flickers; it is never larger than the terminal. Anywhere else each state is one more plain
 //! line, with no control codes. What the lines say is made elsewhere, by pure functions.
 
 use std::io::{self, Write};
 
-/// Draws without a wrapped line, so that the number of lines drawn is the number of rows to go back.
-const WRAP_OFF: &str = "\x1b[?7l";
-const WRAP_ON: &str = "\x1b[?7h";
+use ratatui::crossterm::terminal;
+
 const CLEAR_TO_LINE_END: &str = "\x1b[K";
 const CLEAR_BELOW: &str = "\x1b[J";
+
+/// Columns and rows, where nobody says.
+const USUAL: (u16, u16) = (80, 24);
 
 /// Where the demo's text goes.
 pub struct Screen<W> {
     out: W,
     /// Whether lines may be drawn again.
     live: bool,
+    /// Columns and rows of the terminal, asked for at each drawing, for windows change.
+    size: fn() -> (u16, u16),
     /// Rows of the block at the bottom.
     drawn: usize,
 }
 
+/// Whether a terminal does what it is told: `TERM=dumb` says that it does not.
+pub fn obeys() -> bool {
+    std::env::var_os("TERM").is_none_or(|name| name != "dumb")
+}
+
 impl<W: Write> Screen<W> {
-    /// Writes to `out`; `live` where that is a terminal.
+    /// Writes to `out`; `live` where that is a terminal which lines may be drawn on again.
     pub fn new(out: W, live: bool) -> Screen<W> {
-        Screen { out, live, drawn: 0 }
+        Screen { out, live, size: || terminal::size().unwrap_or(USUAL), drawn: 0 }
     }
 
     /// Whether it draws in place.
@@ -36,11 +46,20 @@ impl<W: Write> Screen<W> {
     /// # Errors
     /// Whatever the output says, for instance that nobody reads it any more.
     pub fn say(&mut self, lines: &[String]) -> io::Result<()> {
-        self.back()?;
-        for line in lines {
-            writeln!(self.out, "{line}")?;
+        // With nothing to say the block stays.
+        if lines.is_empty() {
+            return Ok(());
         }
-        self.out.flush()
+        let mut text = self.back();
+        if !text.is_empty() {
+            text.push_str(CLEAR_BELOW);
+        }
+        for line in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.drawn = 0;
+        self.write(&text)
     }
 
     /// Shows how far it is: as a `block` on a terminal, else as one `line`.
@@ -51,23 +70,42 @@ impl<W: Write> Screen<W> {
         if !self.live {
             return self.say(&[line.to_owned()]);
         }
-        self.back()?;
-        write!(self.out, "{WRAP_OFF}")?;
+        let (columns, rows) = (self.size)();
+        // The last row is the cursor's, and of a block that is too high its end says how to get out.
+        let room = usize::from(rows).saturating_sub(1).max(1);
+        let block = &block[block.len().saturating_sub(room)..];
+        let mut text = self.back();
         for line in block {
-            writeln!(self.out, "{line}{CLEAR_TO_LINE_END}")?;
+            text.push_str(&cut(line, usize::from(columns).saturating_sub(1)));
+            text.push_str(CLEAR_TO_LINE_END);
+            text.push('\n');
         }
-        write!(self.out, "{WRAP_ON}")?;
+        text.push_str(CLEAR_BELOW);
         self.drawn = block.len();
-        self.out.flush()
+        self.write(&text)
     }
 
-    fn back(&mut self) -> io::Result<()> {
-        if self.drawn > 0 {
-            write!(self.out, "\x1b[{}A\r{CLEAR_BELOW}", self.drawn)?;
-            self.drawn = 0;
+    /// To the first row of the block.
+    fn back(&self) -> String {
+        if self.drawn == 0 {
+            return String::new();
         }
-        Ok(())
+        format!("\x1b[{}A\r", self.drawn)
     }
+
+    /// At once: a terminal never shows half of it.
+    fn write(&mut self, text: &str) -> io::Result<()> {
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
+    }
+}
+
+/// As much of a line as fits: none is wrapped, so that there are as many rows to go back as lines were drawn.
+fn cut(line: &str, columns: usize) -> String {
+    if line.chars().count() <= columns {
+        return line.to_owned();
+    }
+    line.chars().take(columns.saturating_sub(1)).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -78,17 +116,46 @@ mod tests {
         ["a", "b", "c"].map(str::to_owned).into()
     }
 
+    /// What is written, one entry for each write.
+    #[derive(Default)]
+    struct Writes(Vec<String>);
+
+    impl Write for &mut Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(String::from_utf8(bytes.to_vec()).unwrap());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
     #[test]
-    fn a_terminal_is_drawn_in_place() {
-        let mut bytes = Vec::new();
-        let mut screen = Screen::new(&mut bytes, true);
+    fn a_terminal_is_drawn_in_place_over_what_stood_there() {
+        let mut writes = Writes::default();
+        let mut screen = Screen { size: || (80, 24), ..Screen::new(&mut writes, true) };
         screen.show(&block(), "line").unwrap();
         screen.show(&block(), "line").unwrap();
+        screen.say(&[]).unwrap();
         screen.say(&["after".into()]).unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        assert_eq!(text.matches("\x1b[3A\r\x1b[J").count(), 2);
-        assert!(text.ends_with("\x1b[3A\r\x1b[Jafter\n") && !text.contains("line"));
-        assert_eq!(text.matches(WRAP_OFF).count(), text.matches(WRAP_ON).count());
+        let frame = "a\x1b[K\nb\x1b[K\nc\x1b[K\n\x1b[J";
+        let again = format!("\x1b[3A\r{frame}");
+        assert_eq!(
+            writes.0,
+            [frame, &again, "\x1b[3A\r\x1b[Jafter\n"],
+            "a write for each, and none for nothing"
+        );
+    }
+
+    #[test]
+    fn a_small_terminal_gets_the_end_of_the_block() {
+        let mut writes = Writes::default();
+        let mut screen = Screen { size: || (3, 3), ..Screen::new(&mut writes, true) };
+        screen.show(&["one", "·two", "three"].map(str::to_owned), "line").unwrap();
+        screen.show(&block(), "line").unwrap();
+        assert_eq!(writes.0[0], "·…\x1b[K\nt…\x1b[K\n\x1b[J");
+        assert!(writes.0[1].starts_with("\x1b[2A\r"), "as many rows back as were drawn");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub(super) fn read(path: &Path) -> io::Result<String> {
 }
 
 pub(super) fn write(directory: &Path, path: &Path, text: &str) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
     let temporary = directory.join(format!(".keys.{}", std::process::id()));
     let written = write_whole(&temporary, text).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {

@@ -81,6 +81,9 @@ impl Rollouts {
         if let Some(error) = self.state.trouble() {
             tracing::error!(%error, "the state cannot be read: deciding rollouts give the baseline everything until it can");
         }
+        if let Some(error) = self.state.undone() {
+            tracing::error!(%error, "a key is made that only this process knows, until the state directory can be used");
+        }
         let untold = {
             let mut memory = self.memory();
             memory.told = true;

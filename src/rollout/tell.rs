@@ -82,7 +82,7 @@ impl Rollouts {
             all: self.all().into_iter().map(rollout).collect(),
             changes,
             keeping: state.is_kept().then(|| metrics::Keeping {
-                failing: state.trouble().is_some(),
+                failing: state.trouble().or(state.undone()).is_some(),
                 errors: state.errors(),
                 lost: state.lost(),
             }),

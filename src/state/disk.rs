@@ -4,8 +4,8 @@
 //! nothing. A file of a newer schema is not touched.
 
 use std::collections::HashMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{Metadata, OpenOptions};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _};
@@ -45,6 +45,12 @@ pub enum StateError {
         /// The file.
         path: PathBuf,
     },
+    /// Its name was taken away while it was open.
+    #[error("{}: was deleted or replaced while it was in use; it is made anew, with all that stood in it", path.display())]
+    Gone {
+        /// The file.
+        path: PathBuf,
+    },
     /// Written by a later program.
     #[error(
         "{}: schema {found} is newer than {SCHEMA}, which this program knows; run the newer program, or move the file away to begin anew",
@@ -81,6 +87,8 @@ pub struct Left {
 pub(super) struct Disk {
     path: PathBuf,
     database: Database,
+    /// The device and the number of the file.
+    identity: Option<(u64, u64)>,
 }
 
 impl Disk {
@@ -91,19 +99,21 @@ impl Disk {
         std::fs::create_dir_all(directory).map_err(unusable)?;
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let opened = Database::builder().set_cache_size(CACHE).create_file(file.map_err(unusable)?);
+        let file = file.map_err(unusable)?;
+        let identity = identity(&file.metadata().map_err(unusable)?);
+        let opened = Database::builder().set_cache_size(CACHE).create_file(file);
         let database = match opened {
             Ok(database) => database,
             Err(DatabaseError::DatabaseAlreadyOpen) => return Err(StateError::Locked { path }),
             Err(DatabaseError::Storage(StorageError::Io(source))) => return Err(unusable(source)),
             Err(error) => return Err(StateError::Storage { path, source: Box::new(error.into()) }),
         };
-        Self::over(path, database)
+        Ok(Disk { identity: Some(identity), ..Self::over(path, database)? })
     }
 
     /// Over an open database.
     pub(super) fn over(path: PathBuf, database: Database) -> Result<Self, StateError> {
-        let disk = Disk { path, database };
+        let disk = Disk { path, database, identity: None };
         let found = disk.schema().map_err(|error| disk.failed(error))?;
         if found > SCHEMA {
             return Err(StateError::Newer { path: disk.path, found });
@@ -133,6 +143,31 @@ impl Disk {
             transaction.commit()?;
         }
         Ok(schema)
+    }
+
+    /// Its name.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the name still leads to this file. Where that cannot be said, for instance because the directory cannot
+    /// be searched now, it does.
+    pub(super) fn is_there(&self) -> bool {
+        match std::fs::metadata(&self.path) {
+            Ok(found) => self.identity.is_none_or(|known| known == identity(&found)),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
+
+    /// All of it, to be written elsewhere.
+    pub(super) fn all(&self) -> Result<Batch, StateError> {
+        let Left { progress, blocks, audit } = self.left()?;
+        let some = |values: HashMap<String, Vec<u8>>| {
+            values.into_iter().map(|(key, value)| (key, Some(value))).collect()
+        };
+        let mut marks = Vec::new();
+        self.marks(0, |mark, value| marks.push((mark, value.to_vec())))?;
+        Ok(Batch { progress: some(progress), blocks: some(blocks), audit, marks, expired: None })
     }
 
     /// What an earlier process left.
@@ -211,6 +246,10 @@ impl Disk {
     fn failed(&self, source: redb::Error) -> StateError {
         StateError::Storage { path: self.path.clone(), source: Box::new(source) }
     }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 fn all(

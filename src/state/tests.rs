@@ -53,3 +53,54 @@ async fn without_a_directory_nothing_is_kept_and_nothing_is_waited_for() {
     assert_eq!(state.find(Mark { expires: 0, key: [0; 16] }).unwrap(), None);
     state.close(LONG).await;
 }
+
+#[tokio::test]
+async fn a_file_that_is_deleted_while_it_is_open_is_made_anew_with_all_that_stood_in_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("state");
+    let state = State::start(&directory).unwrap();
+    let mark = Mark { expires: 5, key: [1; 16] };
+    let batch = Batch { marks: vec![(mark, vec![9])], audit: vec![(1, vec![1])], ..progress(1) };
+    assert!(state.commit(batch, LONG).await);
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert!(state.commit(Batch { audit: vec![(2, vec![2])], ..Batch::default() }, LONG).await);
+    assert_eq!((state.errors(), state.trouble()), (1, None), "it was said, and is over");
+    assert_eq!(state.find(mark).unwrap(), Some(vec![9]));
+    state.close(LONG).await;
+    let state = State::start(&directory).unwrap();
+    assert_eq!(kept(&state), Some(vec![1]));
+    let left = state.left().borrow().clone().unwrap();
+    assert_eq!(left.audit, [(1, vec![1]), (2, vec![2])]);
+}
+
+#[tokio::test]
+async fn an_errand_is_tried_until_it_is_done_and_again_in_a_new_directory() {
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("state");
+    let asked = Arc::new(AtomicU64::new(0));
+    let errand = {
+        let asked = Arc::clone(&asked);
+        move |_: &Path| match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => Err("not yet".to_owned()),
+            _ => Ok(()),
+        }
+    };
+    let state = State::start_with(&directory, Box::new(errand)).unwrap();
+    assert_eq!((state.undone().as_deref(), state.trouble(), state.errors()), (Some("not yet"), None, 1));
+    assert!(state.commit(progress(1), LONG).await, "it holds up nothing else");
+    let until = |times: u64| {
+        let asked = Arc::clone(&asked);
+        async move {
+            let start = Instant::now();
+            while asked.load(Ordering::Relaxed) < times {
+                assert!(start.elapsed() < LONG);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    until(2).await;
+    std::fs::remove_dir_all(&directory).unwrap();
+    until(3).await;
+    state.close(LONG).await;
+    assert_eq!((state.undone(), asked.load(Ordering::Relaxed)), (None, 3));
+}

@@ -5,24 +5,32 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, StateError};
-use super::{FLUSH, Shared};
+use super::{Errand, FLUSH, Shared};
 
 /// How long a directory that failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Shared {
     /// Works until the end is asked for and nothing waits any more, or cannot be written.
-    pub(super) fn run(&self, mut open: bool) {
+    pub(super) fn run(&self, mut open: bool, errand: &Errand, mut done: bool) {
         let ended = Ended(self);
         let mut next = Instant::now() + if open { FLUSH } else { RETRY };
+        let mut again = Instant::now() + RETRY;
         loop {
             let waiting = self.wait(next, open);
             let ends = waiting.ends;
             drop(waiting);
-            if !open {
+            if open && let Some(gone) = self.gone() {
+                open = self.begin_anew(gone);
+                done = false;
+            } else if !open {
                 open = self.open();
             }
             open = open && self.flush();
+            if !done && (ends || Instant::now() >= again) {
+                done = self.attempt(errand);
+                again = Instant::now() + RETRY;
+            }
             if ends {
                 break;
             }
@@ -30,6 +38,50 @@ impl Shared {
         }
         self.set_disk(None);
         drop(ended);
+    }
+
+    /// Tries the errand; whether it is done.
+    pub(super) fn attempt(&self, errand: &Errand) -> bool {
+        let why: Option<Arc<str>> = errand(&self.directory).err().map(Into::into);
+        self.errors.fetch_add(u64::from(why.is_some()), Ordering::Relaxed);
+        let done = why.is_none();
+        let known = self.undone.send_replace(why.clone());
+        match why {
+            Some(error) if known.as_ref() != Some(&error) => {
+                tracing::error!(%error, "the state directory cannot be used; calls go on, and it is tried again");
+            }
+            None if known.is_some() => {
+                tracing::info!(directory = %self.directory.display(), "the state directory can be used again");
+            }
+            Some(_) | None => {}
+        }
+        done
+    }
+
+    /// The open file, where its name is no longer its own.
+    fn gone(&self) -> Option<Arc<Disk>> {
+        let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        (!disk.is_there()).then_some(disk)
+    }
+
+    /// Makes the file anew with all that `gone` had, which can still be read as long as it is open.
+    fn begin_anew(&self, gone: Arc<Disk>) -> bool {
+        self.failed(&StateError::Gone { path: gone.path().to_owned() });
+        match gone.all() {
+            Ok(mut batch) => {
+                let mut waiting = self.waiting();
+                let later = std::mem::take(&mut waiting.batch);
+                let lost = batch.add(later);
+                self.lost.fetch_add(lost as u64, Ordering::Relaxed);
+                waiting.batch = batch;
+            }
+            Err(error) => {
+                self.failed(&error);
+            }
+        }
+        drop(gone);
+        self.set_disk(None);
+        self.open()
     }
 
     /// Opens the file, and tells what an earlier process left if nobody knows yet.

@@ -42,11 +42,17 @@ fn a_good_candidate_walks_its_steps_and_is_promoted() {
     let (said, story) = scenario("canary-good");
     assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
     assert_eq!(said["candidate_failures"], 0);
-    for guard in ["errors", "rejections", "latency p90"] {
+    for guard in ["errors", "rejections", "latency p90", "feedback right"] {
         let finding = found(&said, guard);
         assert_eq!(finding["verdict"], "pass", "{finding}");
         assert!(finding["harm"]["high"].as_f64() <= finding["margin"].as_f64(), "{finding}");
     }
+    // Every answer was reported on, and the newer version is right more often.
+    let right = found(&said, "feedback right");
+    assert!(right["candidate"]["value"].as_f64() > right["baseline"]["value"].as_f64(), "{right}");
+    let reported = said["calls"].as_u64().unwrap();
+    let told = format!("{reported} reports on whether an answer was right, {reported} counted");
+    assert!(story.contains(&told), "{told} is not in\n{story}");
     for part in ["v2 gets 10 %: ", "v2 gets 20 %: ", "v2 gets 50 %: ", "v2 gets 100 %: "] {
         assert!(story.contains(part), "{part} is not in\n{story}");
     }
@@ -58,6 +64,7 @@ fn a_broken_candidate_is_gone_and_no_caller_notices() {
     assert_eq!((&said["verdict"], &said["action"]), (&"fail".into(), &"rolled_back".into()), "{story}");
     assert!(said["candidate_failures"].as_u64() > Some(0), "{said}");
     assert_eq!(found(&said, "errors")["verdict"], "fail");
+    assert!(found(&said, "feedback right")["candidate"]["n"].as_u64() > Some(0), "{said}");
     assert!(story.contains("answers every call with INTERNAL"), "{story}");
     assert!(story.contains("ctl status digits   --admin 127.0.0.1:"), "{story}");
 }

@@ -87,9 +87,6 @@ fn what_the_file_names_must_be_usable() {
     std::fs::write(directory.path().join("garbled"), "# ours\nno key at all\n").unwrap();
     std::fs::write(directory.path().join("empty"), "# nothing\n").unwrap();
     let cases: &[(&str, &[&str])] = &[
-        // A place that nobody may write, not even root.
-        ("state: /proc\n", &["state", "/proc", "cannot be written", "→"]),
-        (&format!("state: {here}/file/below\n"), &["state", "cannot be a directory", "→"]),
         (&format!("keys: {here}/none\n"), &["keys", "/none", "cannot be read", "→"]),
         (&format!("keys: {here}\n"), &["keys", "is a directory", "→"]),
         (&format!("keys: {here}/garbled\n"), &["/garbled:2", "a line is `ID HEX64`", "openssl rand"]),
@@ -97,6 +94,17 @@ fn what_the_file_names_must_be_usable() {
     ];
     for (config, parts) in cases {
         says(&refused(&format!("{MODEL}{config}"), &[]), parts);
+    }
+    // The sidecar would serve all the same, so it is `check` that refuses these. Nobody may write to /proc, not even root.
+    let cases: &[(&str, &[&str])] = &[
+        ("state: /proc\n", &["state", "/proc", "cannot be written", "→"]),
+        (&format!("state: {here}/file/below\n"), &["state", "cannot be a directory", "→"]),
+    ];
+    for (config, parts) in cases {
+        let path = process::file(directory.path(), &format!("{MODEL}{config}"));
+        let output = run_to_end(&["check", &path.display().to_string()], &[]);
+        assert_eq!(output.status.code(), Some(2));
+        says(&stderr(&output), parts);
     }
     assert!(!directory.path().join("below").exists());
 }

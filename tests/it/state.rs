@@ -8,13 +8,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parhelion::config::{self, Environment};
 use parhelion::feedback::Intake;
 use parhelion::keys::Keys;
+use parhelion::pb::v1::FeedbackReport;
+use parhelion::pb::v1::feedback_client::FeedbackClient;
+use parhelion::pb::v1::feedback_report::Value;
 use parhelion::rollout::{AuditRecord, Ground, Rollouts, Status};
 use parhelion::state::State;
 use parhelion::telemetry;
 use parhelion::verdict::{Action, State as At};
-use serde_json::Value;
+use redb::ReadableDatabase as _;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tonic::Code;
 
 use crate::support::process::{self, LONG, Model, PORTS, Sidecar, until};
 
@@ -60,7 +64,7 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
 
 /// Sequences of the changes that the log tells, without those that it says are not on the disk yet.
 fn told(log: &str) -> Vec<u64> {
-    let records = || log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let records = || log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let of = |message: &str| -> Vec<u64> {
         let wanted = records().filter(|record| record["message"] == message);
         wanted.filter_map(|record| record["sequence"].as_u64()).collect()
@@ -160,6 +164,219 @@ async fn a_second_process_on_the_same_directory_serves_by_the_baseline_until_it_
     until("the candidate's turn", || async { variant(&client).await == "v2" }).await;
     assert_eq!(second.metric("parhelion_state_failing").await, 0);
     assert_eq!(second.metric("parhelion_rollout_state{model=\"m\",state=\"running\"}").await, 1);
+}
+
+/// What a caller is told of its prediction.
+async fn prediction(client: &process::Client) -> String {
+    let answer = process::infer(client, "").await.unwrap();
+    answer.metadata().get("parhelion-prediction-id").unwrap().to_str().unwrap().to_owned()
+}
+
+/// The status of a report about a prediction, and what was said.
+async fn report(sidecar: &Sidecar, prediction: &str, value: f64) -> Result<(), tonic::Status> {
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", sidecar.data)).unwrap();
+    let report = FeedbackReport {
+        prediction_id: prediction.to_owned(),
+        name: "ok".to_owned(),
+        value: Some(Value::Number(value)),
+        ..FeedbackReport::default()
+    };
+    FeedbackClient::new(channel.connect_lazy()).report(report).await.map(|_| ())
+}
+
+/// Where the text of a rollout says how it is kept.
+async fn kept(sidecar: &Sidecar) -> String {
+    let admin = sidecar.admin.to_string();
+    let output = process::run_to_end(&["ctl", "--admin", &admin, "status", "m"], &[]);
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const SKIPPED: &str = "skipped: this system lets no user mount a file system";
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_counted_and_what_waited_is_written_when_there_is_room() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let yaml = canary(models, &state, "steps: [{share: 50%, hold: 1h}]");
+    let Some(sidecar) = Sidecar::start_on(&state, "size=8m", &yaml).await else {
+        return println!("{SKIPPED}");
+    };
+    sidecar.become_ready().await;
+    sidecar.counts("parhelion_rollout_state{model=\"m\",state=\"running\"}", 1).await;
+    let ballast = sidecar.seen(&state).join("ballast");
+    let full = std::fs::write(&ballast, vec![1; 16 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    let client = sidecar.client();
+    // Evidence alone fits into what the file has already; a fat audit record does not.
+    let reason = "r".repeat(400);
+    let admin = sidecar.admin.to_string();
+    let mut told = 0;
+    while sidecar.metric("parhelion_state_failing").await == 0 {
+        for command in ["pause", "resume"] {
+            let arguments = ["ctl", "--admin", &admin, command, "m", "--reason", &reason];
+            assert!(process::run_to_end(&arguments, &[]).status.success());
+            told += 1;
+        }
+        assert!(told < 4000, "the disk is full, and nothing is said");
+        variant(&client).await;
+    }
+    assert!(sidecar.metric("parhelion_state_errors_total").await > 0);
+    until("the log", || async { sidecar.log().contains("the state cannot be kept; calls go on") }).await;
+    assert!(sidecar.log().contains("No space left on device"), "{}", sidecar.log());
+    for _ in 0..50 {
+        variant(&client).await;
+    }
+    let said = kept(&sidecar).await;
+    assert!(said.contains("kept    not now: ") && said.contains("rollouts.redb"), "{said}");
+    let arguments = ["ctl", "--admin", &admin, "pause", "m", "--reason", "while full"];
+    assert!(process::run_to_end(&arguments, &[]).status.success(), "a person is obeyed all the same");
+    std::fs::remove_file(&ballast).unwrap();
+    until("room", || async { sidecar.metric("parhelion_state_failing").await == 0 }).await;
+    assert_eq!(sidecar.metric("parhelion_state_lost_total").await, 0);
+    assert!(!kept(&sidecar).await.contains("not now"));
+    // What stands on that disk now is all that a next process would know.
+    std::fs::copy(sidecar.seen(&state).join("rollouts.redb"), directory.path().join("copy.redb")).unwrap();
+    drop(sidecar);
+    std::fs::rename(directory.path().join("copy.redb"), state.join("rollouts.redb")).unwrap();
+    let (status, audit) = left(&yaml, &state);
+    assert_eq!(status.report.state, At::Paused);
+    let expected = told + 3;
+    assert_eq!(
+        audit.first().map(|record| record.sequence),
+        Some(expected),
+        "no record is missing at the end"
+    );
+}
+
+#[tokio::test]
+async fn a_read_only_directory_stops_nobody_and_ids_hold_beyond_the_restart_once_it_can_be_written() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let strategy = "steps: [{share: 99.999%, hold: 1h}]";
+    let yaml =
+        format!("{}    feedback: {{ok: {{kind: binary, window: 1h}}}}\n", canary(models, &state, strategy));
+    let Some(sidecar) = Sidecar::start_on(&state, "ro,size=8m", &yaml).await else {
+        return println!("{SKIPPED}");
+    };
+    sidecar.become_ready().await;
+    assert_eq!(sidecar.metric("parhelion_state_failing").await, 1);
+    let said = "a key is made that only this process knows";
+    until("the log", || async { sidecar.log().contains(said) }).await;
+    assert!(sidecar.log().contains("Read-only file system"), "{}", sidecar.log());
+    let client = sidecar.client();
+    assert_eq!(variant(&client).await, "v1", "where it stood cannot be known");
+    let id = prediction(&client).await;
+    report(&sidecar, &id, 1.0).await.unwrap();
+    sidecar.remount(&state, "rw");
+    until("room", || async { sidecar.metric("parhelion_state_failing").await == 0 }).await;
+    until("the candidate's turn", || async { variant(&client).await == "v2" }).await;
+    let id = prediction(&client).await;
+    std::fs::copy(sidecar.seen(&state).join("keys"), directory.path().join("keys")).unwrap();
+    drop(sidecar);
+    std::fs::rename(directory.path().join("keys"), state.join("keys")).unwrap();
+    let next = Sidecar::ready(&yaml).await;
+    let refused = report(&next, &id, 1.0).await.map_err(|status| status.to_string());
+    assert_eq!(refused, Ok(()), "the next process knows the key that signed it");
+    let own = tempfile::tempdir().unwrap();
+    let other = Sidecar::ready(&yaml.replace(&*state.to_string_lossy(), &own.path().to_string_lossy())).await;
+    let refused = report(&other, &id, 1.0).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated, "another installation does not: {refused}");
+    assert!(refused.message().contains("key"), "{refused}");
+    let refused = report(&next, &id, f64::NAN).await.unwrap_err();
+    assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+    assert!(refused.message().contains("NaN") && refused.message().contains("ok"), "{refused}");
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_read_are_said_and_used_as_soon_as_they_can() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let strategy = "steps: [{share: 50%, hold: 1h}]";
+    let yaml =
+        format!("{}    feedback: {{ok: {{kind: binary, window: 1h}}}}\n", canary(models, &state, strategy));
+    let first = Sidecar::ready(&yaml).await;
+    let before = prediction(&first.client()).await;
+    drop(first);
+    let (keys, aside) = (state.join("keys"), directory.path().join("aside"));
+    std::fs::rename(&keys, &aside).unwrap();
+    std::fs::create_dir(&keys).unwrap();
+    let second = Sidecar::ready(&yaml).await;
+    assert_eq!(second.metric("parhelion_state_failing").await, 1);
+    until("the log", || async { second.log().contains("make it readable for this process") }).await;
+    let own = prediction(&second.client()).await;
+    report(&second, &own, 1.0).await.unwrap();
+    assert_eq!(report(&second, &before, 1.0).await.unwrap_err().code(), Code::Unauthenticated);
+    std::fs::remove_dir(&keys).unwrap();
+    std::fs::rename(&aside, &keys).unwrap();
+    until("the keys", || async { second.metric("parhelion_state_failing").await == 0 }).await;
+    report(&second, &before, 1.0).await.unwrap();
+    drop(second);
+    let third = Sidecar::ready(&yaml).await;
+    report(&third, &own, 0.0).await.unwrap();
+    report(&third, &before, 0.0).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_is_deleted_under_it_is_made_anew() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    let yaml = canary(models, &state, "steps: [{share: 50%, hold: 1h}]");
+    let sidecar = Sidecar::ready(&yaml).await;
+    sidecar.counts("parhelion_rollout_state{model=\"m\",state=\"running\"}", 1).await;
+    until("the store", || async { state.join("rollouts.redb").exists() && state.join("keys").exists() })
+        .await;
+    let keys = std::fs::read(state.join("keys")).unwrap();
+    std::fs::remove_dir_all(&state).unwrap();
+    until("the log", || async { sidecar.log().contains("was deleted or replaced while it was in use") })
+        .await;
+    until("the files", || async { state.join("rollouts.redb").exists() && state.join("keys").exists() })
+        .await;
+    until("calm", || async { sidecar.metric("parhelion_state_failing").await == 0 }).await;
+    assert!(sidecar.metric("parhelion_state_errors_total").await >= 1);
+    variant(&sidecar.client()).await;
+    assert_eq!(std::fs::read(state.join("keys")).unwrap(), keys);
+    drop(sidecar);
+    let (status, audit) = left(&yaml, &state);
+    let actions: Vec<Action> = audit.iter().rev().map(|record| record.change.action).collect();
+    assert_eq!((actions, status.report.state), (vec![Action::Started, Action::Began], At::Running));
+}
+
+#[tokio::test]
+async fn a_store_of_a_newer_version_is_left_alone_and_calls_go_on() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let file = state.join("rollouts.redb");
+    let newer = redb::Database::create(&file).unwrap();
+    let write = newer.begin_write().unwrap();
+    write.open_table(redb::TableDefinition::<&str, u64>::new("meta")).unwrap().insert("schema", 9).unwrap();
+    write.commit().unwrap();
+    drop(newer);
+    let yaml = canary(models, &state, "steps: [{share: 99.999%, hold: 1h}]");
+    let sidecar = Sidecar::ready(&yaml).await;
+    let said =
+        "schema 9 is newer than 1, which this program knows; run the newer program, or move the file away";
+    until("the log", || async { sidecar.log().contains(said) }).await;
+    let client = sidecar.client();
+    assert_eq!(variant(&client).await, "v1");
+    assert_eq!(sidecar.metric("parhelion_state_failing").await, 1);
+    let waits = kept(&sidecar).await;
+    assert!(waits.contains("the state directory, to know where it stood"), "{waits}");
+    let aside = directory.path().join("aside.redb");
+    std::fs::rename(&file, &aside).unwrap();
+    until("the candidate's turn", || async { variant(&client).await == "v2" }).await;
+    let newer = redb::Database::open(&aside).unwrap();
+    let tables = newer.begin_read().unwrap().list_tables().unwrap().count();
+    assert_eq!(tables, 1, "nothing was written into it");
 }
 
 #[tokio::test]

@@ -37,7 +37,10 @@ fn one_rollout_with_its_shares_over_time_and_its_guards() {
         "latency p99",
         "4,120 to go",
         "┃",
-        "127.0.0.1:9900   q ends",
+        "q ends   127.0.0.1:9900",
+        "•• v1   ⣀⣀ v2",
+        "┃ allowed",
+        "VARIANT",
     ] {
         assert!(told.contains(want), "{want}\n{told}");
     }
@@ -50,6 +53,21 @@ fn a_low_terminal_leaves_the_plot_out_first() {
     let told = drawn(&screen(), 80, 20).join("\n");
     assert!(!told.contains("share over time") && told.contains("fraud: canary, running"), "{told}");
     assert!(told.contains("errors") && told.contains("q ends"), "{told}");
+}
+
+#[test]
+fn every_guard_is_seen_against_its_margin_in_a_small_window() {
+    for (width, height) in [(40, 10), (40, 8), (60, 12), (77, 20), (200, 12)] {
+        let lines = drawn(&screen(), width, height);
+        let told = lines.join("\n");
+        for guard in ["errors", "latency p99"] {
+            let row = lines.iter().position(|line| line.trim_start().starts_with(guard));
+            let row = row.unwrap_or_else(|| panic!("{width} x {height}\n{told}"));
+            let both = lines[row..].iter().take(2).cloned().collect::<String>();
+            assert!(both.contains('┃') && both.contains('●'), "{width} x {height}\n{told}");
+        }
+        assert!(told.contains("v2 5 %") && told.contains("q ends"), "{width} x {height}\n{told}");
+    }
 }
 
 #[test]
@@ -76,7 +94,12 @@ fn a_lost_sidecar_is_told_and_time_stands() {
     screen.lost();
     screen.tick(Duration::from_secs(900));
     let told = drawn(&screen, 80, 40).join("\n");
-    assert!(told.contains("is not reached; trying again") && told.contains("for 3m 42s"), "{told}");
+    assert!(
+        told.contains("is not reached; trying again")
+            && told.contains("for 3m 42s")
+            && told.contains("last seen"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -84,7 +107,8 @@ fn a_terminal_of_any_size_is_drawn_to() {
     for (width, height) in [(1, 1), (10, 3), (80, 1), (200, 100)] {
         assert_eq!(drawn(&screen(), width, height).len(), usize::from(height));
     }
-    assert!(drawn(&Screen::new(String::new()), 20, 2)[0].contains("no rollouts"));
+    let untold = drawn(&Screen::new("here".to_owned()), 20, 2);
+    assert!(untold[0].trim().is_empty() && untold[1].starts_with("q ends   here"), "{untold:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
 use crate::rollout::{Actor, AuditRecord};
 use crate::verdict::{Action, Finding, Scale, Verdict};
@@ -53,6 +54,12 @@ impl Ending {
         };
         ending.differs = ending.differences(scenario, &record.actor);
         ending
+    }
+
+    /// With what became of the callers' feedback.
+    pub(super) fn with_feedback(mut self, reported: &Reported) -> Ending {
+        self.differs.extend(reported.wrong.iter().map(|what| format!("of the callers' reports {what}")));
+        self
     }
 
     /// Whether it ended as the name says.
@@ -167,6 +174,9 @@ mod tests {
             Ending::new(Scenario::CanaryGood, &record(Action::Promoted, ann, Vec::new()), (10, 0), 0);
         assert_eq!(by_hand.verdict, Verdict::NotEnoughData);
         assert_eq!(by_hand.differs, ["operator ann decided, not the evidence"]);
+        let wrong = Some("2 came too fast to be sent".to_owned());
+        let told = by_hand.with_feedback(&Reported { wrong, ..Reported::default() });
+        assert_eq!(told.differs[1], "of the callers' reports 2 came too fast to be sent");
         let well = judged(Action::RolledBack, vec![finding(Verdict::Pass)]);
         let well = Ending::new(Scenario::CanaryBroken, &well, (10, 0), 0);
         assert_eq!((well.verdict, well.differs.len()), (Verdict::Pass, 1));

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
 use super::super::server::manner::{Asked, SLOW, Trouble};
 use super::super::tally::{Arm, Tally};
@@ -12,7 +13,7 @@ use crate::rollout::{AuditRecord, Status};
 use crate::verdict::{Finding, Scale, State, Verdict};
 
 /// Characters of a full bar.
-const BAR: usize = 30;
+const BAR: usize = 20;
 const CANDIDATE: &str = "v2";
 
 /// A moment of the story.
@@ -27,13 +28,13 @@ pub(super) fn opening(scenario: Scenario, configuration: &str, file: &Path) -> V
     vec![
         format!("{}: {}.", scenario.name(), scenario.story()),
         String::new(),
-        "Two versions of a model that reads handwritten digits serve on loopback: v1 is the baseline, v2 the"
-            .into(),
-        "candidate. Callers send real images through a sidecar, which is given this configuration:".into(),
+        "Two versions of a model that reads handwritten digits serve on loopback: v1 is".into(),
+        "the baseline, v2 the candidate. Callers send real images through a sidecar, and".into(),
+        "report whether each answer was right. The sidecar is given this configuration:".into(),
         String::new(),
         configuration.to_owned(),
         String::new(),
-        format!("While the demo runs it stands in {}, for `parhelion check`.", file.display()),
+        format!("While the demo runs it stands in {}.", file.display()),
     ]
 }
 
@@ -43,8 +44,8 @@ pub(super) fn meanwhile(program: &str, model: &str, admin: SocketAddr, health: S
     vec![
         "In another terminal:".to_owned(),
         ctl(&format!("watch {model}"), "the same, live"),
-        ctl(&format!("status {model}"), "each guard's interval against its margin"),
-        ctl(&format!("audit {model}"), "what was decided, by whom, on which evidence"),
+        ctl(&format!("status {model}"), "how sure it is"),
+        ctl(&format!("audit {model}"), "what was decided"),
         format!("  curl http://{health}/metrics"),
         String::new(),
     ]
@@ -59,7 +60,7 @@ pub(super) fn event(course: &Course, record: &AuditRecord) -> Vec<String> {
     };
     let what = change.action.name().replace('_', " ");
     let mut lines = vec![format!("{} {what:<11} {share}{}", clock(course.began.elapsed()), change.why)];
-    lines.extend(change.findings.iter().map(|found| format!("{:22}{}", "", finding(found))));
+    lines.extend(change.findings.iter().map(|found| format!("{:4}{}", "", finding(found))));
     lines
 }
 
@@ -77,33 +78,37 @@ pub(super) fn staying(elapsed: Duration) -> Vec<String> {
     vec![format!("{} {:<11} the story is over; calls go on until Ctrl-C", clock(elapsed), "stay")]
 }
 
-/// What one guard finds.
+/// What one guard finds: how much worse the candidate is, by its interval, of what is allowed.
 fn finding(finding: &Finding) -> String {
-    let places = if finding.scale == Scale::Share { 1 } else { 0 };
-    let signed = |part: f64| {
-        if part.is_finite() { format!("{:+.places$}", part * 100.0) } else { "any".to_owned() }
+    let scale = finding.scale;
+    let signed = |part: f64| match scale {
+        _ if !part.is_finite() => "any".to_owned(),
+        Scale::Share => format!("{:+.1}", part * 100.0),
+        Scale::Ratio => format!("{:+.0}", part * 100.0),
+        Scale::Mean => format!("{part:+.3}"),
+    };
+    let allowed = match scale {
+        Scale::Share => percent(finding.margin, 1),
+        Scale::Ratio => percent(finding.margin, 0),
+        Scale::Mean => format!("{:.3}", finding.margin),
     };
     let worse = finding.harm.map_or_else(
         || "nothing is known yet".to_owned(),
-        |harm| format!("worse by {} to {} %", signed(harm.low), signed(harm.high)),
+        |harm| format!("harm {} to {} of {allowed}", signed(harm.low), signed(harm.high)),
     );
-    let missing = match (finding.verdict, finding.missing) {
-        (Verdict::NotEnoughData, 1..=1_000_000) => format!(", about {} calls to go", finding.missing),
-        _ => String::new(),
+    let verdict = match (finding.verdict, finding.missing) {
+        (Verdict::NotEnoughData, 1..=1_000_000) => format!("{} to go", finding.missing),
+        (Verdict::NotEnoughData, _) => "not yet".to_owned(),
+        (verdict, _) => verdict.name().to_owned(),
     };
-    let seen = |value: Option<f64>| match (value, finding.scale) {
+    let seen = |value: Option<f64>| match (value, scale) {
         (None, _) => "–".to_owned(),
         (Some(value), Scale::Share) => percent(value, 1),
         (Some(value), Scale::Ratio) => format!("{:.1} ms", value * 1e3),
         (Some(value), Scale::Mean) => format!("{value:.3}"),
     };
     let (baseline, candidate) = (seen(finding.baseline.value), seen(finding.candidate.value));
-    let verdict = finding.verdict.name().replace('_', " ");
-    format!(
-        "{:<11} v1 {baseline:>7}, v2 {candidate:>7}: {worse}, allowed {}: {verdict}{missing}",
-        finding.guard,
-        percent(finding.margin, places),
-    )
+    format!("{:<14} v1 {baseline:>7}, v2 {candidate:>7}: {worse}: {verdict}", finding.guard)
 }
 
 /// The moment as it is drawn on a terminal.
@@ -114,15 +119,13 @@ pub(super) fn block(now: &Now<'_>) -> Vec<String> {
     for (name, arm) in &tally.arms {
         lines.push(bar(name, arm, tally.answers()));
     }
+    lines.push(format!("  callers made {} calls, and {} failed", tally.calls(), tally.failed));
     lines.push(format!(
-        "  {} calls, {} failed at their callers; {CANDIDATE}'s server failed {} of its {}, v1 answered {}",
-        tally.calls(),
-        tally.failed,
-        asked.failures,
-        asked.calls,
-        tally.fallbacks
+        "  {CANDIDATE}'s server failed {} of its {} calls, and v1 answered {} in its place",
+        asked.failures, asked.calls, tally.fallbacks
     ));
-    lines.extend(status.report.findings.iter().map(|found| format!("    {}", finding(found))));
+    lines.push(format!("  harm is how much worse {CANDIDATE} is, and of what is allowed:"));
+    lines.extend(status.report.findings.iter().map(|found| format!("  {}", finding(found))));
     lines.push(format!("{} Ctrl-C ends it", clock(course.began.elapsed())));
     lines
 }
@@ -202,6 +205,8 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
         format!("{since}on {} calls: {}", ending.decided_after_calls, decided.record.change.why),
     );
     fact("answers", right(&course.tally));
+    let Reported { received, counted, .. } = &course.reported;
+    fact("feedback", format!("{received} reports on whether an answer was right, {counted} counted"));
     if let Some((calls, candidate)) = course.arrived {
         let (after, of) = (ending.calls.saturating_sub(calls), asked.calls.saturating_sub(candidate));
         fact("since then", format!("{after} calls, {of} of them to {CANDIDATE}"));
@@ -266,8 +271,7 @@ mod tests {
     #[test]
     fn a_finding_says_interval_margin_and_what_is_missing() {
         let said = finding(&example());
-        let expected = "errors      v1   0.1 %, v2   2.0 %: worse by -0.4 to any %, allowed 2.0 %: not enough data, \
-                        about 130 calls to go";
+        let expected = "errors         v1   0.1 %, v2   2.0 %: harm -0.4 to any of 2.0 %: 130 to go";
         assert_eq!(said, expected);
         let estimate = |value| Estimate { n: 9, value: Some(value) };
         let slow = Finding {
@@ -282,10 +286,23 @@ mod tests {
             scale: Scale::Ratio,
             ..example()
         };
-        let expected = "latency p90 v1 16.1 ms, v2 68.1 ms: worse by +22 to +388 %, allowed 100 %: fail";
+        let expected = "latency p90    v1 16.1 ms, v2 68.1 ms: harm +22 to +388 of 100 %: fail";
         assert_eq!(finding(&slow), expected);
-        let unknown = Finding { harm: None, baseline: Estimate::default(), ..slow };
+        let unknown = Finding { harm: None, baseline: Estimate::default(), ..slow.clone() };
         assert!(finding(&unknown).contains("v1       –, v2 68.1 ms: nothing is known yet"), "{unknown:?}");
+        let right = Finding {
+            guard: "feedback right".into(),
+            verdict: Verdict::Pass,
+            baseline: estimate(0.874),
+            candidate: estimate(0.976),
+            harm: Some(Interval { low: -0.142, middle: -0.1, high: -0.061 }),
+            margin: 0.05,
+            scale: Scale::Mean,
+            ..example()
+        };
+        let expected = "feedback right v1   0.874, v2   0.976: harm -0.142 to -0.061 of 0.050: pass";
+        assert_eq!(finding(&right), expected);
+        assert!([right, slow, example()].iter().all(|found| finding(found).chars().count() <= 77));
     }
 
     #[test]

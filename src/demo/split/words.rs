@@ -4,7 +4,7 @@ use super::super::story::Story;
 use super::super::tally::{Arm, Summary, Tally};
 
 /// Characters of a full bar.
-const BAR: usize = 30;
+const BAR: usize = 16;
 
 /// The split as bars, and where the run is.
 pub(super) fn block(tally: &Tally, calls: Option<u64>, spans: Option<u64>) -> Vec<String> {
@@ -26,12 +26,12 @@ fn bar(name: &str, arm: &Arm, all: u64) -> String {
     format!("  {name} {version}  {bar}  {facts}", version = arm.version)
 }
 
-/// Share, accuracy, latency.
+/// Share, how many answers were right, latency.
 fn facts(arm: &Arm, share: f64) -> String {
     let accuracy = arm.accuracy().map_or("-".to_owned(), |share| format!("{:.1} %", share * 100.0));
     let p50 = arm.latencies.quantile(0.5);
     let p50 = p50.map_or("-".to_owned(), |p50| format!("{:.2} ms", p50.as_secs_f64() * 1e3));
-    format!("{:>5.1} %  {:>6} calls  accuracy {accuracy}  p50 {p50}", share * 100.0, arm.calls)
+    format!("{:>5.1} %  {:>6} calls  {accuracy} right  p50 {p50}", share * 100.0, arm.calls)
 }
 
 fn share(part: u64, all: u64) -> f64 {
@@ -136,15 +136,14 @@ mod tests {
     #[test]
     fn bars_show_the_split() {
         let lines = block(&tally(), Some(20), Some(18));
-        assert!(lines[1].starts_with("  v1 1.0.0  █████████████████████·········   70.0 %"), "{}", lines[1]);
-        assert!(lines[2].contains("█████████·····················   30.0 %       3 calls"), "{}", lines[2]);
-        assert!(lines[2].ends_with("accuracy 100.0 %  p50 0.40 ms"), "{}", lines[2]);
+        assert!(lines[1].starts_with("  v1 1.0.0  ███████████·····   70.0 %"), "{}", lines[1]);
+        assert!(lines[2].contains("█████···········   30.0 %       3 calls"), "{}", lines[2]);
+        assert!(lines[2].ends_with("100.0 % right  p50 0.40 ms"), "{}", lines[2]);
         let shadow = "  v3 3.0.0-rc1  shadow, answers nobody: 5 of 10 calls copied (50.0 %)";
         assert_eq!(lines[3], shadow);
         assert_eq!(lines[4], "  10 of 20 calls, 0 failed, 18 spans at the collector");
         assert!(
-            block(&Tally::new([("v1", "1")], Shadow::default()), None, None)[1]
-                .ends_with("accuracy -  p50 -")
+            block(&Tally::new([("v1", "1")], Shadow::default()), None, None)[1].ends_with("- right  p50 -")
         );
     }
 

@@ -109,7 +109,7 @@ impl Progress {
         self.evidence.add_readings(canary, readings, calls, now);
     }
 
-    /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls, and is warm.
+    /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls.
     ///
     /// One call makes at most one move; call it again until it makes none.
     pub fn look(&mut self, canary: &Canary, candidate_ready: bool, now: Duration) -> Option<Change> {
@@ -131,7 +131,7 @@ impl Progress {
 
     fn start(&mut self, canary: &Canary, now: Duration) -> Change {
         self.begun = true;
-        let why = "the candidate is ready and warm: its first step begins".to_owned();
+        let why = "the candidate is ready: its first step begins".to_owned();
         self.enter_step(canary, 0, now);
         self.change(canary, Action::Began, State::Running, why, Vec::new())
     }
@@ -290,7 +290,7 @@ impl Progress {
 
     fn waits_for(&self, canary: &Canary, findings: &[Finding], now: Duration) -> String {
         match self.state {
-            State::Waiting => "the candidate to be ready and warm".to_owned(),
+            State::Waiting => "the candidate to be ready".to_owned(),
             State::Paused => "a person to resume it".to_owned(),
             State::Held => "a person to promote it, resume it or roll it back".to_owned(),
             State::Passed => "a person to promote it".to_owned(),

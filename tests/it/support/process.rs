@@ -139,6 +139,42 @@ impl Sidecar {
             }
         };
         command.args(["run", "-c"]).arg(path).envs(set.iter().copied());
+        Self::serve(directory, command).await
+    }
+
+    /// As [`Sidecar::start`], with a file system of its own at `at` that only this process sees: a tmpfs with these
+    /// `options` of `mount`. None where the system does not let users mount.
+    pub(crate) async fn start_on(at: &Path, options: &str, config: &str) -> Option<Self> {
+        let allowed = Command::new("unshare").args(["-rm", "true"]).output();
+        if !allowed.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = file(directory.path(), &format!("{PORTS}{config}"));
+        let mut command = Command::new("unshare");
+        forget_surroundings(&mut command);
+        let script = "mount -t tmpfs -o \"$1\" none \"$2\" && exec \"$0\" run -c \"$3\"";
+        command.args(["-rm", "sh", "-c", script, env!("CARGO_BIN_EXE_parhelion"), options]).arg(at).arg(path);
+        Some(Self::serve(directory, command).await)
+    }
+
+    /// A path as the process of [`Sidecar::start_on`] sees it.
+    pub(crate) fn seen(&self, path: &Path) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        root.join(path.strip_prefix("/").unwrap())
+    }
+
+    /// Mounts again what [`Sidecar::start_on`] mounted, with other options.
+    pub(crate) fn remount(&self, at: &Path, options: &str) {
+        let id = self.child.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &id, "-U", "-m", "--preserve-credentials", "mount", "-o"]);
+        let output = command.arg(format!("remount,{options}")).arg(at).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// Starts it, and waits until its log says where it serves.
+    async fn serve(directory: tempfile::TempDir, mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         collect(child.stderr.take().unwrap(), Arc::clone(&log));
