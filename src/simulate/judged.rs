@@ -8,6 +8,7 @@ use crate::config::{Canary, Model};
 use crate::evidence::Gain;
 use crate::feedback::FeedbackGain;
 use crate::strategy::canary::Progress;
+use crate::strategy::course::Learnt;
 use crate::strategy::{Split, Standing};
 use crate::verdict::State;
 
@@ -57,10 +58,8 @@ impl<'a> Judged<'a> {
     /// Takes what was learnt; how many values of both arms that were, for the first guard that asks for it.
     pub(super) fn learn(&mut self, gain: &FeedbackGain) -> u64 {
         let Some(scores) = gain.variants.get(self.canary.candidate) else { return 0 };
-        let guards = self.canary.guards.feedback.iter().enumerate();
-        for (guard, _) in guards.filter(|(_, guard)| guard.name == gain.feedback) {
-            self.progress.absorb_feedback(guard, scores);
-        }
+        let learnt = Learnt { feedback: &gain.feedback, epoch: gain.epoch, variants: &gain.variants };
+        self.progress.learn(self.canary, &learnt);
         let asked = self.canary.guards.feedback.first().is_some_and(|guard| guard.name == gain.feedback);
         if asked { scores.baseline.n + scores.candidate.n } else { 0 }
     }
