@@ -20,6 +20,7 @@ mod kept;
 mod ledger;
 mod rate;
 pub mod service;
+mod table;
 mod track;
 mod weigh;
 

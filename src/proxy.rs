@@ -32,6 +32,7 @@ use crate::worker::Worker;
 
 mod copies;
 mod ending;
+mod overdue;
 pub mod plan;
 mod planned;
 mod proof;
@@ -270,14 +271,20 @@ async fn dispatch(
     };
     let reserve = plan.rollout.reserve.as_ref();
     let reserve = reserve.filter(|reserve| reserve.covers(call.peek, &plan.assignment));
-    let delivered = match reserve {
-        None => {
+    let limit = overdue::Limit::of(plan, call.peek, deadline, upload);
+    let delivered = match (reserve, limit) {
+        (None, None) => {
             let mut leg = Leg::new(upload, respond, journal);
             let deliver = pin!(shipment.deliver(&mut leg));
             within(deadline, deliver).await
         }
-        // In a box of its own, so that no other call's future has room for it.
-        Some(reserve) => {
+        // In boxes of their own, so that no other call's future has room for them.
+        (None, Some(limit)) => {
+            let mut leg = Leg::new(upload, respond, journal);
+            let deliver = Box::pin(overdue::watched(shipment.deliver(&mut leg), limit, worker, plan));
+            within(deadline, deliver).await
+        }
+        (Some(reserve), _) => {
             let deliver = Box::pin(shipment.deliver_or_fall_back(reserve, upload, respond, journal));
             within(deadline, deliver).await
         }

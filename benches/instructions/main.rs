@@ -7,6 +7,7 @@
 #![expect(clippy::disallowed_methods, reason = "what is no part of the sidecar has no use for its tasks")]
 
 mod functions;
+mod looks;
 #[path = "../peers/message.rs"]
 mod message;
 mod paths;
@@ -51,6 +52,12 @@ enum What {
     Parse,
     /// An outcome is counted whose span nobody wants.
     Observe,
+    /// The keeper looks at a canary because a call failed.
+    LookError,
+    /// It looks at everything, latency too.
+    LookLatency,
+    /// A report of feedback is taken.
+    Report,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -64,8 +71,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(What::Assign) => functions::assign(calls)?,
         Some(What::Parse) => functions::parse(calls)?,
         Some(What::Observe) => functions::observe(calls)?,
+        Some(What::LookError) => return each(looks::errors(calls)?),
+        Some(What::LookLatency) => return each(looks::latency(calls)?),
+        Some(What::Report) => return each(looks::reports(calls)?),
     };
     say(&serde_json::json!({ "calls": calls, "ns_per_call": per_call(took, calls) }).to_string())
+}
+
+/// Says the mean, and above which time hardly any was.
+fn each(mut took: Vec<Duration>) -> Result<(), Box<dyn Error>> {
+    took.sort_unstable();
+    let all: Duration = took.iter().sum();
+    let p99 = took.get(took.len() * 99 / 100).map(Duration::as_nanos);
+    let told =
+        serde_json::json!({"calls": took.len(), "ns_per_call": per_call(all, took.len()), "ns_p99": p99});
+    say(&told.to_string())
 }
 
 fn per_call(took: Duration, calls: usize) -> Option<f64> {

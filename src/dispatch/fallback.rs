@@ -80,6 +80,18 @@ impl Reserve {
         self.state.budget.borrow_mut().take(self.settings.budget, now)
     }
 
+    /// How long one of the baseline's own calls may take before another variant's would be broken off; none where that
+    /// would not be.
+    pub fn patience_with_itself(
+        &self,
+        peek: Option<Peek>,
+        assignment: &Assignment,
+        deadline: Option<Instant>,
+    ) -> Option<Duration> {
+        let own = peek == Some(Peek::Unary) && assignment.variant == self.baseline;
+        own.then(|| self.patience(deadline, Instant::now()))
+    }
+
     /// How long a variant may take that is tried at `now`.
     fn patience(&self, deadline: Option<Instant>, now: Instant) -> Duration {
         let bound = self.settings.timeout.unwrap_or_else(|| self.state.patience.borrow_mut().bound(now));

@@ -1,7 +1,9 @@
 //! The caller's messages on their way upstream, kept for as long as another attempt may need them again.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::RecvStream;
@@ -48,6 +50,8 @@ pub struct Upload {
     foreign: u64,
     /// Who gets copies of what comes.
     tee: Option<Rc<Tee>>,
+    /// Where it is noted when the first message was whole.
+    whole: Option<Rc<Cell<Option<Instant>>>>,
 }
 
 /// Looks at the messages of a method that is peeked into.
@@ -90,7 +94,15 @@ impl Upload {
             reading: None,
             foreign: 0,
             tee: None,
+            whole: None,
         }
+    }
+
+    /// Where it is noted when the first message is whole, or was.
+    pub fn note_whole(&mut self) -> Rc<Cell<Option<Instant>>> {
+        let whole = Rc::new(Cell::new((self.messages() > 0).then(Instant::now)));
+        self.whole = Some(Rc::clone(&whole));
+        whole
     }
 
     /// Hands everything that came, and that will come, to the call's copies too.
@@ -281,6 +293,7 @@ impl Upload {
                 self.ended = self.body.is_end_stream();
                 match self.look(&data) {
                     Ok(()) => {
+                        self.note();
                         if let Some(tee) = &self.tee {
                             tee.request(&data);
                             if self.ended {
@@ -316,6 +329,14 @@ impl Upload {
     fn release(&mut self, n: usize) {
         // Fails only for a stream that is closed, which then shows at the next read.
         let _ = self.body.flow_control().release_capacity(n);
+    }
+
+    /// Notes that the first message is whole, where somebody wants to know and nobody has.
+    fn note(&self) {
+        if let Some(whole) = self.whole.as_ref().filter(|whole| whole.get().is_none() && self.messages() > 0)
+        {
+            whole.set(Some(Instant::now()));
+        }
     }
 
     fn look(&mut self, data: &[u8]) -> Result<(), FrameError> {

@@ -1,4 +1,4 @@
-//! What is remembered of the reports of one feedback, so that nothing counts twice: 24 bytes of each prediction, and as
+//! What is remembered of the reports of one feedback, so that nothing counts twice: 32 bytes of each prediction, and as
 //! much of each report's id where reports are summed. Pure.
 //!
 //! It is kept in bins by the time of the prediction, not of the report: a bin is gone as a whole when its window has
@@ -6,10 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use super::table::Table;
 use crate::config::Join;
 
-/// What one entry takes in memory: 24 bytes of its own, and its part of a tree whose nodes are two thirds full.
-pub(super) const BYTES: usize = 40;
+/// What one entry takes in memory, see [`Table`].
+pub(super) const BYTES: usize = 32;
 
 /// What is remembered of one prediction.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,21 +35,19 @@ pub(super) enum Joined {
 /// Entries by bin and key.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
-    bins: BTreeMap<u32, BTreeMap<u64, Entry>>,
+    bins: BTreeMap<u32, Table>,
     entries: usize,
 }
 
 impl Ledger {
     /// The entry of that key.
-    pub(super) fn get(&self, bin: u32, key: u64) -> Option<&Entry> {
-        self.bins.get(&bin)?.get(&key)
+    pub(super) fn get(&self, bin: u32, key: u64) -> Option<Entry> {
+        self.bins.get(&bin)?.get(key)
     }
 
     /// Writes an entry in the place of what was there.
     pub(super) fn put(&mut self, bin: u32, key: u64, entry: Entry) {
-        if self.bins.entry(bin).or_default().insert(key, entry).is_none() {
-            self.entries += 1;
-        }
+        self.entries += usize::from(self.bins.entry(bin).or_default().put(key, entry));
     }
 
     /// Forgets all bins before that one.
@@ -127,6 +126,6 @@ mod tests {
         }
         assert_eq!(ledger.len(), 4);
         ledger.forget(3);
-        assert_eq!((ledger.len(), ledger.get(3, 9), ledger.get(2, 1)), (1, Some(&entry), None));
+        assert_eq!((ledger.len(), ledger.get(3, 9), ledger.get(2, 1)), (1, Some(entry), None));
     }
 }

@@ -295,33 +295,6 @@ fn reports_of_many_threads_all_count() {
     });
     assert_eq!(house.gained()[0].variants[1].candidate.n, 2000);
 }
-
-#[test]
-#[ignore = "a measurement: cargo test --release --lib feedback -- --ignored --nocapture"]
-fn a_report_costs_little() {
-    const TIMES: usize = 500_000;
-    let house = House::new();
-    let ids: Vec<String> = (0..TIMES).map(|_| house.fresh()).collect();
-    let resident = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
-    let reports: Vec<Report> = ids.iter().map(|id| report(id, "stars", Value::Number(4.0))).collect();
-    let door = house.intake.door(0);
-    let (before, begin) = (resident(), std::time::Instant::now());
-    let taken = reports.iter().filter(|report| door.report(report, None).is_ok()).count();
-    let (took, begin) = (begin.elapsed(), std::time::Instant::now());
-    let drained = house.intake.drain();
-    eprintln!(
-        "{taken} of {TIMES} taken, {:?} each; drained {} in {:?}",
-        took / TIMES as u32,
-        drained.kept.len(),
-        begin.elapsed()
-    );
-    drop(drained);
-    eprintln!("{} bytes each", resident().saturating_sub(before) / taken);
-}
-
 #[test]
 fn a_book_counts_and_refuses_as_the_intake_does() {
     let house = House::new();

@@ -102,7 +102,7 @@ impl Track {
     /// Takes a report; none where it would need an entry and there is no `room` for one.
     pub(super) fn take(&mut self, feedback: &Feedback, told: &Told<'_>, room: bool) -> Option<Receipt> {
         let bin = bin(feedback, told.made);
-        let before = self.ledger.get(bin, told.key).copied();
+        let before = self.ledger.get(bin, told.key);
         if told.mark.is_some_and(|mark| self.ledger.get(bin, mark).is_some()) {
             return Some(receipt(feedback, Taken::Repeated, told.evidence, before));
         }

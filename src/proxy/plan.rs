@@ -1,5 +1,7 @@
 //! Step 3: which variant gets a call, and why.
 
+use std::cell::RefCell;
+
 use super::Recognised;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
@@ -41,8 +43,8 @@ pub struct Plan<'a> {
     /// Whether the call names the model, or its service was given to it: what goes to the default model without a name
     /// is not meant for its other variants.
     pub addressed: bool,
-    /// Where the call is counted as evidence; none where it is none.
-    pub counted: Option<Counted>,
+    /// Where the call is counted as evidence; none where it is none, or was counted.
+    pub counted: RefCell<Option<Counted>>,
 }
 
 impl Plan<'_> {
@@ -113,7 +115,7 @@ pub(super) fn plan<'a>(
         named,
         even_unready,
         addressed,
-        counted,
+        counted: RefCell::new(counted),
     })
 }
 

@@ -18,6 +18,12 @@ pub(super) fn count(worker: &Worker, counted: Counted, live: &View, outcome: &Ou
     }
 }
 
+/// Counts a call that is still under way as failed: it has taken its variant `latency` so far.
+pub(super) fn late(worker: &Worker, counted: Counted, latency: Duration) {
+    // It is the baseline's, and nobody has to look for that.
+    let _ = counted.end(How::Error, Some(latency), worker.clock.at(Instant::now()));
+}
+
 /// How the assigned variant's own attempts ended, and how long they took together.
 fn own(outcome: &Outcome) -> Option<(Blame, Duration)> {
     let assigned = outcome.route.as_ref()?.assigned.variant;

@@ -21,6 +21,7 @@ pub(crate) enum Mode {
     Reject,
     Hang,
     Slow,
+    Late,
 }
 
 /// A model server whose behaviour changes while it runs.
@@ -63,6 +64,9 @@ async fn behave(mut incoming: Incoming, mode: u8) {
     }
     if mode == Mode::Slow as u8 {
         tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+    if mode == Mode::Late as u8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
     oip::serve(incoming).await;
 }
@@ -245,6 +249,28 @@ async fn a_candidate_that_hangs_is_rolled_back_and_nobody_waits_for_it() {
     assert_eq!(seen.failures, 0, "the baseline answered");
     let errors = status.report.findings.iter().find(|finding| &*finding.guard == "errors").unwrap();
     assert!(errors.ln_e >= errors.threshold, "{errors:?}");
+}
+
+#[tokio::test]
+async fn what_makes_both_slow_blames_nobody() {
+    let house =
+        House::with(STAYING, "unit: [metadata:x-user]\n    fallback: {timeout: 150ms, budget: 100%}").await;
+    house.v1.become_(Mode::Late);
+    house.v2.become_(Mode::Late);
+    let callers = house.callers(32, &[]);
+    eventually("failures of the candidate, or a change", || {
+        let status = house.status();
+        let errors = status.report.findings.iter().find(|finding| &*finding.guard == "errors")?;
+        let many = errors.candidate.n >= 30 && errors.candidate.value? > 0.9;
+        (many || status.report.state == State::RolledBack).then_some(())
+    })
+    .await;
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0, "the baseline answers, slowly");
+    let status = house.status();
+    assert_eq!(status.report.state, State::Running, "{:?}", status.report.findings);
+    let errors = status.report.findings.iter().find(|finding| &*finding.guard == "errors").unwrap();
+    assert!(errors.baseline.value.unwrap() > 0.9, "both are cut at the same length: {errors:?}");
 }
 
 #[tokio::test]
