@@ -29,6 +29,7 @@ mod export;
 pub mod feedback;
 pub mod metrics;
 pub mod names;
+mod otlp;
 pub mod propagate;
 pub mod recorder;
 pub mod settings;

@@ -39,6 +39,27 @@ impl Exemplar {
     }
 }
 
+/// Those of the calls whose spans leave together, one of each bucket: the last.
+#[derive(Debug, Default)]
+pub(super) struct Gathered(Vec<Exemplar>);
+
+impl Gathered {
+    pub(super) fn add(&mut self, exemplar: Exemplar) {
+        let bucket_of = |one: &Exemplar| bucket(one.latency);
+        let same =
+            |one: &&mut Exemplar| bucket_of(one) == bucket_of(&exemplar) && one.label == exemplar.label;
+        match self.0.iter_mut().find(same) {
+            Some(earlier) => *earlier = exemplar,
+            None => self.0.push(exemplar),
+        }
+    }
+
+    /// Each.
+    pub(super) fn all(self) -> Vec<Exemplar> {
+        self.0
+    }
+}
+
 /// By series and bucket.
 #[derive(Debug, Default)]
 pub struct Exemplars(DashMap<(Label, usize), Exemplar>);
@@ -51,5 +72,27 @@ impl Exemplars {
     /// The exemplar of one bucket of a series.
     pub fn get(&self, label: &Label, bucket: usize) -> Option<Exemplar> {
         self.0.get(&(label.clone(), bucket)).map(|entry| entry.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::example::outcome;
+
+    #[test]
+    fn the_last_of_each_bucket_is_gathered() {
+        let exemplar = |span_id, latency| {
+            let mut call = outcome();
+            call.trace.span_id = span_id;
+            call.latency.total = Duration::from_millis(latency);
+            Exemplar::of(&call).unwrap()
+        };
+        let mut gathered = Gathered::default();
+        for one in [exemplar(1, 3), exemplar(2, 700), exemplar(3, 4)] {
+            gathered.add(one);
+        }
+        let kept: Vec<_> = gathered.all().iter().map(|one| one.span_id).collect();
+        assert_eq!(kept, [3, 2]);
     }
 }

@@ -5,28 +5,31 @@
 //! that hangs costs spans, each counted by its cause, and nothing else. A collector that is down is tried again and
 //! again; the log says so once when it goes and once when it comes back.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use opentelemetry::KeyValue;
-use opentelemetry_otlp::{WithExportConfig, WithTonicConfig};
-use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
+use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use tonic::metadata::MetadataMap;
 
 use super::environment::Batch;
-use super::exemplar::{Exemplar, Exemplars};
+use super::exemplar::{Exemplar, Exemplars, Gathered};
 use super::feedback::Side;
+use super::otlp;
 use super::recorder::{Copies, Queue};
 use super::settings::{Collector, Settings};
 use super::span::Writer;
 use super::tally::{Cause, Tally};
+use crate::outcome::Outcome;
+
+mod client;
+mod waiting;
+
+use client::Client;
+use waiting::Waiting;
 
 /// How often the workers' queues are emptied.
 const DRAIN: Duration = Duration::from_millis(20);
@@ -40,7 +43,7 @@ pub(super) struct Shared {
     pub(super) queues: Vec<Arc<Queue>>,
     pub(super) copies: Vec<Arc<Copies>>,
     /// Spans of the sidecar's own doings.
-    pub(super) own: Arc<ArrayQueue<SpanData>>,
+    pub(super) own: Arc<ArrayQueue<Box<SpanData>>>,
     pub(super) tally: Arc<Tally>,
     pub(super) exemplars: Arc<Exemplars>,
     pub(super) feedback: Arc<Side>,
@@ -86,18 +89,10 @@ impl Exporter {
     }
 }
 
-/// A span that waits, and the exemplar it may become.
-#[derive(Debug)]
-struct Pending {
-    span: SpanData,
-    exemplar: Option<Exemplar>,
-    since: Instant,
-}
-
 /// A batch on its way.
 struct Sending {
     spans: u64,
-    exemplars: Vec<Exemplar>,
+    exemplars: Gathered,
     answer: Pin<Box<dyn Future<Output = Result<(), String>> + Send>>,
 }
 
@@ -115,9 +110,10 @@ struct Work {
     batch: Batch,
     collector: Option<Collector>,
     /// Made at the first batch, for it needs a runtime.
-    exporter: Option<Arc<opentelemetry_otlp::SpanExporter>>,
-    resource: Resource,
-    pending: VecDeque<Pending>,
+    client: Option<Client>,
+    /// As it is sent.
+    resource: Vec<u8>,
+    waiting: Waiting,
     sending: Option<Sending>,
     flush: Option<Flush>,
     health: Health,
@@ -139,9 +135,9 @@ impl Work {
             writer: Writer::new(settings.conventions, settings.limits),
             batch: settings.batch,
             collector: settings.collector.clone(),
-            exporter: None,
-            resource: resource(settings),
-            pending: VecDeque::new(),
+            client: None,
+            resource: otlp::resource(&settings.resource),
+            waiting: Waiting::default(),
             sending: None,
             flush: None,
             health: Health::Unknown,
@@ -154,61 +150,59 @@ impl Work {
         self.writer = Writer::new(settings.conventions, settings.limits);
         self.batch = settings.batch;
         self.collector = settings.collector.clone();
-        self.exporter = None;
-        self.resource = resource(settings);
+        self.client = None;
+        self.resource = otlp::resource(&settings.resource);
         self.health = Health::Unknown;
         self.not_before = Instant::now();
     }
 
     /// Turns what the workers have left into spans that wait.
     fn drain(&mut self) {
-        let now = Instant::now();
-        for index in 0..self.shared.queues.len() {
-            let queue = Arc::clone(&self.shared.queues[index]);
+        for queue in self.shared.queues.clone() {
             // No more than the queue held, so that a busy worker cannot keep the others waiting.
-            for _ in 0..queue.len() {
-                let Some(outcome) = queue.pop() else { break };
-                if self.pending.len() >= self.batch.queue {
-                    // Not worth building.
-                    self.shared.tally.dropped(Cause::QueueFull, 1 + outcome.attempts.len() as u64);
-                    continue;
-                }
-                if self.collector.is_some() {
-                    self.shared.feedback.link(&outcome);
-                }
-                let mut exemplar = Exemplar::of(&outcome);
-                for span in self.writer.spans(&outcome) {
-                    self.hold(Pending { span, exemplar: exemplar.take(), since: now });
-                }
+            for outcome in std::iter::from_fn(|| queue.pop()).take(queue.len()) {
+                self.call(&outcome);
             }
         }
-        for index in 0..self.shared.copies.len() {
-            let queue = Arc::clone(&self.shared.copies[index]);
-            for _ in 0..queue.len() {
-                let Some(copy) = queue.pop() else { break };
-                let span = self.writer.copy(&copy);
-                self.hold(Pending { span, exemplar: None, since: now });
+        let writer = self.writer;
+        for queue in self.shared.copies.clone() {
+            for copy in std::iter::from_fn(|| queue.pop()).take(queue.len()) {
+                self.hold(|out| writer.write_copy(&copy, out));
             }
         }
-        for _ in 0..self.shared.feedback.waiting() {
-            let Some(seen) = self.shared.feedback.take() else { break };
-            let span = self.writer.feedback(&seen);
-            self.hold(Pending { span, exemplar: None, since: now });
+        let feedback = Arc::clone(&self.shared.feedback);
+        for seen in std::iter::from_fn(|| feedback.take()).take(feedback.waiting()) {
+            self.hold(|out| writer.write_feedback(&seen, out));
         }
         while let Some(span) = self.shared.own.pop() {
-            self.hold(Pending { span, exemplar: None, since: now });
+            self.hold(|out| otlp::foreign(*span, out));
         }
     }
 
-    fn hold(&mut self, pending: Pending) {
-        if self.collector.is_none() {
-            return;
+    fn call(&mut self, outcome: &Outcome) {
+        let writer = self.writer;
+        for which in 0..Writer::count(outcome) {
+            let held = self.hold(|out| writer.write_call(outcome, which, out));
+            if held && which == 0 {
+                // Both name the server span.
+                self.waiting.explain(Exemplar::of(outcome));
+                self.shared.feedback.link(outcome);
+            }
         }
-        if self.pending.len() < self.batch.queue {
-            self.pending.push_back(pending);
+    }
+
+    /// Lets a span wait; false where it cannot, in which case it is not even written.
+    fn hold(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        if self.collector.is_none() {
+            return false;
+        }
+        let room = self.waiting.spans() < self.batch.queue;
+        if room {
+            self.waiting.add(self.batch.size, write);
         } else {
             self.shared.tally.dropped(Cause::QueueFull, 1);
         }
+        room
     }
 
     fn begin_flush(&mut self, flush: Flush) {
@@ -223,60 +217,57 @@ impl Work {
             self.send();
         }
         let Some(flush) = &self.flush else { return };
-        let idle = self.sending.is_none() && self.pending.is_empty();
+        let idle = self.sending.is_none() && self.waiting.spans() == 0;
         if idle || Instant::now() >= flush.deadline {
             self.end_flush();
         }
     }
 
     fn due(&self) -> bool {
-        let Some(oldest) = self.pending.front() else { return false };
+        let Some((oldest, spans)) = self.waiting.first() else { return false };
         if Instant::now() < self.not_before {
             return false;
         }
-        self.flush.is_some()
-            || self.pending.len() >= self.batch.size
-            || oldest.since.elapsed() >= self.batch.delay
+        self.flush.is_some() || spans >= self.batch.size || oldest.elapsed() >= self.batch.delay
     }
 
     fn send(&mut self) {
         let Some(collector) = &self.collector else {
-            self.pending.clear();
+            self.waiting = Waiting::default();
             return;
         };
-        let exporter = match &self.exporter {
-            Some(exporter) => Arc::clone(exporter),
-            None => match build(collector, &self.resource) {
-                Ok(exporter) => Arc::clone(self.exporter.insert(Arc::new(exporter))),
+        let client = match &self.client {
+            Some(client) => client.clone(),
+            None => match Client::new(collector) {
+                Ok(client) => self.client.insert(client).clone(),
                 Err(problem) => {
                     self.refused(&problem);
                     return;
                 }
             },
         };
-        let count = self.pending.len().min(self.batch.size);
-        let mut spans = Vec::with_capacity(count);
-        let mut exemplars = Vec::new();
-        for pending in self.pending.drain(..count) {
-            spans.push(pending.span);
-            exemplars.extend(pending.exemplar);
-        }
+        let Some(batch) = self.waiting.take() else { return };
+        let (spans, exemplars, message) = batch.leave(&self.resource);
         let within = self.batch.timeout;
         let answer = Box::pin(async move {
-            match tokio::time::timeout(within, exporter.export(spans)).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(problem)) => Err(problem.to_string()),
+            match tokio::time::timeout(within, client.export(message)).await {
+                Ok(answer) => answer,
                 Err(_) => Err(format!("no answer within {within:?}")),
             }
         });
-        self.sending = Some(Sending { spans: count as u64, exemplars, answer });
+        self.sending = Some(Sending { spans, exemplars, answer });
     }
 
     /// No exporter can be made for this collector: what waits can go nowhere.
     fn refused(&mut self, problem: &str) {
-        self.shared.tally.dropped(Cause::ExportFailed, self.pending.len() as u64);
-        self.pending.clear();
+        self.lose(Cause::ExportFailed);
         self.unreachable(problem);
+    }
+
+    /// Gives up what waits.
+    fn lose(&mut self, cause: Cause) {
+        let lost = std::mem::take(&mut self.waiting).spans();
+        self.shared.tally.dropped(cause, lost as u64);
     }
 
     /// Counts the batch that was answered.
@@ -285,7 +276,7 @@ impl Work {
         match answer {
             Ok(()) => {
                 self.shared.tally.exported(sent.spans);
-                for exemplar in sent.exemplars {
+                for exemplar in sent.exemplars.all() {
                     self.shared.exemplars.keep(exemplar);
                 }
                 self.reachable();
@@ -304,9 +295,8 @@ impl Work {
     fn end_flush(&mut self) {
         let Some(flush) = self.flush.take() else { return };
         let on_its_way = self.sending.take().map_or(0, |sending| sending.spans);
-        let lost = on_its_way + self.pending.len() as u64;
-        self.pending.clear();
-        self.shared.tally.dropped(Cause::Shutdown, lost);
+        self.shared.tally.dropped(Cause::Shutdown, on_its_way);
+        self.lose(Cause::Shutdown);
         // Whoever asked may be gone by now, which changes nothing.
         let _ = flush.done.send(());
     }
@@ -333,22 +323,6 @@ impl Work {
     fn place(&self) -> &str {
         self.collector.as_ref().map_or("", |collector| collector.endpoint.as_str())
     }
-}
-
-fn resource(settings: &Settings) -> Resource {
-    let attributes = settings.resource.iter().map(|(name, value)| KeyValue::new(name.clone(), value.clone()));
-    Resource::builder_empty().with_attributes(attributes).build()
-}
-
-fn build(collector: &Collector, resource: &Resource) -> Result<opentelemetry_otlp::SpanExporter, String> {
-    let builder = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .with_endpoint(collector.endpoint.clone())
-        .with_timeout(collector.timeout)
-        .with_metadata(MetadataMap::from_headers(collector.headers.clone()));
-    let mut exporter = builder.build().map_err(|problem| problem.to_string())?;
-    exporter.set_resource(resource);
-    Ok(exporter)
 }
 
 #[cfg(test)]

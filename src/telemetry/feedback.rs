@@ -12,7 +12,6 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
-use opentelemetry::trace::{SpanId, TraceId};
 
 use super::recorder::Rules;
 use crate::config::Model;
@@ -68,7 +67,7 @@ pub struct Side {
     uncounted: AtomicU64,
     dropped: AtomicU64,
     known: Mutex<Known>,
-    queue: ArrayQueue<Spanned>,
+    queue: ArrayQueue<Box<Spanned>>,
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +133,7 @@ impl Side {
                 state: None,
             },
         };
-        if self.queue.push(Spanned { seen, trace, link }).is_err() {
+        if self.queue.push(Box::new(Spanned { seen, trace, link })).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -156,7 +155,7 @@ impl Side {
         self.queue.len()
     }
 
-    pub(super) fn take(&self) -> Option<Spanned> {
+    pub(super) fn take(&self) -> Option<Box<Spanned>> {
         self.queue.pop()
     }
 
@@ -184,13 +183,6 @@ impl Side {
     fn find(&self, prediction: u128) -> Option<(u128, u64)> {
         let known = lock(&self.known);
         known.young.get(&prediction).or_else(|| known.old.get(&prediction)).copied()
-    }
-}
-
-impl Spanned {
-    /// Of the prediction, for a link.
-    pub(super) fn linked(&self) -> Option<(TraceId, SpanId)> {
-        self.link.map(|(trace, span)| (TraceId::from(trace), SpanId::from(span)))
     }
 }
 

@@ -133,7 +133,7 @@ pub struct Propagator {
 impl Propagator {
     /// The trace which a call belongs to and a new id for the sidecar's span in it.
     pub fn extract(&self, headers: &HeaderMap, chance: &mut impl Rng) -> Trace {
-        let (parent, by_w3c) = self.parent(headers);
+        let (parent, by_w3c) = self.parent(headers, Came::of(headers));
         let span_id = span_id(chance);
         match parent {
             Found::Parent(parent) => Trace {
@@ -155,16 +155,17 @@ impl Propagator {
         if !self.recording {
             return;
         }
+        let came = Came::of(headers);
         if self.formats.w3c {
             headers.insert(TRACEPARENT.clone(), w3c::write(trace, span));
-            if trace.state.is_none() {
+            if came.w3c && trace.state.is_none() {
                 headers.remove(&TRACESTATE);
             }
         }
-        if self.formats.b3.applies(|| b3::has_single(headers)) {
+        if self.formats.b3.applies(|| came.b3 && b3::has_single(headers)) {
             b3::write_single(headers, trace, span);
         }
-        if self.formats.b3_multi.applies(|| b3::has_multi(headers)) {
+        if self.formats.b3_multi.applies(|| came.b3 && b3::has_multi(headers)) {
             b3::write_multi(headers, trace, span);
         }
     }
@@ -179,11 +180,15 @@ impl Propagator {
         Trace { trace_id: trace_id(chance), span_id: span_id(chance), parent: None, sampled, state: None }
     }
 
-    fn parent(&self, headers: &HeaderMap) -> (Found, bool) {
+    fn parent(&self, headers: &HeaderMap, came: Came) -> (Found, bool) {
         if self.formats.w3c
+            && came.w3c
             && let Some(parent) = w3c::read(headers)
         {
             return (Found::Parent(parent), true);
+        }
+        if !came.b3 {
+            return (Found::Nothing, false);
         }
         let single = if self.formats.b3 == Writing::Off { Found::Nothing } else { b3::read_single(headers) };
         if single != Found::Nothing || self.formats.b3_multi == Writing::Off {
@@ -205,8 +210,32 @@ impl Propagator {
     }
 }
 
+/// Which families of headers came. Told in one pass over the names, for each look-up hashes the name that it looks for,
+/// and most calls bring few of them or none.
+#[derive(Debug, Clone, Copy, Default)]
+struct Came {
+    w3c: bool,
+    b3: bool,
+}
+
+impl Came {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut came = Came::default();
+        for name in headers.keys() {
+            let name = name.as_str();
+            came.w3c |= name.starts_with("trace");
+            came.b3 |= name == "b3" || name.starts_with("x-b3-");
+        }
+        came
+    }
+}
+
 /// Takes every trace header out, whether it is read or not; `baggage` stays.
 pub fn strip(headers: &mut HeaderMap) {
+    let came = Came::of(headers);
+    if !came.w3c && !came.b3 {
+        return;
+    }
     for name in [&TRACEPARENT, &TRACESTATE].into_iter().chain(b3::NAMES) {
         headers.remove(name);
     }
@@ -271,7 +300,7 @@ fn id(digits: &[u8]) -> Option<u128> {
 }
 
 /// Writes `number` into `place`, of at most 32, as lower-case hexadecimal digits, highest first.
-fn hex(place: &mut [u8], number: u128) {
+pub(super) fn hex(place: &mut [u8], number: u128) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for (chunk, part) in place.rchunks_mut(16).zip([number as u64, (number >> 64) as u64]) {
         let mut rest = part;

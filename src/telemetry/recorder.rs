@@ -23,11 +23,12 @@ use crate::fault::Blame;
 use crate::outcome::{Outcome, Trace};
 use crate::shadow::record::CopyOutcome;
 
-/// Outcomes of one worker that wait for the exporter.
-pub(super) type Queue = ArrayQueue<Outcome>;
+/// Outcomes of one worker that wait for the exporter. In boxes, for a queue touches all its places when it is made: as
+/// they are they would take a megabyte of each worker that never makes a span.
+pub(super) type Queue = ArrayQueue<Box<Outcome>>;
 
 /// Copies of one worker that wait for the exporter; apart, so that they can never crowd a call out.
-pub(super) type Copies = ArrayQueue<CopyOutcome>;
+pub(super) type Copies = ArrayQueue<Box<CopyOutcome>>;
 
 /// Copies that may wait, per worker.
 pub(super) const COPIES: usize = 512;
@@ -124,7 +125,7 @@ impl Recorder {
     /// Hands the end of a copy on where its span is wanted, which is where its trace is sampled: failures keep no
     /// spans, for a dead shadow would flood the backend. False where there was no room.
     pub fn observe_copy(&self, copy: CopyOutcome) -> bool {
-        !(self.propagator().recording && copy.trace.sampled) || self.copies.push(copy).is_ok()
+        !(self.propagator().recording && copy.trace.sampled) || self.copies.push(Box::new(copy)).is_ok()
     }
 
     /// Says that a call is under way at a variant, until the guard is dropped. `variant` is its index in the model.
@@ -154,7 +155,7 @@ impl Recorder {
             None => self.unrouted.observe(&outcome),
         }
         let wanted = self.rules.borrow_mut().load().want(&outcome);
-        if wanted && self.queue.push(outcome).is_err() {
+        if wanted && self.queue.push(Box::new(outcome)).is_err() {
             self.counters.add(Counter::OutcomesDropped);
         }
     }

@@ -105,7 +105,7 @@ fn ours(metadata: &Metadata<'_>) -> bool {
 /// Gives spans that have ended to the exporter's queue.
 #[derive(Debug)]
 struct Handover {
-    queue: Arc<ArrayQueue<SpanData>>,
+    queue: Arc<ArrayQueue<Box<SpanData>>>,
     tally: Arc<Tally>,
 }
 
@@ -113,7 +113,7 @@ impl SpanProcessor for Handover {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        if span.span_context.is_sampled() && self.queue.push(span).is_err() {
+        if span.span_context.is_sampled() && self.queue.push(Box::new(span)).is_err() {
             self.tally.dropped(Cause::QueueFull, 1);
         }
     }

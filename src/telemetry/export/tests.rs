@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
+use tonic_types::StatusExt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 
 use super::*;
@@ -30,6 +31,8 @@ struct Stub {
     requests: Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
     keys: Arc<Mutex<Vec<String>>>,
     refusing: Arc<AtomicBool>,
+    /// What the next exports meet, before any is taken.
+    failing: Arc<Mutex<Vec<Status>>>,
 }
 
 #[tonic::async_trait]
@@ -38,6 +41,9 @@ impl TraceService for Stub {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        if let Some(status) = self.failing.lock().unwrap().pop() {
+            return Err(status);
+        }
         if self.refusing.load(Ordering::Relaxed) {
             return Err(Status::permission_denied("no"));
         }
@@ -192,6 +198,49 @@ async fn batches_keep_their_size_and_a_flush_sends_all() {
     assert_eq!(bench.telemetry.spans().get_exported(), 2000);
     assert!(stub.batches().iter().all(|batch| batch.len() <= 64));
     assert_eq!(stub.batches().concat().len(), 2000);
+}
+
+#[tokio::test]
+async fn a_batch_of_many_pieces_arrives_whole() {
+    let (listener, endpoint) = listener().await;
+    let mut bench = bench(&endpoint, &[]);
+    let stub = Stub::default();
+    stub.serve(listener, &mut bench.tasks);
+    bench.observe(1000).await;
+    bench.telemetry.flush(Duration::from_secs(20)).await;
+    let batches = stub.batches();
+    assert!(batches.iter().any(|batch| batch.len() == 512), "more than fits into one piece");
+    for pair in batches.concat().chunks(2) {
+        assert_eq!(pair[1].parent_span_id, pair[0].span_id);
+        assert_eq!(text(&pair[0].attributes, "parhelion.version").unwrap(), "2.0.0");
+    }
+    assert_eq!(bench.telemetry.spans().get_exported(), 2000);
+}
+
+#[tokio::test]
+async fn an_export_is_tried_again_where_that_may_help() {
+    let exhausted = Status::resource_exhausted("for good");
+    let delay = Some(Duration::from_millis(1));
+    let details = tonic_types::ErrorDetails::with_retry_info(delay);
+    let busy = Status::with_error_details(tonic::Code::ResourceExhausted, "for now", details);
+    let away = Status::unavailable("soon");
+    for (met, exported) in [
+        (vec![away.clone(); 3], 2),
+        (vec![busy, away.clone()], 2),
+        (vec![away; 4], 0),
+        (vec![exhausted], 0),
+        (vec![Status::invalid_argument("no")], 0),
+    ] {
+        let (listener, endpoint) = listener().await;
+        let mut bench = bench(&endpoint, &[]);
+        let stub = Stub::default();
+        *stub.failing.lock().unwrap() = met.clone();
+        stub.serve(listener, &mut bench.tasks);
+        bench.recorder.observe(outcome());
+        bench.until(|bench| bench.accounted() == 2).await;
+        assert_eq!(bench.telemetry.spans().get_exported(), exported, "{met:?}");
+        assert_eq!(bench.lost(Cause::ExportFailed), 2 - exported, "{met:?}");
+    }
 }
 
 #[tokio::test]
