@@ -24,6 +24,7 @@ use crate::worker::Worker;
 mod attempt;
 pub mod budget;
 pub mod download;
+pub mod ending;
 pub mod exchange;
 pub mod fallback;
 mod hold;

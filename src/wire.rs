@@ -2,7 +2,7 @@
 //!
 //! `h2` reads 8 KB and writes one frame a system call. [`cork`] puts two buffers between: reads take what the socket
 //! has, up to 256 KiB, unless `h2` has room for a large frame itself, and everything that one poll of a connection wrote
-//! leaves in one write at the end of that poll. Both buffers belong to the worker, not to the connection, so an idle
+//! leaves in one write at the end of that poll, large pieces of messages from where they are. Both buffers belong to the worker, not to the connection, so an idle
 //! connection costs no buffer at all.
 //! [`watch::FrameWatch`] sees the same bytes pass and knows what `h2` does not tell.
 
@@ -14,10 +14,15 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+mod merge;
+mod outbox;
+pub mod piece;
 pub mod socket;
 pub mod watch;
 pub mod windows;
 
+use merge::Merger;
+use outbox::{Backlog, Gathered};
 use watch::FrameWatch;
 
 /// Bytes of one read, and of one gathered write.
@@ -33,24 +38,41 @@ const DIRECT: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Scratch {
     read: RefCell<ReadAhead>,
-    write: RefCell<Vec<u8>>,
+    write: RefCell<Gathered>,
 }
 
-/// What one read brought; `start..end` was not taken by `h2` yet.
+/// What one read brought; `start..end` of it was not taken by `h2` yet.
 #[derive(Debug)]
 struct ReadAhead {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Puts small frames together, into `merged`.
+    merger: Merger,
+    merged: Vec<u8>,
+    /// Whether `merged` has the place of `bytes`.
+    is_merged: bool,
 }
 
 impl ReadAhead {
     fn rest(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
+        let bytes = if self.is_merged { &self.merged[..] } else { &self.bytes[..] };
+        &bytes[self.start..self.end]
     }
 
     fn clear(&mut self) {
         (self.start, self.end) = (0, 0);
+    }
+
+    /// Takes what one read brought, of which `watch` sees the frames.
+    fn fill(&mut self, filled: usize, watch: &mut FrameWatch) {
+        let boundary = watch.boundary();
+        watch.feed(&self.bytes[..filled]);
+        (self.start, self.end, self.is_merged) = (0, filled, false);
+        if let Some(boundary) = boundary.filter(|_| merge::pays(watch.candidates(), filled)) {
+            self.merger.merge(&self.bytes[..filled], boundary, &mut self.merged);
+            (self.end, self.is_merged) = (self.merged.len(), true);
+        }
     }
 }
 
@@ -58,8 +80,15 @@ impl Scratch {
     /// Two buffers of 256 KiB, of which only touched pages are resident.
     pub fn new() -> Rc<Self> {
         Rc::new(Scratch {
-            read: RefCell::new(ReadAhead { bytes: vec![0; CHUNK].into_boxed_slice(), start: 0, end: 0 }),
-            write: RefCell::new(Vec::with_capacity(CHUNK)),
+            read: RefCell::new(ReadAhead {
+                bytes: vec![0; CHUNK].into_boxed_slice(),
+                start: 0,
+                end: 0,
+                merger: Merger::default(),
+                merged: Vec::new(),
+                is_merged: false,
+            }),
+            write: RefCell::new(Gathered::new(CHUNK)),
         })
     }
 }
@@ -77,7 +106,7 @@ struct Io<S> {
     socket: S,
     scratch: Rc<Scratch>,
     /// Read from the socket in an earlier poll, not yet taken by `h2`.
-    leftover: Backlog,
+    leftover: Leftover,
     /// Written by `h2`, not yet taken by the socket.
     backlog: Backlog,
     watch: FrameWatch,
@@ -87,12 +116,12 @@ struct Io<S> {
 
 /// Bytes with a read position; frees its memory once it is empty.
 #[derive(Debug, Default)]
-struct Backlog {
+struct Leftover {
     bytes: Vec<u8>,
     start: usize,
 }
 
-impl Backlog {
+impl Leftover {
     fn rest(&self) -> &[u8] {
         &self.bytes[self.start..]
     }
@@ -104,7 +133,7 @@ impl Backlog {
     fn consume(&mut self, n: usize) {
         self.start += n;
         if self.is_empty() {
-            *self = Backlog::default();
+            *self = Leftover::default();
         }
     }
 }
@@ -114,7 +143,7 @@ pub fn cork<S>(socket: S, scratch: &Rc<Scratch>, watch: FrameWatch) -> (Corked<S
     let io = Rc::new(RefCell::new(Io {
         socket,
         scratch: Rc::clone(scratch),
-        leftover: Backlog::default(),
+        leftover: Leftover::default(),
         backlog: Backlog::default(),
         sent: (!watch.awaits_preface()).then(FrameWatch::of_client),
         watch,
@@ -170,7 +199,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     fn keep(&mut self) {
         let mut chunk = self.scratch.read.borrow_mut();
         if !chunk.rest().is_empty() {
-            self.leftover = Backlog { bytes: chunk.rest().to_vec(), start: 0 };
+            self.leftover = Leftover { bytes: chunk.rest().to_vec(), start: 0 };
             chunk.clear();
         }
     }
@@ -179,39 +208,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     ///
     /// A peer that may yet turn out to speak something else gets none of our frames: they wait for its preface.
     fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut gathered = self.scratch.write.borrow_mut();
         if self.watch.awaits_preface() {
-            self.backlog.bytes.append(&mut self.scratch.write.borrow_mut());
+            gathered.give(&mut self.backlog);
             return Ok(());
         }
-        if self.drain_backlog(cx)?.is_pending() {
+        if self.backlog.drain(&mut self.socket, cx)?.is_pending() {
             return Ok(());
         }
-        let scratch = Rc::clone(&self.scratch);
-        let mut gathered = scratch.write.borrow_mut();
-        let mut sent = 0;
-        while sent < gathered.len() {
-            match Pin::new(&mut self.socket).poll_write(cx, &gathered[sent..])? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(n) => sent += n,
-                Poll::Pending => {
-                    self.backlog = Backlog { bytes: gathered[sent..].to_vec(), start: 0 };
-                    break;
-                }
-            }
-        }
-        gathered.clear();
-        Ok(())
-    }
-
-    fn drain_backlog(&mut self, cx: &mut Context<'_>) -> io::Result<Poll<()>> {
-        while !self.backlog.is_empty() {
-            match Pin::new(&mut self.socket).poll_write(cx, self.backlog.rest())? {
-                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(n) => self.backlog.consume(n),
-                Poll::Pending => return Ok(Poll::Pending),
-            }
-        }
-        Ok(Poll::Ready(()))
+        gathered.send(&mut self.socket, &mut self.backlog, cx)
     }
 
     fn gather(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -229,7 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
                 if let Some(sent) = &mut self.sent {
                     sent.feed(slice);
                 }
-                gathered.extend_from_slice(slice);
+                gathered.push(slice);
                 taken += slice.len();
             }
             if gathered.len() < CHUNK {
@@ -261,8 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
             let mut read = ReadBuf::new(&mut chunk.bytes);
             ready!(Pin::new(&mut io.socket).poll_read(cx, &mut read))?;
             let filled = read.filled().len();
-            (chunk.start, chunk.end) = (0, filled);
-            io.watch.feed(chunk.rest());
+            chunk.fill(filled, &mut io.watch);
         }
         let n = chunk.rest().len().min(buf.remaining());
         buf.put_slice(&chunk.rest()[..n]);

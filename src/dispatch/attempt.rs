@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request};
 
-use super::exchange::{Debtor, End, Exchange, Terms};
+use super::ending::{Debtor, End};
+use super::exchange::{Exchange, Terms};
 use super::rename::Renamer;
 use super::{Delivery, Journal, Leg, Shipment, strip_reserved};
 use crate::fault::{Blame, Code, Failure};

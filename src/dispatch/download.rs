@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 
 use super::exchange::Terms;
 use super::hold::Held;
 use super::rename::Renamer;
-use super::sending::Tail;
+use super::sending::{GATHER, LEAST, Sent, Tail, send};
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Peek, ResponseScan};
+use crate::wire::piece::Piece;
 
 /// What was learnt from the response's messages.
 #[derive(Debug, Default)]
@@ -53,11 +54,19 @@ pub(super) struct Download {
     pub(super) messages: Messages,
     renamer: Option<Renamer>,
     /// What waits for the caller.
-    pub(super) queue: VecDeque<Bytes>,
+    queue: VecDeque<Bytes>,
+    /// Bytes read since something was sent.
+    gathered: usize,
+    /// Bytes read that the upstream has no window for yet.
+    taken: usize,
+    /// What came behind the queue.
+    behind: Option<Read>,
+    /// One for all messages, made for the first.
     scan: Option<ResponseScan>,
+    /// Whether it reads the message at hand.
+    scanning: bool,
     /// Whether a further message could tell more.
     curious: bool,
-    pub(super) tail: Tail,
     /// What is held back of the answer, where it is.
     pub(super) held: Option<Box<Held>>,
 }
@@ -87,24 +96,64 @@ impl Download {
             messages: Messages::new(terms.message),
             renamer,
             queue: VecDeque::new(),
+            gathered: 0,
+            taken: 0,
+            behind: None,
             scan: None,
+            scanning: false,
             curious: terms.reader.is_some(),
-            tail: Tail::More,
             held: None,
+        }
+    }
+
+    /// Whether the queue must be out before more is read: there is enough in it, or the end is behind it. Else what
+    /// one poll finds goes down in one frame where it is small, however the upstream cut it.
+    pub(super) fn is_full(&self) -> bool {
+        !self.queue.is_empty() && (self.gathered >= GATHER || self.behind.is_some())
+    }
+
+    /// Whether nothing waits for the caller.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Keeps what ends the answer until the queue is out.
+    pub(super) fn put_behind(&mut self, end: Read) {
+        self.behind = Some(end);
+    }
+
+    /// Sends the queue as far as the caller's window goes.
+    pub(super) fn send(&mut self, stream: &mut SendStream<Piece>, cx: &mut Context<'_>) -> Sent {
+        let sent = send(stream, &mut self.queue, &mut Tail::More, &mut 0, cx);
+        // What is stuck goes before anything else is read.
+        self.gathered = if matches!(sent, Sent::All) { 0 } else { GATHER };
+        sent
+    }
+
+    /// Gives the upstream its window back.
+    fn settle(&mut self) {
+        if self.taken > 0 {
+            // Fails only for a stream that is closed, which then shows at the next read.
+            let _ = self.body.flow_control().release_capacity(std::mem::take(&mut self.taken));
         }
     }
 
     /// The next bytes of the upstream, looked at and queued for the caller.
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, terms: &mut Terms<'_>) -> Poll<Read> {
-        if let Some(end) = self.held.as_mut().and_then(|held| held.end.take()) {
-            return Poll::Ready(Read::End(end));
+        if let Some(end) = self.behind.take() {
+            return Poll::Ready(end);
         }
         match self.body.poll_data(cx) {
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                self.settle();
+                Poll::Pending
+            }
             Poll::Ready(Some(Ok(data))) => {
-                // Fails only for a stream that is closed, which then shows at the next read.
-                let _ = self.body.flow_control().release_capacity(data.len());
                 let n = data.len();
+                self.taken += n;
+                if self.taken >= GATHER {
+                    self.settle();
+                }
                 let read = match self.is_held() {
                     false => {
                         self.look(&data, terms).and_then(|()| self.pass(data, terms)).map(|()| Read::Bytes(n))
@@ -126,6 +175,7 @@ impl Download {
         if let Some(tee) = &terms.tee {
             tee.answer(&data);
         }
+        self.gathered += data.len().max(LEAST);
         match &mut self.renamer {
             Some(renamer) => renamer.push(&data, &mut self.queue),
             None => {
@@ -155,7 +205,7 @@ impl Download {
         terms: &mut Terms<'_>,
     ) -> Result<u64, FrameError> {
         let Some(held) = &mut self.held else { return Ok(0) };
-        held.end = end;
+        self.behind = end.map(Read::End);
         let mut bytes = 0;
         for chunk in std::mem::take(&mut held.chunks) {
             bytes += chunk.len() as u64;
@@ -173,22 +223,26 @@ impl Download {
         let Some((adapter, peek)) = terms.reader.filter(|_| self.curious) else {
             return self.messages.skip(data);
         };
-        let (scan, curious) = (&mut self.scan, &mut self.curious);
+        let (scan, scanning, curious) = (&mut self.scan, &mut self.scanning, &mut self.curious);
         let learnt = &mut terms.received.learnt;
         self.messages.walk(data, |event| match event {
             // A compressed answer is not inflated only to be looked at.
             Event::Start { compressed: 0, length } => {
-                *scan = Some(adapter.response_scan(peek, length as usize))
+                *scanning = true;
+                match scan {
+                    Some(scan) => scan.restart(length as usize, learnt.reported_version.is_some()),
+                    None => *scan = Some(adapter.response_scan(peek, length as usize)),
+                }
             }
-            Event::Start { .. } => *scan = None,
+            Event::Start { .. } => *scanning = false,
             Event::Payload(part) => {
                 // An answer that cannot be read passes as it is; nothing is learnt from it.
-                let _ = scan.as_mut().map(|scan| scan.feed(part));
+                let _ = scan.as_mut().filter(|_| *scanning).map(|scan| scan.feed(part));
             }
             Event::End => {
-                if let Some(mut scan) = scan.take() {
+                if let Some(scan) = scan.as_mut().filter(|_| *scanning) {
                     let _ = scan.finish();
-                    learnt.take(&scan);
+                    learnt.take(scan);
                 }
                 *curious = peek == Peek::Stream;
             }

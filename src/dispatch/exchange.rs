@@ -10,59 +10,20 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::{Reason, RecvStream, SendStream};
 use http::response::Parts;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, Response};
 
 use super::download::{Download, Read, Received};
+use super::ending::{Debtor, End, answered, answered_by};
 use super::hold::{Held, Hold};
 use super::rename::{Renamer, Renaming};
-use super::sending::{Sent, Tail, send};
+use super::sending::{GATHER, LEAST, Sent, Tail, send};
 use super::stall::{Clock, Stall};
 use super::upload::{Chunk, Upload};
 use crate::fault::Code;
-use crate::protocol::frame::FrameError;
 use crate::protocol::{Adapter, Peek, encoding};
-use crate::server::respond::{GRPC_MESSAGE, GRPC_STATUS, Responder, percent_decode};
+use crate::server::respond::Responder;
 use crate::shadow::Tee;
-
-/// Bytes that are read at most before they are sent on.
-const GATHER: usize = 16 * 1024;
-/// What a chunk counts for at least, so that chunks of one byte are not gathered without end.
-const LEAST: usize = 16;
-
-/// Who may owe something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Debtor {
-    /// The caller, the rest of a message.
-    Caller,
-    /// The caller, who takes nothing of the answer.
-    Reader,
-    /// The model server: to take what is sent, or the rest of a message.
-    Server,
-}
-
-/// How an exchange ended.
-#[derive(Debug)]
-pub enum End {
-    /// The caller has the upstream's own answer, to its last byte.
-    Answered {
-        /// As the upstream said it.
-        status: Code,
-        /// Its message, for people.
-        message: Option<Box<str>>,
-    },
-    /// The upstream's own answer, which failed by this status, was thrown away: the caller knows nothing of it.
-    GivenUp(Code),
-    /// The upstream broke off.
-    Broken(h2::Error),
-    /// The caller gave up, or left.
-    Cancelled,
-    /// A message of the caller is over the limit.
-    RequestTooLarge(FrameError),
-    /// A message of the upstream is over the limit.
-    ResponseTooLarge(FrameError),
-    /// Somebody took nothing, or left a message unfinished, for too long.
-    Stalled(Debtor),
-}
+use crate::wire::piece::Piece;
 
 /// What an exchange needs to know of its call.
 pub struct Terms<'a> {
@@ -100,7 +61,7 @@ pub struct Exchange<'a> {
 }
 
 struct Up {
-    stream: SendStream<Bytes>,
+    stream: SendStream<Piece>,
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
     /// What follows the queue.
@@ -149,7 +110,7 @@ impl<'a> Exchange<'a> {
     pub fn new(
         upload: &'a mut Upload,
         respond: &'a mut Responder,
-        (response, stream): (ResponseFuture, SendStream<Bytes>),
+        (response, stream): (ResponseFuture, SendStream<Piece>),
         renamer: Option<Renamer>,
         terms: Terms<'a>,
     ) -> Self {
@@ -260,37 +221,41 @@ impl<'a> Exchange<'a> {
         }
         loop {
             let Down::Streaming(download) = &mut self.down else { return Ok(Idle::Calm) };
-            if !download.queue.is_empty() {
+            let read = if download.is_full() { None } else { Some(download.poll_read(cx, &mut self.terms)) };
+            if !download.is_empty() && matches!(read, None | Some(Poll::Pending)) {
                 let Some(stream) = self.respond.stream() else { return Err(End::Cancelled) };
-                match send(stream, &mut download.queue, &mut download.tail, &mut 0, cx) {
+                match download.send(stream, cx) {
                     Sent::All => self.progressed = true,
                     Sent::Blocked => return Ok(Idle::Owed(Debtor::Reader)),
                     Sent::Closed => return Err(End::Cancelled),
                 }
-                continue;
             }
-            match download.poll_read(cx, &mut self.terms) {
-                Poll::Pending if download.messages.unfinished() => return Ok(Idle::Owed(Debtor::Server)),
-                Poll::Pending => return Ok(Idle::Calm),
-                Poll::Ready(Read::Bytes(n)) => {
+            match read {
+                None => {}
+                Some(Poll::Pending) if download.messages.unfinished() => {
+                    return Ok(Idle::Owed(Debtor::Server));
+                }
+                Some(Poll::Pending) => return Ok(Idle::Calm),
+                Some(Poll::Ready(Read::Bytes(n))) => {
                     self.terms.received.bytes += n as u64;
                     self.terms.received.messages = download.messages.count();
                     self.progressed = true;
                 }
-                Poll::Ready(Read::Held) => self.progressed = true,
-                Poll::Ready(Read::Full) => self.release(None)?,
-                Poll::Ready(Read::TooLarge(error)) => return Err(End::ResponseTooLarge(error)),
-                Poll::Ready(Read::Broken(error)) => return Err(End::Broken(error)),
-                Poll::Ready(Read::End(trailers)) => {
-                    let http = download.http;
-                    if download.is_held() {
-                        self.judge(trailers, http)?;
-                    } else {
-                        return Err(self.close(trailers, http));
-                    }
-                }
+                Some(Poll::Ready(Read::Held)) => self.progressed = true,
+                Some(Poll::Ready(Read::Full)) => self.release(None)?,
+                Some(Poll::Ready(end)) if !download.is_empty() => download.put_behind(end),
+                Some(Poll::Ready(Read::TooLarge(error))) => return Err(End::ResponseTooLarge(error)),
+                Some(Poll::Ready(Read::Broken(error))) => return Err(End::Broken(error)),
+                Some(Poll::Ready(Read::End(trailers))) => self.finish(trailers)?,
             }
         }
+    }
+
+    /// Takes the end of the answer, once all before it is out or held.
+    fn finish(&mut self, trailers: Option<HeaderMap>) -> Result<(), End> {
+        let Down::Streaming(download) = &self.down else { return Ok(()) };
+        let http = download.http;
+        if download.is_held() { self.judge(trailers, http) } else { Err(self.close(trailers, http)) }
     }
 
     /// Takes response headers. A response that is headers only ends the exchange.
@@ -370,7 +335,7 @@ impl<'a> Exchange<'a> {
             // No gRPC status at all: the caller sees just that, and goes by the HTTP status.
             if let Some(stream) = self.respond.stream() {
                 // Fails only where the caller has left.
-                let _ = stream.send_data(Bytes::new(), true);
+                let _ = stream.send_data(Bytes::new().into(), true);
             }
             self.respond.end();
             let message = format!("the response, HTTP {http}, has no gRPC status");
@@ -392,18 +357,5 @@ impl Terms<'_> {
     /// Whether the answer must be one message.
     pub(super) fn is_unary(&self) -> bool {
         matches!(self.reader, Some((_, Peek::Unary)))
-    }
-}
-
-fn answered(headers: &HeaderMap, http: u16) -> End {
-    let text = |value: &HeaderValue| percent_decode(value.as_bytes()).into_boxed_str();
-    End::Answered { status: answered_by(headers, http), message: headers.get(&GRPC_MESSAGE).map(text) }
-}
-
-/// The status that headers or trailers carry.
-pub(crate) fn answered_by(headers: &HeaderMap, http: u16) -> Code {
-    match headers.get(&GRPC_STATUS) {
-        Some(value) => value.to_str().ok().and_then(|text| text.parse().ok()).map_or(Code::UNKNOWN, Code),
-        None => Code::from_http(http),
     }
 }

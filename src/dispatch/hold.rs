@@ -8,7 +8,6 @@ use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::response::Parts;
 
 use super::fallback::Reserve;
@@ -51,8 +50,6 @@ pub(super) struct Held {
     /// As it came.
     pub(super) chunks: Vec<Bytes>,
     pinned: usize,
-    /// Its end, where that came before it was committed.
-    pub(super) end: Option<Option<HeaderMap>>,
 }
 
 impl<'a> Hold<'a> {
@@ -129,7 +126,7 @@ impl<'a> Hold<'a> {
 
 impl Held {
     pub(super) fn new(head: Parts) -> Self {
-        Held { head: Some(head), chunks: Vec::new(), pinned: 0, end: None }
+        Held { head: Some(head), chunks: Vec::new(), pinned: 0 }
     }
 
     /// Keeps a chunk; false if that is more than `limit`.

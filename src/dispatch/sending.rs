@@ -8,6 +8,8 @@ use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 
+use crate::wire::piece::Piece;
+
 /// What follows the bytes that are queued for a stream.
 #[derive(Debug)]
 pub(crate) enum Tail {
@@ -29,30 +31,37 @@ pub(crate) enum Sent {
     Closed,
 }
 
+/// Bytes that are read at most before they are sent on.
+pub(super) const GATHER: usize = 16 * 1024;
+/// What a chunk counts for at least, so that chunks of one byte are not gathered without end.
+pub(super) const LEAST: usize = 16;
+
 /// Chunks below this are put together into one frame.
 const SMALL: usize = 4 * 1024;
 
-/// Puts chunks that are all small into one.
+/// Puts the small chunks that the queue begins with into one.
 fn join(queue: &mut VecDeque<Bytes>) {
-    if queue.len() < 2 || queue.iter().any(|chunk| chunk.len() >= SMALL) {
+    let small = queue.iter().take_while(|chunk| chunk.len() < SMALL).count();
+    if small < 2 {
         return;
     }
-    let mut whole = BytesMut::with_capacity(queue.iter().map(Bytes::len).sum());
-    queue.drain(..).for_each(|chunk| whole.extend_from_slice(&chunk));
-    queue.push_back(whole.freeze());
+    let mut whole = BytesMut::with_capacity(queue.iter().take(small).map(Bytes::len).sum());
+    queue.drain(..small).for_each(|chunk| whole.extend_from_slice(&chunk));
+    queue.push_front(whole.freeze());
 }
 
 /// Sends what is queued as far as the peer's window goes, and the end behind it. The first `ahead` bytes wait for no
 /// window.
 pub(crate) fn send(
-    stream: &mut SendStream<Bytes>,
+    stream: &mut SendStream<Piece>,
     queue: &mut VecDeque<Bytes>,
     tail: &mut Tail,
     ahead: &mut usize,
     cx: &mut Context<'_>,
 ) -> Sent {
-    join(queue);
-    while let Some(front) = queue.front_mut() {
+    loop {
+        join(queue);
+        let Some(front) = queue.front_mut() else { break };
         if front.is_empty() {
             queue.pop_front();
             continue;
@@ -68,7 +77,7 @@ pub(crate) fn send(
             queue.pop_front();
         }
         let last = whole && queue.is_empty() && matches!(tail, Tail::End(None));
-        if stream.send_data(part, last).is_err() {
+        if stream.send_data(part.into(), last).is_err() {
             return Sent::Closed;
         }
         if last {
@@ -79,7 +88,7 @@ pub(crate) fn send(
         Tail::More => *tail = Tail::More,
         Tail::Sent => {}
         Tail::End(None) => {
-            if stream.send_data(Bytes::new(), true).is_err() {
+            if stream.send_data(Bytes::new().into(), true).is_err() {
                 return Sent::Closed;
             }
         }
@@ -94,7 +103,7 @@ pub(crate) fn send(
 
 /// How many of `wanted` bytes may be sent now.
 fn room(
-    stream: &mut SendStream<Bytes>,
+    stream: &mut SendStream<Piece>,
     wanted: usize,
     ahead: &mut usize,
     cx: &mut Context<'_>,

@@ -373,8 +373,11 @@ impl Reading {
     fn begin(&mut self, compressed: bool) {
         let scanned = self.scan.enough() || self.judged || self.compressed;
         if self.peek == Peek::Stream && scanned {
-            let scan = std::mem::replace(&mut self.scan, self.adapter.request_scan(false));
-            self.first.get_or_insert_with(|| scan.into_head());
+            if self.first.is_none() {
+                let scan = std::mem::replace(&mut self.scan, self.adapter.request_scan(false));
+                self.first = Some(scan.into_head());
+            }
+            self.scan.restart();
             self.judged = false;
         }
         self.compressed = compressed;

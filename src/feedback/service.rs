@@ -83,7 +83,7 @@ async fn answer_with(answer: http::Response<tonic::body::Body>, respond: &mut Re
             // An answer is a few kilobytes at most, so it may wait for the caller's window in memory.
             Ok(data) => {
                 let Some(stream) = respond.stream() else { return };
-                if stream.send_data(data, false).is_err() {
+                if stream.send_data(data.into(), false).is_err() {
                     return;
                 }
             }
@@ -94,7 +94,7 @@ async fn answer_with(answer: http::Response<tonic::body::Body>, respond: &mut Re
         }
     }
     if let Some(stream) = respond.stream() {
-        let _ = stream.send_data(Bytes::new(), true);
+        let _ = stream.send_data(Bytes::new().into(), true);
     }
     respond.end();
 }

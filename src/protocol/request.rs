@@ -33,6 +33,8 @@ pub struct Head {
 pub struct RequestScan {
     walker: Walker,
     want_parameters: bool,
+    /// Only the model's name is kept.
+    only_model: bool,
     /// For protocols that are not looked into.
     blind: bool,
     /// The field being kept.
@@ -52,6 +54,7 @@ impl RequestScan {
         RequestScan {
             walker: Walker::default(),
             want_parameters,
+            only_model: false,
             blind: false,
             open: None,
             buffer: Vec::new(),
@@ -66,6 +69,15 @@ impl RequestScan {
     /// A scan that takes anything and learns nothing.
     pub fn blind() -> Self {
         RequestScan { blind: true, ..RequestScan::new(false) }
+    }
+
+    /// Begins with the next message of the same stream, of which only the model's name is asked. What the scan holds
+    /// its memory in is used again.
+    pub fn restart(&mut self) {
+        self.walker = Walker::default();
+        self.head.model.clear();
+        (self.want_parameters, self.only_model) = (false, true);
+        (self.open, self.tensors, self.finished, self.broken) = (None, false, false, None);
     }
 
     /// Reads the next bytes of the message, without prefix and not compressed.
@@ -140,6 +152,7 @@ impl RequestScan {
 
     fn open(&mut self, field: u32, length: u64) -> Result<(), ScanError> {
         let (cap, spent) = match field {
+            oip::VERSION | oip::ID if self.only_model => return Ok(()),
             oip::NAME | oip::VERSION | oip::ID => (CAP, 0),
             oip::PARAMETERS if self.want_parameters => (PARAMETERS_CAP, self.spent + ENTRY),
             oip::TENSORS.. => {
@@ -166,6 +179,12 @@ impl RequestScan {
         if field == oip::PARAMETERS {
             let entry = parameter(&self.buffer)?;
             self.head.parameters.push(entry);
+            return Ok(());
+        }
+        if self.only_model {
+            let name = std::str::from_utf8(&self.buffer).map_err(|_| ScanError::NotText(field))?;
+            self.head.model.clear();
+            self.head.model.push_str(name);
             return Ok(());
         }
         let text = text(field, std::mem::take(&mut self.buffer))?;

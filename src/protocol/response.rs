@@ -37,6 +37,8 @@ pub struct ResponseScan {
     walker: Walker,
     /// `None`: for protocols that are not looked into.
     peek: Option<Peek>,
+    /// Only an in-band error is looked for.
+    only_error: bool,
     /// The message's bytes, as its prefix says, and how many were read.
     length: u64,
     read: u64,
@@ -58,6 +60,7 @@ impl ResponseScan {
         ResponseScan {
             walker: Walker::default(),
             peek: Some(peek),
+            only_error: false,
             length: length as u64,
             read: 0,
             shape: (peek == Peek::Unary).then_some(Shape::Bare),
@@ -75,6 +78,20 @@ impl ResponseScan {
     /// A scan that takes anything and learns nothing.
     pub fn blind() -> Self {
         ResponseScan { peek: None, ..ResponseScan::new(Peek::Unary, 0) }
+    }
+
+    /// Begins with the next answer of the same stream, of `length` bytes; `only_error`: nothing of it is asked but
+    /// whether it is an in-band error. What the scan holds its memory in is used again.
+    pub fn restart(&mut self, length: usize, only_error: bool) {
+        self.walker = Walker::default();
+        self.only_error = only_error;
+        (self.length, self.read) = (length as u64, 0);
+        self.shape = (self.peek == Some(Peek::Unary)).then_some(Shape::Bare);
+        self.first.reset();
+        self.second.reset();
+        self.inner.reset();
+        (self.open, self.beyond, self.tensors) = (0, false, false);
+        (self.finished, self.broken) = (false, None);
     }
 
     /// Reads the next bytes of the message, without prefix and not compressed.
@@ -110,7 +127,9 @@ impl ResponseScan {
         match self.peek {
             None => true,
             Some(Peek::Unary) => self.finished || (self.tensors && self.second.is_whole()),
-            Some(Peek::Stream) => self.finished,
+            Some(Peek::Stream) => {
+                self.finished || self.only_error && matches!(self.shape, Some(Shape::Bare | Shape::Wrapped))
+            }
         }
     }
 
@@ -192,9 +211,11 @@ impl ResponseScan {
         match self.open {
             1 => self.first.take(part),
             2 => {
-                self.second.take(part);
+                if !self.only_error {
+                    self.second.take(part);
+                }
                 if self.peek == Some(Peek::Stream) {
-                    self.inner.read(part);
+                    self.inner.read(part, self.only_error);
                 }
             }
             _ => {}
@@ -255,8 +276,16 @@ impl Inner {
         self.alone = alone;
     }
 
-    fn read(&mut self, mut rest: &[u8]) {
-        while !self.foreign {
+    fn reset(&mut self) {
+        self.walker = Walker::default();
+        self.name.reset();
+        self.version.reset();
+        (self.open, self.fields, self.alone, self.foreign) = (0, 0, false, false);
+    }
+
+    /// Reads on; `briefly`: not beyond what decides the answer's form.
+    fn read(&mut self, mut rest: &[u8], briefly: bool) {
+        while !(self.foreign || briefly && self.alone && self.fields > 0) {
             match self.walker.next(&mut rest) {
                 Ok(None) => return,
                 Ok(Some(token)) => self.step(token),
@@ -311,6 +340,11 @@ struct Capture {
 }
 
 impl Capture {
+    fn reset(&mut self) {
+        self.bytes.clear();
+        (self.met, self.whole, self.cut) = (false, false, false);
+    }
+
     fn begin(&mut self, length: u64) {
         self.bytes.clear();
         (self.met, self.whole, self.cut) = (true, false, length > CAP as u64);

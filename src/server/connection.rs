@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
-use bytes::Bytes;
 use h2::server;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
@@ -26,6 +25,7 @@ use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::tasks::Local;
 use crate::telemetry::counter::Counter;
+use crate::wire::piece::Piece;
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
 use crate::wire::windows::Windows;
@@ -94,7 +94,7 @@ impl Context {
         });
     }
 
-    fn call(&self, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Bytes>) {
+    fn call(&self, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Piece>) {
         let (head, body) = request.into_parts();
         let inbound = Inbound {
             head,
@@ -113,7 +113,7 @@ impl Context {
 
 async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close {
     let (corked, cork) = cork(socket, &context.scratch, FrameWatch::of_client());
-    let mut handshake = builder(limits).handshake::<_, Bytes>(corked);
+    let mut handshake = builder(limits).handshake::<_, Piece>(corked);
     let due = Instant::now() + limits.handshake;
     let shaking = poll_fn(|cx| drive(&cork, cx, |cx| Pin::new(&mut handshake).poll(cx)));
     let shaken = tokio::select! {
@@ -209,7 +209,7 @@ fn gone(error: io::Error) -> h2::Error {
 fn take_streams(
     context: &Rc<Context>,
     cork: &Cork<Socket>,
-    connection: &mut server::Connection<Corked<Socket>, Bytes>,
+    connection: &mut server::Connection<Corked<Socket>, Piece>,
     cx: &mut Cx<'_>,
 ) -> Poll<Result<(), h2::Error>> {
     drive(cork, cx, |cx| {
@@ -302,7 +302,7 @@ async fn next_phase(phase: &mut watch::Receiver<Phase>, leaving: bool) -> Phase 
 }
 
 /// Sends what the calls that were cut have to say, and GOAWAY behind it.
-async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Bytes>) {
+async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Piece>) {
     // The calls were woken by the same change as this connection, and may come after it.
     let spoken = poll_fn(|cx| {
         let polled = drive(cork, cx, |cx| {

@@ -4,12 +4,12 @@
 use std::fmt::Write as _;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use crate::fault::Failure;
+use crate::wire::piece::Piece;
 
 /// How a call ended, as a number.
 pub static GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -23,15 +23,15 @@ pub struct Responder(Stage);
 #[derive(Debug)]
 enum Stage {
     /// Nothing was said yet.
-    Silent(SendResponse<Bytes>),
+    Silent(SendResponse<Piece>),
     /// Headers are out.
-    Open(SendStream<Bytes>),
+    Open(SendStream<Piece>),
     Ended,
 }
 
 impl Responder {
     /// For a stream just accepted.
-    pub fn new(respond: SendResponse<Bytes>) -> Self {
+    pub fn new(respond: SendResponse<Piece>) -> Self {
         Responder(Stage::Silent(respond))
     }
 
@@ -60,7 +60,7 @@ impl Responder {
     }
 
     /// The stream for messages, once headers are out.
-    pub fn stream(&mut self) -> Option<&mut SendStream<Bytes>> {
+    pub fn stream(&mut self) -> Option<&mut SendStream<Piece>> {
         match &mut self.0 {
             Stage::Open(stream) => Some(stream),
             Stage::Silent(_) | Stage::Ended => None,

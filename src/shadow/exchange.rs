@@ -19,7 +19,7 @@ use super::copy::Job;
 use super::link::{Link, Part, Side, alone};
 use super::record::Skip;
 use crate::config::OnCancel;
-use crate::dispatch::exchange::answered_by;
+use crate::dispatch::ending::answered_by;
 use crate::dispatch::rename::{Renamer, Renaming};
 use crate::dispatch::sending::{Sent, Tail, send};
 use crate::dispatch::{broken_by, is_refused};
@@ -27,6 +27,7 @@ use crate::fault::Code;
 use crate::protocol::frame::Messages;
 use crate::protocol::{encoding, timeout};
 use crate::upstream::connection::InFlight;
+use crate::wire::piece::Piece;
 
 /// Reads between two turns of others.
 const TURN: usize = 16;
@@ -116,7 +117,7 @@ struct Wire<'a> {
     on_cancel: OnCancel,
     /// Largest message, largest answer.
     limits: (usize, u64),
-    stream: SendStream<Bytes>,
+    stream: SendStream<Piece>,
     renamer: Option<Renamer>,
     queue: VecDeque<Bytes>,
     tail: Tail,
@@ -143,7 +144,7 @@ impl<'a> Wire<'a> {
         job: &Job,
         link: &'a Link,
         facts: &'a mut Facts,
-        (response, stream): (ResponseFuture, SendStream<Bytes>),
+        (response, stream): (ResponseFuture, SendStream<Piece>),
     ) -> Self {
         let encoding = job.call.headers.get(&encoding::HEADER).cloned();
         let renaming = job.call.asked.as_ref().and_then(|asked| {

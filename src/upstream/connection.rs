@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
 use h2::client::{self, SendRequest};
 
+use crate::wire::piece::Piece;
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
 use crate::wire::windows::Windows;
@@ -36,7 +36,7 @@ const SEND_BUFFER: usize = 256 * 1024;
 #[derive(Debug)]
 pub struct Connection {
     /// The connection ends once all of these are dropped and no stream is left.
-    send: SendRequest<Bytes>,
+    send: SendRequest<Piece>,
     peer: Option<SocketAddr>,
     in_flight: Cell<usize>,
     resets: Cell<u64>,
@@ -91,7 +91,7 @@ impl Connection {
     }
 
     /// The sender for one request.
-    pub fn sender(&self) -> SendRequest<Bytes> {
+    pub fn sender(&self) -> SendRequest<Piece> {
         self.send.clone()
     }
 
@@ -162,7 +162,7 @@ pub async fn handshake(
         .max_send_buffer_size(SEND_BUFFER)
         .max_concurrent_reset_streams(1_000)
         .max_local_error_reset_streams(Some(RESETS_ENFORCED));
-    let mut handshake = Box::pin(builder.handshake::<_, Bytes>(corked));
+    let mut handshake = Box::pin(builder.handshake::<_, Piece>(corked));
     let (send, mut driver) = poll_fn(|cx| match cork.drive(cx, |cx| handshake.as_mut().poll(cx)) {
         Ok(poll) => poll.map_err(io::Error::other),
         Err(error) => Poll::Ready(Err(error)),

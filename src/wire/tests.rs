@@ -123,3 +123,41 @@ async fn reads_into_much_room_and_into_little_come_in_order() {
     }
     assert!(got == text);
 }
+
+#[tokio::test]
+async fn large_pieces_leave_in_order_with_small_bytes_between_whatever_the_socket_takes() {
+    use bytes::{Buf, Bytes};
+
+    use super::piece::Piece;
+
+    for room in [700, 50_000, 1 << 20] {
+        let (mut corked, cork, mut far) = pair(room);
+        let text: Vec<u8> = (0..=250).cycle().take(2 * CHUNK).collect();
+        let mut rest = Bytes::from(text.clone());
+        let writer = async move {
+            poll_fn(|cx| {
+                let done = cork.drive(cx, |cx| {
+                    while !rest.is_empty() {
+                        // A small slice and a large one, as a frame's header and its payload.
+                        let small = rest.slice(..9.min(rest.len()));
+                        let large = Piece::from(rest.slice(small.len()..rest.len().min(20_000)));
+                        let slices = [io::IoSlice::new(&small), io::IoSlice::new(large.chunk())];
+                        match Pin::new(&mut corked).poll_write_vectored(cx, &slices) {
+                            Poll::Ready(n) => rest.advance(n.unwrap()),
+                            Poll::Pending => return Poll::Pending,
+                        }
+                    }
+                    Pin::new(&mut corked).poll_shutdown(cx)
+                });
+                done.unwrap()
+            })
+            .await
+            .unwrap();
+        };
+        let mut got = Vec::new();
+        let reader = far.read_to_end(&mut got);
+        let ((), read) = tokio::join!(writer, reader);
+        read.unwrap();
+        assert!(got == text, "{room}");
+    }
+}

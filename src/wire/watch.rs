@@ -1,11 +1,15 @@
 //! Sees HTTP/2 frames pass and remembers the little that `h2` keeps to itself: whether the peer acknowledged our
 //! SETTINGS, whether a header block has begun and not ended, and the last stream of a GOAWAY. Pure.
 
+use super::merge::Candidates;
+
 /// What every HTTP/2 client sends first.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEADER: usize = 9;
+/// Bytes of a frame's header.
+pub(super) const FRAME_HEADER: usize = 9;
 
-const DATA: u8 = 0x0;
+/// What carries messages.
+pub(super) const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
@@ -31,6 +35,7 @@ pub struct FrameWatch {
     newest: u32,
     blocks: u64,
     started: bool,
+    candidates: Candidates,
 }
 
 impl FrameWatch {
@@ -51,6 +56,7 @@ impl FrameWatch {
             newest: 0,
             blocks: 0,
             started: false,
+            candidates: Candidates::default(),
         }
     }
 
@@ -96,9 +102,21 @@ impl FrameWatch {
         self.newest
     }
 
+    /// How many of the next bytes belong to what began before: the next frame's header is behind them. `None` where it
+    /// has begun already.
+    pub(super) fn boundary(&self) -> Option<usize> {
+        (self.preface == 0 && self.header_len == 0).then_some(self.payload)
+    }
+
+    /// How many small DATA frames of the last bytes could join an earlier one of them.
+    pub(super) fn candidates(&self) -> usize {
+        self.candidates.count()
+    }
+
     /// Takes the next bytes of the peer.
     pub fn feed(&mut self, mut bytes: &[u8]) {
         self.started |= !bytes.is_empty();
+        self.candidates = Candidates::default();
         if self.preface > 0 {
             bytes = self.feed_preface(bytes);
         }
@@ -125,11 +143,13 @@ impl FrameWatch {
             self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             self.kind = kind;
             self.last_stream_len = 0;
+            let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
+            self.candidates.see(kind, self.payload, stream);
             match kind {
                 HEADERS | CONTINUATION => {
                     self.open_block = flags & FLAG_END_HEADERS == 0;
                     self.blocks += u64::from(kind == HEADERS);
-                    self.newest = self.newest.max(u32::from_be_bytes(stream) & 0x7fff_ffff);
+                    self.newest = self.newest.max(stream);
                 }
                 SETTINGS => self.settings_acked |= flags & FLAG_ACK != 0,
                 _ => {}

@@ -25,6 +25,54 @@ async fn fill(call: &mut Call) -> usize {
     sent
 }
 
+/// Messages of four bytes each, one after the other.
+fn numbered(count: u32) -> Vec<Bytes> {
+    (0..count).map(|number| frame(0, &number.to_be_bytes())).collect()
+}
+
+/// All bytes of a body, and in how many pieces they came.
+async fn pieces(body: &mut h2::RecvStream) -> (usize, Vec<u8>) {
+    let (mut pieces, mut bytes) = (0, Vec::new());
+    while let Some(Ok(data)) = body.data().await {
+        let _ = body.flow_control().release_capacity(data.len());
+        pieces += 1;
+        bytes.extend_from_slice(&data);
+    }
+    (pieces, bytes)
+}
+
+#[tokio::test]
+async fn small_messages_that_came_together_go_on_together() {
+    const COUNT: u32 = 500;
+    let upstream = Upstream::start(|mut incoming| async move {
+        let (pieces, bytes) = pieces(&mut incoming.body).await;
+        let whole = (bytes == numbered(COUNT).concat()).to_string();
+        incoming.headers(&[("pieces", &pieces.to_string()), ("whole", &whole)]);
+        let stream = incoming.stream().unwrap();
+        for message in numbered(COUNT) {
+            stream.send_data(message, false).unwrap();
+        }
+        incoming.trailers(&[("grpc-status", "0")]);
+    })
+    .await;
+    let sidecar = Sidecar::start(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    for path in [PATH, STREAM] {
+        let mut call = client.open(path, &[]).await;
+        for message in numbered(COUNT) {
+            call.up.send_data(message, false).unwrap();
+        }
+        call.end();
+        let (_, headers) = call.head().await.unwrap();
+        let up: u32 = headers["pieces"].to_str().unwrap().parse().unwrap();
+        assert_eq!(headers["whole"], "true");
+        let (down, bytes) = pieces(call.body()).await;
+        assert_eq!(bytes, numbered(COUNT).concat());
+        // Each was written in one go, as a frame for each message.
+        assert!(up <= COUNT / 4 && down <= COUNT as usize / 4, "{up} pieces up, {down} down");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_reads_nothing_stops_the_caller() {
     let upstream = Upstream::start(|mut incoming| async move { incoming.until_reset().await }).await;

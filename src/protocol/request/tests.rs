@@ -188,3 +188,29 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A scan that goes on with a stream's later messages knows each one's model, as one made for it would.
+    #[test]
+    fn a_scan_that_goes_on_knows_each_messages_model(
+        messages in vec(message(), 1..5),
+        broken in any::<bool>(),
+        at in vec(any::<usize>(), 0..3),
+    ) {
+        let mut going_on = RequestScan::new(true);
+        going_on.finish().unwrap();
+        for message in messages {
+            going_on.restart();
+            if broken {
+                prop_assert!(going_on.feed(b"\x0b").is_err());
+                going_on.restart();
+            }
+            let bytes = message.encode_to_vec();
+            for chunk in cut(&bytes, &at) {
+                going_on.feed(chunk).unwrap();
+            }
+            going_on.finish().unwrap();
+            prop_assert_eq!(&going_on.head().model, &message.model_name);
+        }
+    }
+}

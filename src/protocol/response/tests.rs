@@ -167,3 +167,34 @@ proptest! {
         prop_assert_eq!(end(&cut(&bytes, &at)), end(&[&bytes]));
     }
 }
+
+proptest! {
+    /// A scan that goes on with a stream's later answers says of each what one made for it says.
+    #[test]
+    fn a_scan_that_goes_on_says_of_each_answer_what_its_own_would(
+        answers in vec((option::of(message()), "[ -~]{0,20}", any::<bool>()), 1..6),
+        only_error in any::<bool>(),
+        at in vec(any::<usize>(), 0..3),
+    ) {
+        let mut going_on = ResponseScan::new(Peek::Stream, 0);
+        for (infer_response, error_message, bare) in answers {
+            let bytes = match infer_response {
+                Some(response) if bare => response.encode_to_vec(),
+                infer_response => ModelStreamInferResponse { error_message, infer_response }.encode_to_vec(),
+            };
+            let chunks = cut(&bytes, &at);
+            let own = scan(Peek::Stream, &chunks).unwrap();
+            going_on.restart(bytes.len(), only_error);
+            for chunk in &chunks {
+                going_on.feed(chunk).unwrap();
+            }
+            going_on.finish().unwrap();
+            prop_assert_eq!(going_on.in_band_error(), own.in_band_error());
+            prop_assert_eq!(going_on.shape(), own.shape());
+            if !only_error {
+                prop_assert_eq!(going_on.reported_version(), own.reported_version());
+                prop_assert_eq!(going_on.reported_name(), own.reported_name());
+            }
+        }
+    }
+}
