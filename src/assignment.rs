@@ -82,11 +82,15 @@ pub enum Reason {
     Hop,
     /// The rollout has ended in this variant, or a person gave everything to it.
     Decided,
+    /// The unit is held out of all rollouts with that holdout: the baseline answers.
+    Holdout,
+    /// The unit is in another part of the layer: the baseline answers.
+    Layer,
 }
 
 impl Reason {
     /// Every value, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 9] = [
+    pub const ALL: [Reason; 11] = [
         Reason::Pinned,
         Reason::Split,
         Reason::Draw,
@@ -96,6 +100,8 @@ impl Reason {
         Reason::Default,
         Reason::Hop,
         Reason::Decided,
+        Reason::Holdout,
+        Reason::Layer,
     ];
 
     /// Position in [`Reason::ALL`].
@@ -115,6 +121,8 @@ impl Reason {
             Reason::Default => "default",
             Reason::Hop => "hop",
             Reason::Decided => "decided",
+            Reason::Holdout => "holdout",
+            Reason::Layer => "layer",
         }
     }
 
@@ -123,7 +131,9 @@ impl Reason {
         match self {
             Reason::Pinned | Reason::Decided => "static",
             Reason::Split | Reason::Draw => "split",
-            Reason::Segment | Reason::Forced | Reason::Hop => "targeting_match",
+            Reason::Segment | Reason::Forced | Reason::Hop | Reason::Holdout | Reason::Layer => {
+                "targeting_match"
+            }
             Reason::NotReady | Reason::Default => "default",
         }
     }

@@ -31,8 +31,8 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Ab, Canary, FeedbackGuard, Guards, LatencyGuard, Margin, Match, OnFail, OnPass, Pinned, ResourcesGuard,
-    Segment, Stage, Staged, Step, Strategy, Warmup,
+    Ab, Admission, Canary, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, Margin, Match, OnFail,
+    OnPass, Pinned, ResourcesGuard, Segment, Stage, Staged, Step, Strategy, Warmup,
 };
 use units::{Percent, Size};
 
@@ -147,6 +147,8 @@ pub struct Model {
     pub unit: Vec<Key>,
     /// How a call is given to a variant.
     pub strategy: Strategy,
+    /// Who takes part where it splits units.
+    pub admission: Admission,
     /// Who may force a variant by `parhelion-variant`.
     pub force: Force,
     /// Deadline of calls that bring none.

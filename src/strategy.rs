@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
-use crate::config::{self, Force, Key, Match};
-use crate::stats::hash;
+use crate::config::{self, Admission, Force, Holdout, Key, Layer, Match};
+use crate::stats::hash::platforms::Platform;
 
 mod ab;
 pub mod canary;
@@ -36,6 +36,10 @@ pub struct Strategy {
     variants: Vec<Arc<str>>,
     /// See [`config::Model::arms`].
     arms: Vec<usize>,
+    admission: Admission,
+    baseline: usize,
+    /// Whose layers they are.
+    platform: Platform,
 }
 
 #[derive(Debug, Clone)]
@@ -116,13 +120,14 @@ impl Kind {
         }
     }
 
-    fn salt(&self) -> Option<&str> {
+    /// Where a unit falls among 100,000 places; none where nothing is drawn.
+    fn place(&self, unit: &str) -> Option<u32> {
         match self {
             Kind::Pinned(_) => None,
-            Kind::Ab(ab) => Some(ab.salt()),
-            Kind::Canary(canary) => Some(canary.salt()),
-            // All stages have the same.
-            Kind::Staged(stages) => stages.iter().find_map(Kind::salt),
+            Kind::Ab(ab) => Some(ab.place(unit)),
+            Kind::Canary(canary) => Some(canary.place(unit)),
+            // All stages have the same salt.
+            Kind::Staged(stages) => stages.iter().find_map(|stage| stage.place(unit)),
         }
     }
 
@@ -146,6 +151,12 @@ impl Strategy {
             force: model.force.clone(),
             variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
             arms: model.arms(),
+            admission: model.admission.clone(),
+            baseline: model.baseline(),
+            platform: match &model.strategy {
+                config::Strategy::Ab(ab) => ab.hash,
+                _ => Platform::Flagd,
+            },
         }
     }
 
@@ -161,6 +172,10 @@ impl Strategy {
         ready: &dyn Fn(usize) -> bool,
     ) -> Decision {
         let unit = self.unit_of(call);
+        if let Some(reason) = self.outside(standing, unit) {
+            let assignment = Assignment { variant: self.baseline, reason, propensity: 1.0 };
+            return Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment: None };
+        }
         let (assignment, segment) = match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => {
                 (Assignment { variant, reason: Reason::Decided, propensity: 1.0 }, None)
@@ -182,6 +197,27 @@ impl Strategy {
             }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
+    }
+
+    /// Why a unit takes no part, where it does not. A call without a unit takes none where units are shared out.
+    fn outside(&self, standing: &Standing, unit: Option<&str>) -> Option<Reason> {
+        if matches!(standing.split, Split::Only(_)) {
+            return None;
+        }
+        let Admission { holdout, layer } = &self.admission;
+        let held = |holdout: &Holdout| {
+            unit.is_none_or(|unit| {
+                Platform::Flagd.layer_place(&holdout.salt, unit) < holdout.share.thousandths()
+            })
+        };
+        let elsewhere = |layer: &Layer| {
+            let places = layer.from.thousandths()..layer.to.thousandths();
+            unit.is_none_or(|unit| !places.contains(&self.platform.layer_place(&layer.name, unit)))
+        };
+        if holdout.as_ref().is_some_and(held) {
+            return Some(Reason::Holdout);
+        }
+        layer.as_ref().is_some_and(elsewhere).then_some(Reason::Layer)
     }
 
     /// How likely each arm is for a call of that segment, as the rollout stands; none where calls are not split.
@@ -227,10 +263,7 @@ impl Strategy {
 
     /// Where the call's unit falls among 100,000 places; `None` where it brings none, or nothing is drawn.
     pub fn place(&self, call: &Call<'_>) -> Option<u32> {
-        let salt = self.kind.salt()?;
-        let unit = self.unit_of(call)?;
-        let hash = hash::salted(salt, unit);
-        Some(hash::bucket(hash, Percent::ALL.thousandths()))
+        self.kind.place(self.unit_of(call)?)
     }
 
     /// Which places belong to whom while all are ready, in order, for calls that `segment` matches or none.

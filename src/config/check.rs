@@ -15,6 +15,7 @@ use super::source::{Source, join};
 use super::units::{self, Percent};
 use super::{Config, Drain, Environment, Loaded, Model, Telemetry, raw};
 
+mod admission;
 mod canary;
 mod endpoint;
 mod fallback;
@@ -104,6 +105,7 @@ impl Check<'_> {
         let telemetry = self.telemetry(file.telemetry.as_ref());
         let state = self.path("state", file.state.as_deref());
         self.forgetful(file, &models);
+        self.apart(&models);
         let keys = self.path("keys", file.keys.as_deref());
         self.alone(file, &models);
         let config = Config {

@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
 use super::{
-    Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Listen, Margin, Match,
-    Model, ResourcesGuard, Segment, Shadow, Stage, Step, Strategy, Variant,
+    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Layer, Listen,
+    Margin, Match, Model, ResourcesGuard, Segment, Shadow, Stage, Step, Strategy, Variant,
 };
+use crate::stats::hash::platforms::Platform;
 
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
@@ -62,7 +63,7 @@ pub fn model(model: &Model) -> Value {
     let variants = model.variants.iter().map(|found| (found.name.to_string(), variant(found)));
     map.insert("variants".into(), Value::Object(variants.collect()));
     map.insert("unit".into(), model.unit.iter().map(key).collect());
-    map.insert("strategy".into(), strategy(model, &model.strategy));
+    map.insert("strategy".into(), admitted(model));
     match &model.force {
         Force::Nobody => {}
         Force::Anyone => put(&mut map, "force", Some("anyone")),
@@ -114,18 +115,38 @@ fn key(key: &Key) -> Value {
     }
 }
 
+/// The strategy, with who takes part in it. What is not there is left out: a rollout's revision rests on this text.
+fn admitted(model: &Model) -> Value {
+    let mut value = strategy(model, &model.strategy);
+    if let Value::Object(map) = &mut value {
+        let Admission { holdout, layer } = &model.admission;
+        let held =
+            holdout.as_ref().map(|found| json!({"share": found.share.to_string(), "salt": *found.salt}));
+        put(map, "holdout", held);
+        let part = |found: &Layer| json!({"name": *found.name, "from": found.from.to_string(), "to": found.to.to_string()});
+        put(map, "layer", layer.as_ref().map(part));
+    }
+    value
+}
+
 fn strategy(model: &Model, strategy: &Strategy) -> Value {
     let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
     let kind = strategy.kind();
     match strategy {
         Strategy::Pinned(found) => json!({"kind": kind, "variant": name(found.variant)}),
-        Strategy::Ab(found) => json!({
+        Strategy::Ab(found) => {
+            let mut value = json!({
             "kind": kind,
             "baseline": name(found.baseline),
             "salt": *found.salt,
             "weights": shares(model, &found.weights),
             "segments": found.segments.iter().map(|found| segment(model, found)).collect::<Value>(),
-        }),
+            });
+            if let (Value::Object(map), true) = (&mut value, found.hash != Platform::Flagd) {
+                map.insert("hash".into(), found.hash.name().into());
+            }
+            value
+        }
         Strategy::Canary(found) => {
             let mut map = canary(model, kind, found);
             map.insert("steps".into(), found.steps.iter().map(step).collect());
@@ -193,7 +214,7 @@ pub(super) fn rollout(model: &Model) -> String {
     let mut builds: Vec<(&str, &str)> =
         model.taking_part().map(|variant| (&*variant.name, &*variant.build)).collect();
     builds.sort();
-    json!([*model.name, units, strategy(model, &model.strategy), builds, feedback]).to_string()
+    json!([*model.name, units, admitted(model), builds, feedback]).to_string()
 }
 
 fn guards(model: &Model, guards: &Guards) -> Value {

@@ -17,7 +17,8 @@ pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, Sp
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
 pub(super) use strategy::{
-    Feedback, FeedbackGuard, Guards, LatencyGuard, RateGuard, ResourcesGuard, Segment, Step, Strategy, Use,
+    Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, RateGuard, ResourcesGuard, Segment, Step,
+    Strategy, Use,
 };
 
 /// A Parhelion configuration.

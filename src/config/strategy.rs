@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Key;
 use super::units::Percent;
+use crate::stats::hash::platforms::Platform;
 
 /// How a call is given to a variant. Indices point into [`Model::variants`].
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +22,35 @@ pub enum Strategy {
     Staged(Arc<Staged>),
 }
 
+/// Who takes part in a rollout that splits units; everybody, where nothing is said. The others get the baseline.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Admission {
+    /// Units that take part in no rollout with that holdout.
+    pub holdout: Option<Holdout>,
+    /// Rollouts of one layer share the units out between them.
+    pub layer: Option<Layer>,
+}
+
+/// Units that are kept out of everything, so that what all rollouts did together can be seen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holdout {
+    /// Of all units; above 0, at most 20 %.
+    pub share: Percent,
+    /// The same in all rollouts that it is to be held out of; another one holds out others.
+    pub salt: Arc<str>,
+}
+
+/// A part of the units that no other rollout of the layer has.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Layer {
+    /// Of the layer.
+    pub name: Arc<str>,
+    /// Places that take part, from 0 to below 100 %; never empty.
+    pub from: Percent,
+    /// Where they end.
+    pub to: Percent,
+}
+
 /// One variant for everybody.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pinned {
@@ -35,6 +65,9 @@ pub struct Ab {
     pub baseline: usize,
     /// Never used by another rollout.
     pub salt: Arc<str>,
+    /// Whose hash says where a unit falls. With any but flagd's the variants lie one after the other, in the order of
+    /// `weights`, as they do there.
+    pub hash: Platform,
     /// (variant, share); shares sum to 100 %.
     pub weights: Vec<(usize, Percent)>,
     /// The first that matches a call decides; none: `weights`.

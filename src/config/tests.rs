@@ -30,13 +30,13 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 8);
+    assert_eq!(all.len(), 9);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
     all.extend(corpus("examples/canary"));
     all.extend(corpus("examples/staged"));
-    assert_eq!(all.len(), 13);
+    assert_eq!(all.len(), 14);
     all
 }
 
@@ -104,7 +104,7 @@ fn every_key_means_what_it_says() {
     let user = http::HeaderName::from_static("x-user-id");
     assert_eq!(fraud.unit, [Key::Metadata(user), Key::Parameter("user_id".into())]);
     let Strategy::Ab(ab) = &fraud.strategy else { panic!("{fraud:?}") };
-    let Ab { baseline, salt, weights, segments } = &**ab;
+    let Ab { baseline, salt, weights, segments, .. } = &**ab;
     let share = |thousandths| Percent::from_thousandths(thousandths).unwrap();
     assert_eq!((*baseline, &**salt), (0, "fraud/spring"));
     assert_eq!(*weights, [(0, share(89_500)), (1, share(10_500))]);
@@ -155,7 +155,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 70);
+    assert_eq!(files.len(), 71);
 }
 
 #[test]

@@ -138,6 +138,8 @@ fn why(explained: &Explanation) -> String {
         ("decided", _) => {
             format!("everything goes to {variant}: the rollout ended in it, or a person gave it everything")
         }
+        ("holdout", _) => format!("the unit is held out of all rollouts, so {variant} answers"),
+        ("layer", _) => format!("another rollout has the unit's part of the layer, so {variant} answers"),
         (reason, _) => reason.to_owned(),
     }
 }

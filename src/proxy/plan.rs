@@ -90,7 +90,10 @@ pub(super) fn plan<'a>(
         rollout.live.with(|snapshot| {
             let standing = &snapshot.standing;
             let decision = rollout.strategy.assign(standing, &view, worker.draw(), &ready);
-            odds = rollout.strategy.odds(standing, decision.segment, &ready);
+            // Who takes no part was never one of several.
+            if !matches!(decision.assignment.reason, Reason::Holdout | Reason::Layer) {
+                odds = rollout.strategy.odds(standing, decision.segment, &ready);
+            }
             number = standing.epoch;
             if let Some(epoch) = snapshot.epoch.as_ref().filter(|_| epoch::counts(&decision.assignment)) {
                 let (variant, unit) = (decision.assignment.variant, decision.unit);

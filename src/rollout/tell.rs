@@ -112,8 +112,16 @@ impl Rollouts {
 
     /// Calls that the strategy gave to each variant since the process started.
     fn assigned(&self, model: &Model) -> Vec<u64> {
-        let by_strategy =
-            [Reason::Pinned, Reason::Split, Reason::Draw, Reason::Segment, Reason::NotReady, Reason::Decided];
+        let by_strategy = [
+            Reason::Pinned,
+            Reason::Split,
+            Reason::Draw,
+            Reason::Segment,
+            Reason::NotReady,
+            Reason::Decided,
+            Reason::Holdout,
+            Reason::Layer,
+        ];
         let of = |name: &Arc<str>| {
             let series = self.ground.shards.iter().map(|shard| shard.series(&model.name, name));
             series.map(|series| by_strategy.iter().map(|reason| series.assigned(*reason)).sum::<u64>()).sum()

@@ -4,6 +4,8 @@
 //! this hash: `bucket = (hash * total) >> 32`, in integers. Published vectors hold them in place.
 //! MurmurHash3 is by Austin Appleby, in the public domain.
 
+pub mod platforms;
+
 /// MurmurHash3_x86_32 of `parts` as if they were one string.
 pub fn murmur3_x86_32(seed: u32, parts: &[&[u8]]) -> u32 {
     let mut state = seed;

@@ -16,22 +16,31 @@ use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Match};
 use crate::stats::hash;
+use crate::stats::hash::platforms::{PLACES, Platform};
 
 #[derive(Debug, Clone)]
 pub(super) struct Ab {
     baseline: usize,
     salt: Arc<str>,
+    hash: Platform,
     split: Ranges,
     segments: Vec<(Match, Ranges)>,
 }
 
 impl Ab {
     pub(super) fn new(config: &config::Ab) -> Self {
-        let ranges = |weights: &[(usize, Percent)]| Ranges::around(config.baseline, weights);
+        let listed = |weights: &[(usize, Percent)]| {
+            Ranges::cumulative(weights.iter().map(|(variant, share)| (*variant, share.thousandths())))
+        };
+        let ranges = |weights: &[(usize, Percent)]| match config.hash {
+            Platform::Flagd => Ranges::around(config.baseline, weights),
+            _ => listed(weights),
+        };
         let segments = config.segments.iter();
         Ab {
             baseline: config.baseline,
             salt: Arc::clone(&config.salt),
+            hash: config.hash,
             split: ranges(&config.weights),
             segments: segments.map(|found| (found.matches.clone(), ranges(&found.weights))).collect(),
         }
@@ -42,8 +51,9 @@ impl Ab {
         self.segments.iter().map(|(rule, _)| rule)
     }
 
-    pub(super) fn salt(&self) -> &str {
-        &self.salt
+    /// Where a unit falls.
+    pub(super) fn place(&self, unit: &str) -> u32 {
+        self.hash.place(&self.salt, unit)
     }
 
     /// Which places belong to whom.
@@ -82,13 +92,13 @@ impl Ab {
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
     ) -> Assignment {
-        let place = unit.map_or(draw, |unit| hash::salted(&self.salt, unit));
+        let place = unit.map_or_else(|| hash::bucket(draw, PLACES), |unit| self.place(unit));
         let (ranges, reason) = match segment.and_then(|segment| self.segments.get(segment)) {
             Some((_, ranges)) => (ranges, Reason::Segment),
             None if unit.is_some() => (&self.split, Reason::Split),
             None => (&self.split, Reason::Draw),
         };
-        let chosen = ranges.find(place).unwrap_or(self.baseline);
+        let chosen = ranges.at(place).unwrap_or(self.baseline);
         if chosen != self.baseline && ready(chosen) {
             let propensity = ranges.share(|variant| variant == chosen);
             return Assignment { variant: chosen, reason, propensity };

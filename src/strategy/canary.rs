@@ -48,8 +48,9 @@ impl Canary {
         tell(self.baseline, 1.0 - candidate);
     }
 
-    pub(super) fn salt(&self) -> &str {
-        &self.salt
+    /// Where a unit falls.
+    pub(super) fn place(&self, unit: &str) -> u32 {
+        hash::bucket(hash::salted(&self.salt, unit), Percent::ALL.thousandths())
     }
 
     /// Which places belong to whom.
@@ -66,8 +67,8 @@ impl Canary {
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
     ) -> Assignment {
-        let place = unit.map_or(draw, |unit| hash::salted(&self.salt, unit));
-        let chosen = hash::bucket(place, Percent::ALL.thousandths()) < share.thousandths();
+        let drawn = || hash::bucket(draw, Percent::ALL.thousandths());
+        let chosen = unit.map_or_else(drawn, |unit| self.place(unit)) < share.thousandths();
         let reason = if unit.is_some() { Reason::Split } else { Reason::Draw };
         // Nobody asks about a candidate that gets nothing.
         let ready = share == Percent::NONE || ready(self.candidate);

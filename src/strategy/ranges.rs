@@ -19,7 +19,6 @@
 use std::ops::Range;
 
 use crate::config::units::Percent;
-use crate::stats::hash;
 
 /// Variants by intervals of the hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +54,9 @@ impl Ranges {
         Ranges::cumulative(below.chain([(baseline, rest)]).chain(above))
     }
 
-    /// The owner of a hash; `None` only where all weights are zero.
-    pub(super) fn find(&self, hash: u32) -> Option<usize> {
-        let bucket = hash::bucket(hash, self.total);
-        self.ends.iter().find(|(end, _)| *end > bucket).map(|(_, variant)| *variant)
+    /// The owner of a place in `0..total`; `None` only where all weights are zero.
+    pub(super) fn at(&self, place: u32) -> Option<usize> {
+        self.ends.iter().find(|(end, _)| *end > place).map(|(_, variant)| *variant)
     }
 
     /// Tells the share of each variant that has one.

@@ -2,7 +2,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::*;
 use crate::config::units::Percent;
-use crate::config::{Segment, Variant};
+use crate::config::{Holdout, Layer, Segment, Variant};
 use crate::stats::hash;
 
 const KEY: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
@@ -31,6 +31,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         variants: ["v1", "v2", "v3"].map(variant).into(),
         unit: vec![metadata("x-user"), Key::Parameter("user".into())],
         strategy,
+        admission: Admission::default(),
         force: Force::Matching(Match(vec![(metadata("x-role"), "tester".into())])),
         default_deadline: None,
         shadows: Vec::new(),
@@ -51,6 +52,7 @@ fn ab(salt: &str) -> Strategy {
         &model(config::Strategy::Ab(Arc::new(config::Ab {
             baseline: 0,
             salt: salt.into(),
+            hash: Default::default(),
             weights: vec![(0, percent(70)), (1, percent(20)), (2, percent(10))],
             segments: vec![
                 segment("beta", "beta", vec![(2, percent(100))]),
@@ -198,9 +200,72 @@ fn parameters_are_read_only_where_a_key_names_one() {
     assert!(Strategy::new(&forced, KEY).reads_parameters());
     let segments = vec![Segment { name: "gold".into(), matches: rule, weights: vec![(1, Percent::ALL)] }];
     let weights = vec![(0, Percent::ALL)];
-    model.strategy =
-        config::Strategy::Ab(Arc::new(config::Ab { baseline: 0, salt: "s".into(), weights, segments }));
+    model.strategy = config::Strategy::Ab(Arc::new(config::Ab {
+        baseline: 0,
+        salt: "s".into(),
+        hash: Default::default(),
+        weights,
+        segments,
+    }));
     assert!(Strategy::new(&model, KEY).reads_parameters());
+}
+
+#[test]
+fn who_is_held_out_or_elsewhere_in_the_layer_gets_the_baseline_for_certain() {
+    let strategy = |holdout: Option<u32>, layer: Option<(u32, u32)>| {
+        let weights = vec![(0, percent(1)), (1, percent(99))];
+        let ab =
+            config::Ab { baseline: 0, salt: "s".into(), hash: Platform::Flagd, weights, segments: vec![] };
+        let holdout = holdout.map(|share| Holdout { share: percent(share), salt: "2026".into() });
+        let layer = layer.map(|(from, to)| Layer { name: "l".into(), from: percent(from), to: percent(to) });
+        let model = config::Model {
+            admission: Admission { holdout, layer },
+            ..model(config::Strategy::Ab(Arc::new(ab)))
+        };
+        Strategy::new(&model, KEY)
+    };
+    let mut counts = [0; 3];
+    let both = strategy(Some(5), Some((20, 60)));
+    for number in 0..10_000 {
+        let user = format!("u{number}");
+        let Assignment { variant, reason, propensity } = assigned(&both, &[("x-user", &user)], 0, &[1]);
+        match reason {
+            Reason::Holdout => counts[0] += 1,
+            Reason::Layer => counts[1] += 1,
+            _ => counts[2] += 1,
+        }
+        if matches!(reason, Reason::Holdout | Reason::Layer) {
+            assert_eq!((variant, propensity), (0, 1.0));
+        }
+    }
+    let [held, elsewhere, taking_part] = counts;
+    assert!((400..600).contains(&held), "{held}");
+    assert!((5_400..6_000).contains(&elsewhere) && (3_600..4_000).contains(&taking_part), "{elsewhere}");
+    let halves = [strategy(None, Some((0, 50))), strategy(None, Some((50, 100)))];
+    for number in 0..1000 {
+        let user = format!("u{number}");
+        let outside =
+            |half: &&Strategy| assigned(half, &[("x-user", &user)], 0, &[1]).reason == Reason::Layer;
+        assert_eq!(halves.iter().filter(outside).count(), 1, "{user} is in one of them");
+    }
+    let nobody = assigned(&strategy(Some(5), None), &[], 7, &[1]);
+    assert_eq!((nobody.variant, nobody.reason), (0, Reason::Holdout), "no unit takes no part");
+}
+
+#[test]
+fn a_test_from_another_platform_goes_on_with_everybody_where_they_were() {
+    let weights = vec![(0, percent(50)), (1, percent(50))];
+    let hash = Platform::GrowthBook;
+    let ab = config::Ab { baseline: 0, salt: "seed".into(), hash, weights, segments: vec![] };
+    let strategy = Strategy::new(&model(config::Strategy::Ab(Arc::new(ab))), KEY);
+    // GrowthBook's own vectors: a falls at 0.0505, b at 0.2696; of two halves both have the first.
+    for user in ["a", "b"] {
+        assert_eq!(assigned(&strategy, &[("x-user", user)], 0, &[1]).variant, 0, "{user}");
+    }
+    let call = Call { metadata: &headers(&[("x-user", "b")]), parameters: &[] };
+    assert_eq!(strategy.place(&call), Some(26_960));
+    let (half, all) = (50_000, 100_000);
+    assert_eq!(strategy.intervals(&Standing::CONFIGURED, None), [(0, 0..half), (1, half..all)]);
 }
 
 /// Where the units fall, as one of `parts`.

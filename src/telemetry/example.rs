@@ -40,9 +40,11 @@ pub(super) fn model(name: &str) -> Arc<Model> {
         strategy: Strategy::Ab(Arc::new(Ab {
             baseline: 0,
             salt: Arc::from("salt"),
+            hash: Default::default(),
             weights: vec![(0, half), (1, half)],
             segments: Vec::new(),
         })),
+        admission: crate::config::Admission::default(),
         force: Force::Nobody,
         default_deadline: None,
         shadows: Vec::new(),

@@ -53,6 +53,7 @@ impl Check<'_> {
             ("variant", raw.variant.is_some()),
             ("weights", raw.weights.is_some()),
             ("segments", raw.segments.is_some()),
+            ("hash", raw.hash.is_some()),
         ];
         self.foreign(path, "canary", "remove it; the candidate's shares are its `steps`", &others);
         let (baseline, candidate) = self.arms(path, around, raw);

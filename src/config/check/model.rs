@@ -9,7 +9,7 @@ use super::Check;
 use super::canary::Around;
 use crate::config::problem::Problem;
 use crate::config::source::join;
-use crate::config::{Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
+use crate::config::{Admission, Endpoint, Force, Key, Match, Model, Strategy, Variant, raw};
 
 /// Longest name of a model, in bytes: it stands in response metadata and in metric labels.
 const LONGEST_MODEL: usize = 128;
@@ -85,6 +85,7 @@ impl Check<'_> {
                 variants: Vec::new(),
                 unit: Vec::new(),
                 strategy: Strategy::pinned(0),
+                admission: Admission::default(),
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
@@ -126,12 +127,14 @@ impl Check<'_> {
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
             self.warn(problem.with_hint(hint));
         }
+        let admission = self.admission(&join(path, "strategy"), &strategy, sticky, raw.strategy.as_ref());
         let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
         let mut model = Model {
             name: name.into(),
             variants,
             unit,
             strategy,
+            admission,
             force,
             default_deadline,
             shadows,

@@ -39,6 +39,7 @@ impl Check<'_> {
             ("variant", raw.variant.is_some()),
             ("weights", raw.weights.is_some()),
             ("segments", raw.segments.is_some()),
+            ("hash", raw.hash.is_some()),
             ("steps", raw.steps.is_some()),
             ("guards", raw.guards.is_some()),
             ("warmup", raw.warmup.is_some()),
@@ -91,6 +92,8 @@ impl Check<'_> {
             ("baseline", raw.baseline.is_some()),
             ("candidate", raw.candidate.is_some()),
             ("salt", raw.salt.is_some()),
+            ("holdout", raw.holdout.is_some()),
+            ("layer", raw.layer.is_some()),
         ];
         for (key, _) in of_the_whole.iter().filter(|(_, given)| *given) {
             let problem = Problem::new(join(path, key), "is the same for all stages");
@@ -100,6 +103,10 @@ impl Check<'_> {
         let mut own = raw.clone();
         own.baseline = whole.name(whole.baseline);
         own.salt = Some(whole.salt.to_string());
+        if raw.hash.is_some() {
+            let problem = Problem::new(join(path, "hash"), "would move units from stage to stage");
+            self.error(problem.with_hint("remove it: all stages have one hash"));
+        }
         if kind != Some("shadow") {
             self.foreign(path, kind.unwrap_or("canary"), "remove it", &timed(raw));
         }

@@ -91,6 +91,7 @@ impl Check<'_> {
             ("salt", raw.salt.is_some()),
             ("weights", raw.weights.is_some()),
             ("segments", raw.segments.is_some()),
+            ("hash", raw.hash.is_some()),
         ];
         self.foreign(path, "pinned", "remove it, or write kind: ab", &split);
         self.only_canary(path, "pinned", raw);
@@ -128,7 +129,8 @@ impl Check<'_> {
         let shares = segments.iter().flat_map(|segment| &segment.weights).chain(&weights);
         let used: Vec<usize> = shares.map(|(variant, _)| *variant).collect();
         let salt = given.unwrap_or_else(|| default_salt(model, variants, baseline, &used));
-        Strategy::Ab(Arc::new(Ab { baseline, salt, weights, segments }))
+        let hash = self.hash(&join(path, "hash"), raw.hash.as_deref());
+        Strategy::Ab(Arc::new(Ab { baseline, salt, hash, weights, segments }))
     }
 
     /// The salt that the file gives.

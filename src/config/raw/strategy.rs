@@ -21,6 +21,14 @@ pub(in crate::config) struct Strategy {
     /// `ab`, `canary`: makes this rollout's split independent of all others; never used again by another. Left out:
     /// the model's name and the digests, versions or names of the variants that are not the baseline.
     pub(in crate::config) salt: Option<String>,
+    /// `ab`: whose hash says where a unit falls, for tests that came from there. Default flagd.
+    #[schemars(extend("enum" = ["flagd", "growthbook", "optimizely", "statsig"]))]
+    pub(in crate::config) hash: Option<String>,
+    /// `ab`, `canary`, `staged`: units that take part in no rollout with the same holdout. Default none.
+    pub(in crate::config) holdout: Option<Holdout>,
+    /// `ab`, `canary`, `staged`: the part of a layer's units that takes part here, and in no other rollout of the
+    /// layer. Default all units.
+    pub(in crate::config) layer: Option<Layer>,
     /// `ab`: share of each variant; they sum to 100 %.
     pub(in crate::config) weights: Option<Named<Share>>,
     /// `ab`: calls that are split differently; the first that matches decides.
@@ -54,6 +62,28 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) hold: Option<Span>,
     /// `shadow`: and at least so many copies. Default 200.
     pub(in crate::config) calls: Option<Count>,
+}
+
+/// Units that take part in nothing.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Holdout {
+    /// Of all units, at most 20 %.
+    pub(in crate::config) share: Option<Share>,
+    /// The same in all rollouts that the units are held out of. Default `holdout`.
+    pub(in crate::config) salt: Option<String>,
+}
+
+/// Rollouts of one layer share the units out between them.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Layer {
+    /// Its name, the same in all its rollouts.
+    pub(in crate::config) name: Option<String>,
+    /// Where this rollout's part of the units begins. Default 0%.
+    pub(in crate::config) from: Option<Share>,
+    /// Where it ends. Default 100%.
+    pub(in crate::config) to: Option<Share>,
 }
 
 /// Calls that are split differently.

@@ -46,7 +46,7 @@ fn staged(last: bool) -> Staged {
         stage("canary", Strategy::Canary(canary(&[10, 50]))),
     ];
     if last {
-        let ab = Ab { baseline: 0, salt: "m/2".into(), weights, segments: vec![] };
+        let ab = Ab { baseline: 0, salt: "m/2".into(), hash: Default::default(), weights, segments: vec![] };
         stages.push(stage("ab", Strategy::Ab(Arc::new(ab))));
     } else {
         stages.push(stage("pinned", Strategy::Pinned(Pinned { variant: 1 })));

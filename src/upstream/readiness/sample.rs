@@ -34,6 +34,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 variants,
                 unit: Vec::new(),
                 strategy: Strategy::pinned(0),
+                admission: crate::config::Admission::default(),
                 force: Force::Nobody,
                 default_deadline: None,
                 shadows: Vec::new(),
