@@ -160,6 +160,13 @@ mod tests {
 
     use super::*;
 
+    /// Kind, flags, stream and payload.
+    type Frame = (u8, u8, u32, Vec<u8>);
+    /// Bytes and flags of one stream.
+    type Stream = (Vec<u8>, u8);
+    /// What streams brought between two frames of another kind, and the second of those.
+    type Stretch = (BTreeMap<u32, Stream>, Option<Vec<u8>>);
+
     fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
         let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
         bytes.extend([kind, flags]);
@@ -168,8 +175,8 @@ mod tests {
         bytes
     }
 
-    /// Kind, flags, stream and payload of all whole frames, and what is left behind them.
-    fn read(mut bytes: &[u8]) -> (Vec<(u8, u8, u32, Vec<u8>)>, Vec<u8>) {
+    /// All whole frames, and what is left behind them.
+    fn read(mut bytes: &[u8]) -> (Vec<Frame>, Vec<u8>) {
         let mut frames = Vec::new();
         while let Some([a, b, c, kind, flags, stream @ ..]) = bytes.first_chunk::<FRAME_HEADER>() {
             let length = u32::from_be_bytes([0, *a, *b, *c]) as usize;
@@ -255,10 +262,8 @@ mod tests {
         }
     }
 
-    type Stream = (Vec<u8>, u8);
-
     /// Between two frames of another kind: each stream's bytes and flags.
-    fn by_stream(frames: &[(u8, u8, u32, Vec<u8>)]) -> Vec<(BTreeMap<u32, Stream>, Option<Vec<u8>>)> {
+    fn by_stream(frames: &[Frame]) -> Vec<Stretch> {
         let mut parts = vec![(BTreeMap::<u32, Stream>::new(), None)];
         for (kind, flags, stream, payload) in frames {
             let Some((streams, other)) = parts.last_mut() else { return Vec::new() };

@@ -183,7 +183,7 @@ mod tests {
     #[ignore = "long: cargo test --release --lib even_over_a_million -- --ignored"]
     fn even_over_a_million_units_and_for_fifty_salts_in_pairs() {
         let mut even = vec![0; 1000];
-        let mut places = vec![Vec::with_capacity(1_000_000); 50];
+        let mut places: Vec<Vec<u8>> = vec![Vec::new(); 50];
         for unit in 0..1_000_000 {
             let unit = format!("user-{unit}");
             for (salt, places) in places.iter_mut().enumerate() {
