@@ -30,6 +30,7 @@ use crate::telemetry::settings::BadEndpoint;
 use crate::telemetry::{self, Recorder, Telemetry};
 use crate::upstream::readiness::{Board, Target};
 use crate::upstream::{introduce, probe};
+use crate::warm::{self, Warmer};
 use crate::worker;
 
 /// How long the last spans may take to leave.
@@ -136,11 +137,14 @@ pub async fn start(
 
     let workers = config.workers.get();
     let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
+    let (warmer, orders) = Warmer::new();
+    tasks.spawn("warmer", warm::run(orders, Arc::clone(&keys), Arc::clone(&counters)));
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
         shards: started.telemetry.shards().to_vec(),
         intake: Arc::clone(&intake),
+        warmer,
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,

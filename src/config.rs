@@ -31,8 +31,9 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Ab, Admission, Canary, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, Margin, Match, OnFail,
-    OnPass, Pinned, ResourcesGuard, Segment, Stage, Staged, Step, Strategy, Warmup,
+    Ab, Admission, Canary, FeedbackGuard, FixedLimits, Guards, Holdout, LatencyGuard, Layer, Margin, Match,
+    OnFail, OnPass, Pinned, ResourcesGuard, Segment, SlowLimit, Stage, Staged, Step, Strategy, Warming,
+    Warmup,
 };
 use units::{Percent, Size};
 

@@ -22,6 +22,7 @@
 //! | [`resources`] | what model servers say they use |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
+//! | [`warm`] | requests that a variant answers for nobody before it is given calls |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
@@ -68,5 +69,6 @@ pub mod tasks;
 pub mod telemetry;
 pub mod upstream;
 pub mod verdict;
+pub mod warm;
 pub mod wire;
 pub mod worker;

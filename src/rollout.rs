@@ -18,6 +18,8 @@ use crate::state::State;
 use crate::telemetry::shard::Shard;
 use crate::upstream::readiness::Board;
 use crate::verdict::Command;
+use crate::warm::Warmer;
+use crate::warm::sample::Samples;
 
 mod adopt;
 mod audit;
@@ -63,6 +65,8 @@ pub struct Ground {
     pub shards: Vec<Arc<Shard>>,
     /// Where feedback comes in.
     pub intake: Arc<Intake>,
+    /// Warms what is to be given calls.
+    pub warmer: Arc<Warmer>,
 }
 
 #[derive(Debug)]
@@ -146,6 +150,11 @@ impl Rollouts {
         rollouts.read_left();
         rollouts.take(config);
         rollouts
+    }
+
+    /// Where samples of that model's calls are kept.
+    pub fn samples(&self, model: &Arc<str>) -> Arc<Samples> {
+        self.ground.warmer.samples(model)
     }
 
     /// The clock that everything here is timed by.

@@ -22,6 +22,7 @@ use crate::strategy::Strategy;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::{Endpoint, Surroundings};
 use crate::upstream::readiness::{Board, Target};
+use crate::warm::sample::Keep;
 use crate::wire::windows::Windows;
 
 /// Response metadata: the variant that answered.
@@ -66,6 +67,8 @@ pub struct Rollout {
     pub arms: Vec<u8>,
     /// Where it stands.
     pub live: View,
+    /// Where samples of its calls are kept; `None` where nothing is warmed with them.
+    pub keep: Option<Rc<Keep>>,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
 }
@@ -234,6 +237,7 @@ impl Rollout {
             live: base.rollouts.live(model).view(),
             model: Arc::clone(model),
             shadows,
+            keep: keeps_samples(model).then(|| Keep::new(base.rollouts.samples(&model.name))),
             reserve: None,
         }
     }
@@ -269,6 +273,11 @@ impl Variant {
         headers.insert(ROLLOUT, self.rollout.clone());
         headers.insert(PREDICTION_ID, prediction);
     }
+}
+
+/// Whether a variant may have to be warmed with what the others answer.
+fn keeps_samples(model: &Model) -> bool {
+    model.strategy.warming().is_some_and(|warming| warming.file.is_none()) && model.taking_part().count() > 1
 }
 
 fn arms(model: &Model) -> Vec<u8> {

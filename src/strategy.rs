@@ -16,7 +16,7 @@ mod ab;
 pub mod canary;
 pub mod copied;
 pub mod course;
-mod pinned;
+pub mod pinned;
 mod ranges;
 pub mod staged;
 mod unit;
@@ -197,6 +197,14 @@ impl Strategy {
             }
         };
         Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
+    }
+
+    /// Who gets calls that name no model, where that is not the baseline: while a switch waits, the variant before.
+    pub fn unnamed(&self, standing: &Standing) -> Option<usize> {
+        match (&self.kind, standing.split) {
+            (Kind::Pinned(_), Split::Only(variant)) => Some(variant),
+            _ => None,
+        }
     }
 
     /// Why a unit takes no part, where it does not. A call without a unit takes none where units are shared out.

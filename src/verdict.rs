@@ -169,6 +169,10 @@ pub enum Action {
     Passed,
     /// The candidate became what everybody gets.
     Promoted,
+    /// Everything went from one variant to another at once.
+    Flipped,
+    /// The way back to the variant before is closed.
+    Settled,
     /// The candidate was taken out.
     RolledBack,
     /// A person stopped it.
@@ -313,6 +317,8 @@ impl Action {
             Action::Held => "held",
             Action::Passed => "passed",
             Action::Promoted => "promoted",
+            Action::Flipped => "flipped",
+            Action::Settled => "settled",
             Action::RolledBack => "rolled_back",
             Action::Paused => "paused",
             Action::Resumed => "resumed",

@@ -113,6 +113,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         unit_key: keys.unit_key(),
         shards: started.telemetry.shards().to_vec(),
         intake: Arc::clone(&intake),
+        warmer: parhelion::warm::Warmer::new().0,
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::View;
-use crate::config::{Model, Variant};
+use crate::config::{Model, Strategy, Variant};
 use crate::upstream::readiness::{Board, Target};
 
 #[derive(Debug, Serialize)]
@@ -105,12 +105,15 @@ impl OfVariant {
 }
 
 fn of_model(model: &Model, default: bool, board: &Board) -> OfModel {
+    // While a switch waits, the variant before is the one that must be ready.
+    let answering = board.answering(&model.name).filter(|_| matches!(model.strategy, Strategy::Pinned(_)));
+    let answering = answering.and_then(|name| model.variant(&name)).unwrap_or(model.baseline());
     let variants = model.variants.iter().enumerate().map(|(index, variant)| {
         let endpoints = of_endpoints(model, variant, board);
         OfVariant {
             name: Arc::clone(&variant.name),
             version: variant.version.clone(),
-            baseline: index == model.baseline(),
+            baseline: index == answering,
             ready: endpoints.iter().any(|endpoint| endpoint.ready),
             endpoints,
         }

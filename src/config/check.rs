@@ -23,6 +23,7 @@ mod feedback;
 mod limits;
 mod local;
 mod model;
+mod pinned;
 mod ports;
 mod quantity;
 mod resources;

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Layer, Listen,
-    Margin, Match, Model, ResourcesGuard, Segment, Shadow, Stage, Step, Strategy, Variant,
+    Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Stage, Step, Strategy, Variant,
+    Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -133,7 +134,7 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
     let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
     let kind = strategy.kind();
     match strategy {
-        Strategy::Pinned(found) => json!({"kind": kind, "variant": name(found.variant)}),
+        Strategy::Pinned(found) => pinned(kind, name(found.variant), found),
         Strategy::Ab(found) => {
             let mut value = json!({
             "kind": kind,
@@ -173,17 +174,46 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
     }
 }
 
+fn pinned(kind: &str, variant: &str, found: &Pinned) -> Value {
+    let slow = |limit: &SlowLimit| json!({"slower_than": write_duration(limit.slower_than), "at_most": share(limit.at_most)});
+    let errors = found.guards.errors.map_or("off".into(), |at_most| json!({"at_most": share(at_most)}));
+    json!({
+        "kind": kind,
+        "variant": variant,
+        "revert_window": write_duration(found.revert_window),
+        "warmup": warmup(None, &found.warming),
+        "guards": {"errors": errors, "latency": found.guards.slow.iter().map(slow).collect::<Value>()},
+        "alpha": share(found.alpha),
+        "max_wait": write_duration(found.max_wait),
+        "on_fail": found.on_fail.name(),
+    })
+}
+
+fn warmup(judged: Option<&Warmup>, warming: &Warming) -> Value {
+    let mut map = Map::new();
+    if let Some(Warmup { time, calls }) = judged {
+        map.insert("time".into(), write_duration(*time).into());
+        map.insert("calls".into(), (*calls).into());
+    }
+    // Left out where nothing is sent: a rollout's revision rests on this text.
+    if judged.is_none() || warming.requests > 0 {
+        map.insert("requests".into(), warming.requests.into());
+        map.insert("timeout".into(), write_duration(warming.timeout).into());
+        put(&mut map, "file", warming.file.as_ref().map(|path| path.display().to_string()));
+    }
+    Value::Object(map)
+}
+
 /// Everything of a canary but its steps.
 fn canary(model: &Model, kind: &str, found: &Canary) -> Map<String, Value> {
     let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
-    let warmup = json!({"time": write_duration(found.warmup.time), "calls": found.warmup.calls});
     let mut map = Map::new();
     map.insert("kind".into(), kind.into());
     map.insert("baseline".into(), name(found.baseline).into());
     map.insert("candidate".into(), name(found.candidate).into());
     map.insert("salt".into(), (*found.salt).into());
     map.insert("guards".into(), guards(model, &found.guards));
-    map.insert("warmup".into(), warmup);
+    map.insert("warmup".into(), warmup(Some(&found.warmup), &found.warming));
     map.insert("alpha".into(), share(found.alpha).into());
     map.insert("max_step_time".into(), write_duration(found.max_step_time).into());
     map.insert("on_pass".into(), found.on_pass.name().into());
@@ -197,6 +227,10 @@ fn stage(model: &Model, stage: &Stage) -> Value {
     if let Value::Object(map) = &mut value {
         for inherited in ["baseline", "candidate", "salt"] {
             map.remove(inherited);
+        }
+        if matches!(stage.strategy, Strategy::Pinned(_)) {
+            // The last stage gives everything for good: nothing of a switch is said of it.
+            map.retain(|key, _| matches!(key.as_str(), "kind" | "variant"));
         }
         map.insert("name".into(), (*stage.name).into());
     }

@@ -17,8 +17,8 @@ pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, Sp
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
 pub(super) use strategy::{
-    Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, RateGuard, ResourcesGuard, Segment, Step,
-    Strategy, Use,
+    ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, RateGuard, ResourcesGuard,
+    Segment, Step, Strategy, Use, Warmup,
 };
 
 /// A Parhelion configuration.

@@ -1,5 +1,6 @@
 //! How a call is given to a variant, and what a rollout that decides is judged on.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::stats::hash::platforms::Platform;
 #[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {
     /// Always the same one.
-    Pinned(Pinned),
+    Pinned(Arc<Pinned>),
     /// By weight, sticky by unit.
     Ab(Arc<Ab>),
     /// A growing share for one candidate that is judged all the time.
@@ -51,11 +52,80 @@ pub struct Layer {
     pub to: Percent,
 }
 
-/// One variant for everybody.
+/// One variant for everybody. When the file names another one, everything is switched to it at once, as soon as it is
+/// ready and warm.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Pinned {
     /// The variant that answers.
     pub variant: usize,
+    /// How long after a switch the variant before is kept for an instant way back.
+    pub revert_window: Duration,
+    /// What a variant is sent before it is given calls.
+    pub warming: Warming,
+    /// What the new variant is judged on within the window.
+    pub guards: FixedLimits,
+    /// Chance that a variant within its limits is ever reverted, over all guards; above 0, at most 0.2.
+    pub alpha: f64,
+    /// A switch whose variant is not ready and warm for so long holds and alerts.
+    pub max_wait: Duration,
+    /// What becomes of a variant that breaks a limit.
+    pub on_fail: OnFail,
+}
+
+/// What a variant is judged on that has nobody beside it: fixed limits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FixedLimits {
+    /// The largest share of calls that may fail by the variant's own fault; above 0, below 1.
+    pub errors: Option<f64>,
+    /// The largest share of calls that may take longer.
+    pub slow: Vec<SlowLimit>,
+}
+
+/// How many calls may be slow.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SlowLimit {
+    /// Slow is what takes longer than this; above 0.
+    pub slower_than: Duration,
+    /// The largest share of slow calls; above 0, below 1.
+    pub at_most: f64,
+}
+
+/// What a variant is sent before it is given calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warming {
+    /// So many requests must have been answered OK by each of its endpoints; 0: none is sent.
+    pub requests: u64,
+    /// After this an endpoint counts as warm without them, unless it fails at all of them.
+    pub timeout: Duration,
+    /// Where the requests come from; none: kept from live calls.
+    pub file: Option<PathBuf>,
+}
+
+impl FixedLimits {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        usize::from(self.errors.is_some()) + self.slow.len()
+    }
+}
+
+impl Warming {
+    /// Nothing is sent.
+    pub const NONE: Warming = Warming { requests: 0, timeout: Duration::from_secs(60), file: None };
+}
+
+impl Pinned {
+    /// That variant, and everything else as where the file says nothing.
+    pub fn new(variant: usize) -> Self {
+        Pinned {
+            variant,
+            revert_window: Duration::from_secs(30 * 60),
+            warming: Warming { requests: 20, ..Warming::NONE },
+            guards: FixedLimits::default(),
+            alpha: 0.01,
+            max_wait: Duration::from_secs(3600),
+            on_fail: OnFail::Rollback,
+        }
+    }
 }
 
 /// A split that sticks to the unit.
@@ -89,6 +159,8 @@ pub struct Canary {
     pub guards: Guards,
     /// The candidate's latency counts after both of these.
     pub warmup: Warmup,
+    /// What the candidate is sent before its first step.
+    pub warming: Warming,
     /// Chance that a candidate as good as its margins allow is ever rolled back, over all guards; above 0, at most
     /// 0.2.
     pub alpha: f64,
@@ -257,7 +329,7 @@ impl OnFail {
 impl Strategy {
     /// Always that variant.
     pub fn pinned(variant: usize) -> Self {
-        Strategy::Pinned(Pinned { variant })
+        Strategy::Pinned(Arc::new(Pinned::new(variant)))
     }
 
     /// The variant that gets what is not assigned: calls that name no model, and what other variants cannot take.
@@ -270,10 +342,11 @@ impl Strategy {
         }
     }
 
-    /// The one that must prove itself, where there is one.
+    /// The one that is new: it must prove itself, or is switched to.
     pub fn candidate(&self) -> Option<usize> {
         match self {
-            Strategy::Pinned(_) | Strategy::Ab(_) => None,
+            Strategy::Pinned(pinned) => Some(pinned.variant),
+            Strategy::Ab(_) => None,
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(canary.candidate),
             Strategy::Staged(staged) => Some(staged.candidate),
         }
@@ -329,6 +402,21 @@ impl Strategy {
     /// Whether a variant beside the baseline may be given calls.
     pub fn has_alternatives(&self) -> bool {
         !matches!(self, Strategy::Pinned(_))
+    }
+
+    /// What a variant is sent before it is given calls, where anything is.
+    pub fn warming(&self) -> Option<&Warming> {
+        let warming = match self {
+            Strategy::Pinned(pinned) => &pinned.warming,
+            Strategy::Canary(canary) => &canary.warming,
+            Strategy::Staged(staged) => {
+                // The last stage, which may be pinned, gives calls to nobody who had none.
+                let canaries = staged.stages.iter().map(|stage| &stage.strategy);
+                return canaries.filter(|one| matches!(one, Strategy::Canary(_))).find_map(Self::warming);
+            }
+            Strategy::Ab(_) | Strategy::Shadow(_) => return None,
+        };
+        (warming.requests > 0).then_some(warming)
     }
 
     /// As written in the file, and in spans and metrics.

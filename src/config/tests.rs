@@ -30,13 +30,14 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 9);
+    assert_eq!(all.len(), 10);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
     all.extend(corpus("examples/canary"));
     all.extend(corpus("examples/staged"));
-    assert_eq!(all.len(), 14);
+    all.extend(corpus("examples/switch"));
+    assert_eq!(all.len(), 16);
     all
 }
 

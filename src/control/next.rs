@@ -1,7 +1,7 @@
 //! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
 
 use crate::config::units::write_duration;
-use crate::config::{Canary, Model, OnFail, OnPass, Strategy};
+use crate::config::{Canary, Model, OnFail, OnPass, Pinned, Strategy};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
@@ -15,10 +15,43 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
     };
     match model.strategy.at(stage.map_or(u32::MAX, |stage| stage.index)) {
         Strategy::Canary(canary) | Strategy::Shadow(canary) => Words { model, canary, then }.all(report),
+        Strategy::Pinned(pinned) if matches!(model.strategy, Strategy::Pinned(_)) => {
+            switch(model, pinned, report)
+        }
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
         },
+    }
+}
+
+/// What comes next of a switch.
+fn switch(model: &Model, pinned: &Pinned, report: &Report) -> Vec<String> {
+    let new = model.variants.get(pinned.variant).map_or("", |variant| &*variant.name);
+    let serves = report.shares.get(pinned.variant).is_some_and(|share| *share > 0.0);
+    let window = write_duration(pinned.revert_window);
+    let late = format!("if not within {}: it holds for a person", write_duration(pinned.max_wait));
+    let back = "rollback gives everything to the variant before; promote ends the way back".to_owned();
+    match report.state {
+        State::Waiting => vec![format!("everything to {new}, with a way back for {window}"), late],
+        State::Paused => vec![format!("on resume: everything to {new} when it is ready and warm")],
+        State::Held if serves => vec![back],
+        State::Held => vec![format!("on promote: everything to {new}; rollback ends it")],
+        State::Running => {
+            let fails = match (pinned.guards.count(), pinned.on_fail) {
+                (0, _) => "no guard is configured: nobody judges it".to_owned(),
+                (_, OnFail::Rollback) => {
+                    format!("if a guard fails: everything back, and {new}'s build is blocked")
+                }
+                (_, OnFail::Hold) => "if a guard fails: it holds for a person".to_owned(),
+            };
+            vec![back, fails]
+        }
+        State::RolledBack => vec![format!(
+            "nothing by itself: the file names another variant, or another build of {new}, or a person resumes it"
+        )],
+        State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
+        State::Steady | State::Passed | State::Promoted => Vec::new(),
     }
 }
 

@@ -17,7 +17,9 @@ pub struct Epoch {
     pub(super) number: u32,
     pub(super) arms: Box<[Arm]>,
     pub(super) failed: Failed,
-    baseline: usize,
+    /// Whose failures are not urgent.
+    baseline: Option<usize>,
+    alone: bool,
 }
 
 /// One variant of it.
@@ -76,7 +78,22 @@ impl Epoch {
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             measured: Measured::default(),
         };
-        Epoch { number, arms: (0..variants).map(|_| arm()).collect(), failed: Failed::default(), baseline }
+        let arms = (0..variants).map(|_| arm()).collect();
+        Epoch { number, arms, failed: Failed::default(), baseline: Some(baseline), alone: false }
+    }
+
+    /// The same for one variant that gets everything and is judged by itself: all its failures are urgent.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Epoch { baseline: None, alone: true, ..self }
+    }
+
+    /// Whether a call is counted here, see [`counts`]; where one variant gets everything, what the strategy gave it.
+    pub fn takes(&self, assignment: &Assignment) -> bool {
+        match self.alone {
+            true => matches!(assignment.reason, Reason::Pinned | Reason::Decided),
+            false => counts(assignment),
+        }
     }
 
     /// Its number.
@@ -129,7 +146,7 @@ impl Counted {
             Kind::Error => tally.error(),
             Kind::Rejection => tally.rejection(),
         }
-        self.variant != epoch.baseline
+        epoch.baseline != Some(self.variant)
     }
 }
 

@@ -10,6 +10,7 @@ use super::Recognised;
 use super::plan::Plan;
 use crate::assignment::Reason;
 use crate::outcome::Outcome;
+use crate::protocol::Peek;
 use crate::shadow::record::PrimaryEnd;
 use crate::shadow::{Given, Original, Tee};
 use crate::telemetry::propagate;
@@ -17,13 +18,22 @@ use crate::worker::Worker;
 
 /// Begins the copies of a planned call; `None` where it has none.
 pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> Option<Rc<Tee>> {
-    let shadows = &plan.rollout.shadows;
-    if shadows.is_empty() || !plan.addressed || plan.assignment.reason == Reason::Hop {
+    let (shadows, keep) = (&plan.rollout.shadows, &plan.rollout.keep);
+    if (shadows.is_empty() && keep.is_none()) || !plan.addressed || plan.assignment.reason == Reason::Hop {
         return None;
     }
+    let keep = keep.as_ref().filter(|keep| call.peek != Some(Peek::Stream) && keep.wants(call.arrived));
+    let sample = keep
+        .zip(call.head.uri.path_and_query())
+        .map(|(keep, path)| keep.take(path.clone(), &call.head.headers, (call.adapter, asked(plan))));
     let stage = plan.rollout.live.with(|snapshot| snapshot.standing.stage);
     let given = Given { variant: plan.variant(), stage };
-    Tee::begin(worker, shadows, given, || original(call, plan))
+    Tee::begin(worker, shadows, given, || original(call, plan), sample)
+}
+
+/// The model that the call names.
+fn asked(plan: &Plan<'_>) -> Option<String> {
+    plan.asked.as_ref().filter(|_| plan.named).map(|asked| asked.model.clone())
 }
 
 fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
@@ -39,7 +49,7 @@ fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
         headers,
         adapter: call.adapter,
         peek: call.peek,
-        asked: plan.asked.as_ref().filter(|_| plan.named).map(|asked| asked.model.clone()),
+        asked: asked(plan),
         prediction: call.prediction,
         trace: call.trace.clone(),
         message: plan.serving.config.limits.message.bytes(),

@@ -6,7 +6,7 @@ use super::Recognised;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
-use crate::evidence::epoch::{self, Counted};
+use crate::evidence::epoch::Counted;
 use crate::fault::Code;
 use crate::fault::Failure;
 use crate::protocol::encoding::{self, inflate_front};
@@ -95,14 +95,15 @@ pub(super) fn plan<'a>(
                 odds = rollout.strategy.odds(standing, decision.segment, &ready);
             }
             number = standing.epoch;
-            if let Some(epoch) = snapshot.epoch.as_ref().filter(|_| epoch::counts(&decision.assignment)) {
+            if let Some(epoch) = snapshot.epoch.as_ref().filter(|epoch| epoch.takes(&decision.assignment)) {
                 let (variant, unit) = (decision.assignment.variant, decision.unit);
                 counted = epoch.begin(worker.index, variant, unit, worker.clock.at(call.arrived));
             }
             decision
         })
     } else {
-        certain(rollout.model.baseline(), Reason::Default)
+        let variant = rollout.live.with(|snapshot| rollout.strategy.unnamed(&snapshot.standing));
+        certain(variant.unwrap_or(rollout.model.baseline()), Reason::Default)
     };
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();

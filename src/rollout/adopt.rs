@@ -9,8 +9,9 @@ use super::live::Live;
 use super::machine::{Machine, Saved};
 use super::record::{Actor, AuditRecord};
 use super::{Rollouts, audit, hour};
-use crate::config::{Config, Model};
+use crate::config::{Config, Model, Strategy};
 use crate::state::{Batch, Mark};
+use crate::strategy::course::Past;
 use crate::verdict::{Action, Change, State};
 
 /// Passes each configuration on from `accepted` to `publish` once its rollouts are there, until `accepted` has no sender
@@ -43,6 +44,7 @@ impl Rollouts {
                 }
                 known => self.begin(model, config, known),
             };
+            self.tell_answering(&live);
             by_name.insert(Arc::clone(&model.name), live);
         }
         for (name, live) in &before {
@@ -109,6 +111,7 @@ impl Rollouts {
             let machine = self.machine(&model, &config, None);
             live.inner().machine = machine;
             live.publish();
+            self.tell_answering(&live);
         }
         self.changed();
     }
@@ -139,6 +142,16 @@ impl Rollouts {
         if let Some(saved) = saved.as_ref().filter(|saved| saved.fits(model)) {
             return Some(saved.machine.clone());
         }
+        let past = match before {
+            Some(live) => {
+                let mut inner = live.inner();
+                let past = inner.act(|machine, model| machine.past(Some(model.baseline()))).flatten();
+                past.and_then(|past| renamed(past, &super::machine::names(&inner.model), model))
+            }
+            None => {
+                saved.as_ref().and_then(|saved| renamed(saved.machine.past(None)?, &saved.variants, model))
+            }
+        };
         let base = match before {
             Some(live) => Some(live.standing().epoch.saturating_add(1)),
             None => saved.map(|saved| saved.machine.epoch().saturating_add(1)),
@@ -150,17 +163,26 @@ impl Rollouts {
                 block.record
             ))
         });
-        let machine = Machine::begin(model, blocked.clone(), base.unwrap_or(0), now);
+        let machine = Machine::begin(model, blocked.clone(), (base.unwrap_or(0), past), now);
         if base.is_none() && matches!(machine.state(), State::Steady) {
-            // What was never anything but what the file says has no story.
+            // What was never anything but what the file says has no story. But who had everything must be known to a
+            // switch, even to one that a file begins while nobody runs.
+            if matches!(model.strategy, Strategy::Pinned(_)) {
+                let progress = HashMap::from([(model.name.to_string(), written(model, &machine))]);
+                self.state.defer(Batch { progress, ..Batch::default() });
+            }
             return Some(machine);
         }
         let change = Change {
             action: Action::Started,
             why: match blocked {
-                Some(why) => why,
-                None if base.is_some() => "the file has another rollout".to_owned(),
-                None => "the file has a rollout".to_owned(),
+                Some(why) if machine.state() == State::RolledBack => why,
+                _ if machine.state() == State::Waiting && past.is_some() => {
+                    "the file names another variant: everything goes to it when it is ready and warm"
+                        .to_owned()
+                }
+                _ if base.is_some() => "the file has another rollout".to_owned(),
+                _ => "the file has a rollout".to_owned(),
             },
             from: machine.state(),
             to: machine.state(),
@@ -185,15 +207,28 @@ impl Rollouts {
             memory.untold.push(Arc::clone(&record));
         }
         drop(memory);
-        let saved = Saved {
-            revision: model.revision,
-            variants: super::machine::names(model),
-            machine: machine.clone(),
-        };
-        let progress = HashMap::from([(model.name.to_string(), serde_json::to_vec(&saved).ok())]);
+        let progress = HashMap::from([(model.name.to_string(), written(model, &machine))]);
         self.state.defer(Batch { progress, audit: vec![audit::entry(&record)], ..Batch::default() });
         Some(machine)
     }
+}
+
+/// A machine as it is written down.
+fn written(model: &Model, machine: &Machine) -> Option<Vec<u8>> {
+    let variants = super::machine::names(model);
+    let saved = Saved { revision: model.revision, variants, machine: machine.clone() };
+    // A machine is plain data: it can always be written.
+    serde_json::to_vec(&saved).ok()
+}
+
+/// What was before, by the indices of `model`; none where it has no such variant any more, or as a shadow only.
+fn renamed(past: Past, names: &[Arc<str>], model: &Model) -> Option<Past> {
+    let here = |index: usize| {
+        let index = model.variant(names.get(index)?)?;
+        (!model.shadows.iter().any(|shadow| shadow.variant == index)).then_some(index)
+    };
+    let before = past.before.and_then(|(from, flipped)| Some((here(from)?, flipped)));
+    Some(Past { serves: here(past.serves)?, before })
 }
 
 /// The build that must prove itself.

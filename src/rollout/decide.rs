@@ -9,12 +9,14 @@ use super::audit;
 use super::block::Block;
 use super::live::{Depth, Inner, Live};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
-use crate::config::Model;
+use crate::config::{Model, Strategy};
 use crate::evidence::Copies;
 use crate::feedback;
 use crate::state::{Batch, Mark};
+use crate::strategy::Split;
 use crate::upstream::readiness::Target;
 use crate::verdict::{Action, Change, Command, Refused, State};
+use crate::warm::{Order, Warmth};
 
 /// How long a decision waits to be on the disk; then it holds all the same.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -27,8 +29,15 @@ impl Rollouts {
             let ordered = live.order.lock().await;
             let decided = {
                 let mut inner = live.inner();
+                let shared = Arc::clone(&inner.model);
                 let change = inner.act(|machine, model| {
-                    let ready = |variant| self.ready(model, variant);
+                    let warms = machine.warms(model);
+                    // Asked in any case: what is warmed goes on while somebody asks.
+                    let warm = warms.map_or(Ok(()), |variant| self.warm(&shared, variant));
+                    let ready = |variant| {
+                        self.ready(model, variant)?;
+                        if warms == Some(variant) { warm.clone() } else { Ok(()) }
+                    };
                     machine.look(model, &ready, self.clock.now())
                 });
                 change.flatten().map(|change| self.note(&mut inner, change, Actor::Judge))
@@ -116,6 +125,7 @@ impl Rollouts {
     async fn finish(&self, live: &Live, record: &AuditRecord, batch: Batch) -> Kept {
         let written = self.state.commit(batch, PATIENCE).await;
         live.publish();
+        self.tell_answering(live);
         let kept = self.kept(written);
         if let Kept::Failing(why) = &kept {
             let AuditRecord { model, sequence, .. } = record;
@@ -124,6 +134,19 @@ impl Rollouts {
         log(record);
         self.changed();
         kept
+    }
+
+    /// Tells who is asked for readiness which variant answers, where a switch decides that.
+    pub(super) fn tell_answering(&self, live: &Live) {
+        let model = Arc::clone(&live.inner().model);
+        let Strategy::Pinned(pinned) = &model.strategy else { return };
+        let variant = match live.standing().split {
+            Split::Only(variant) => variant,
+            Split::Configured | Split::Candidate(_) => pinned.variant,
+        };
+        if let Some(variant) = model.variants.get(variant) {
+            self.ground.board.set_answering(&model.name, &variant.name);
+        }
     }
 
     /// What becomes of a rollout when the process ends.
@@ -167,6 +190,25 @@ impl Rollouts {
         if changed {
             self.changed();
         }
+    }
+
+    /// Whether every endpoint of a variant that is ready is warm too; sets it going.
+    fn warm(&self, model: &Arc<Model>, variant: usize) -> Result<(), Refused> {
+        let (Some(found), Some(warming)) = (model.variants.get(variant), model.strategy.warming()) else {
+            return Ok(());
+        };
+        let mut cold = None;
+        for endpoint in &found.endpoints {
+            let (endpoint, warming) = (endpoint.clone(), warming.clone());
+            let order = Order { model: Arc::clone(model), variant, endpoint, warming };
+            let readiness = order.target().and_then(|target| self.ground.board.find(&target));
+            let Some(readiness) = readiness.filter(|readiness| readiness.is_ready()) else { continue };
+            let warmth = self.ground.warmer.warm(&order, &readiness);
+            cold = cold.or((!warmth.done).then_some(warmth));
+        }
+        let refused =
+            |warmth: Warmth| Refused::NotReady { variant: Arc::clone(&found.name), why: warmth.to_string() };
+        cold.map_or(Ok(()), |warmth| Err(refused(warmth)))
     }
 
     /// Whether a variant can take calls.

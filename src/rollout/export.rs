@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::Rollouts;
-use crate::config::{self, Model};
+use crate::config::{self, Model, Strategy};
 use crate::strategy::Split;
 
 impl Rollouts {
@@ -17,10 +17,20 @@ impl Rollouts {
         let mut value = config::effective_model(&inner.model);
         if let (Split::Only(variant), Value::Object(map)) = (standing.split, &mut value) {
             let name = &*inner.model.variants.get(variant)?.name;
-            map.insert("strategy".to_owned(), json!({"kind": "pinned", "variant": name}));
+            let said = map.get_mut("strategy").and_then(Value::as_object_mut);
+            match said.filter(|_| matches!(inner.model.strategy, Strategy::Pinned(_))) {
+                Some(said) => {
+                    said.insert("variant".to_owned(), name.into());
+                }
+                None => {
+                    map.insert("strategy".to_owned(), json!({"kind": "pinned", "variant": name}));
+                }
+            }
             // Nobody is left that could fail and have another answer.
             map.remove("fallback");
-            if let Some(Value::Object(variants)) = map.get_mut("variants") {
+            if !matches!(inner.model.strategy, Strategy::Pinned(_))
+                && let Some(Value::Object(variants)) = map.get_mut("variants")
+            {
                 variants.retain(|known, _| known == name || is_shadow(&inner.model, known));
             }
         }

@@ -136,13 +136,16 @@ impl Live {
         let Some(machine) = &inner.machine else { return };
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
-        if known.standing == standing && (known.epoch.is_some() || !is_counted(&standing, &inner.model)) {
+        let alone = machine.judges_alone(&inner.model);
+        let counted = alone || is_counted(&standing, &inner.model);
+        if known.standing == standing && (known.epoch.is_some() || !counted) {
             return;
         }
         let baseline = inner.model.baseline();
-        let epoch = is_counted(&standing, &inner.model).then(|| {
+        let epoch = counted.then(|| {
             let variants = inner.model.variants.len();
-            Arc::new(Epoch::new(standing.epoch, variants, self.workers, baseline))
+            let epoch = Epoch::new(standing.epoch, variants, self.workers, baseline);
+            Arc::new(if alone { epoch.alone() } else { epoch })
         });
         if let Some(epoch) = &epoch {
             inner.gatherers.push(Gatherer::new(Arc::clone(epoch), baseline));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Model, Strategy};
 use crate::evidence::{Copies, Gain, Readings};
 use crate::feedback::FeedbackGain;
-use crate::strategy::course::{Course, Learnt, Ready};
+use crate::strategy::course::{Course, Learnt, Past, Ready};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
 
@@ -33,14 +33,26 @@ enum Kind {
     /// Moves by its evidence.
     Course(Course),
     /// Its candidate was rolled back before this revision began.
-    Blocked { why: String },
+    Blocked {
+        why: String,
+        /// Who has everything meanwhile; none: the baseline.
+        #[serde(default)]
+        serves: Option<usize>,
+    },
 }
 
 impl Machine {
     /// At the beginning of a revision; `blocked`: why the candidate may get nothing, if so.
-    pub(super) fn begin(model: &Model, blocked: Option<String>, base: u32, now: Duration) -> Self {
-        let kind = match (Course::begin(&model.strategy, now), blocked) {
-            (Some(_), Some(why)) => Kind::Blocked { why },
+    pub(super) fn begin(
+        model: &Model,
+        blocked: Option<String>,
+        (base, past): (u32, Option<Past>),
+        now: Duration,
+    ) -> Self {
+        let kind = match (Course::begin(&model.strategy, past, now), blocked) {
+            // What has everything already, or from whom nobody can take over, is not held back.
+            (Some(course), Some(_)) if course.state() == State::Steady => Kind::Course(course),
+            (Some(_), Some(why)) => Kind::Blocked { why, serves: past.map(|past| past.serves) },
             (Some(course), None) => Kind::Course(course),
             (None, _) => Kind::Steady { pinned: None, epoch: 0 },
         };
@@ -51,9 +63,41 @@ impl Machine {
         let (stage, split) = match &self.kind {
             Kind::Steady { pinned, .. } => (0, pinned.map_or(Split::Configured, Split::Only)),
             Kind::Course(course) => (course.standing().stage, course.standing().split),
-            Kind::Blocked { .. } => (0, Split::Only(model.baseline())),
+            Kind::Blocked { serves, .. } => (0, Split::Only(serves.unwrap_or(model.baseline()))),
         };
         Standing { epoch: self.epoch(), stage, split }
+    }
+
+    /// Who has everything, for what comes after; none where calls are split, or that is not known. `baseline`: the
+    /// model's, where it is known.
+    pub(super) fn past(&self, baseline: Option<usize>) -> Option<Past> {
+        let alone = |serves| Past { serves, before: None };
+        match &self.kind {
+            Kind::Steady { pinned, .. } => pinned.map(alone),
+            Kind::Course(course) => course.past(baseline),
+            Kind::Blocked { serves, .. } => serves.or(baseline).map(alone),
+        }
+    }
+
+    /// Whether calls that one variant gets alone are judged now.
+    pub(super) fn judges_alone(&self, model: &Model) -> bool {
+        matches!(&self.kind, Kind::Course(course) if course.judges_alone(&model.strategy))
+    }
+
+    /// The variant that must be warm before it is given calls, where one waits for that.
+    pub(super) fn warms(&self, model: &Model) -> Option<usize> {
+        match &self.kind {
+            Kind::Course(course) => course.warms(&model.strategy),
+            Kind::Steady { .. } | Kind::Blocked { .. } => None,
+        }
+    }
+
+    /// A switch that is under way, or can be reverted: the variant before and the new one.
+    pub(super) fn switch(&self) -> Option<(usize, usize)> {
+        match &self.kind {
+            Kind::Course(Course::Switch(switch)) => switch.between(),
+            Kind::Course(_) | Kind::Steady { .. } | Kind::Blocked { .. } => None,
+        }
     }
 
     /// Counts the changes of the split, over all machines of the model.
@@ -124,7 +168,7 @@ impl Machine {
         now: Duration,
     ) -> Result<Change, Refused> {
         if self.state() == State::RolledBack
-            && let Some(course) = Course::begin(&model.strategy, now)
+            && let Some(course) = Course::begin(&model.strategy, self.past(Some(model.baseline())), now)
         {
             return self.unblock(&model.strategy, course, command, ready, now);
         }
@@ -147,10 +191,10 @@ impl Machine {
         let change = match command {
             Command::Resume => Change {
                 action: Action::Resumed,
-                why: "a person's command: the build may try again, from the first step".to_owned(),
+                why: "a person's command: the build may try again, from the beginning".to_owned(),
                 from: State::RolledBack,
-                to: State::Waiting,
-                step: Some(0),
+                to: course.state(),
+                step: matches!(strategy, Strategy::Canary(_)).then_some(0),
                 share: 0.0,
                 findings: Vec::new(),
             },
@@ -218,7 +262,7 @@ impl Machine {
             findings: Vec::new(),
             verdict: Verdict::NotEnoughData,
             waits_for: match &self.kind {
-                Kind::Blocked { why } => format!("{why}; a person may resume or promote it"),
+                Kind::Blocked { why, .. } => format!("{why}; a person may resume or promote it"),
                 Kind::Steady { pinned: Some(_), .. } => "a person to resume it".to_owned(),
                 Kind::Steady { .. } | Kind::Course(_) => String::new(),
             },

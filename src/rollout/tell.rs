@@ -9,7 +9,9 @@ use crate::assignment::Reason;
 use crate::config::{Model, Strategy};
 use crate::strategy::{Split, Standing};
 use crate::telemetry::metrics::rollouts as metrics;
+use crate::upstream::readiness::Target;
 use crate::verdict::{Report, State, Verdict};
+use crate::warm::{Sent, Warmth};
 
 impl Rollouts {
     /// Every rollout of the configuration in force, in the order of its file.
@@ -44,7 +46,8 @@ impl Rollouts {
         if !model.strategy.decides() {
             report.calls = self.assigned(&model);
         }
-        let variants = (0..model.variants.len()).filter_map(|index| self.variant(&model, index));
+        let switch = inner.act(|machine, _| machine.switch()).flatten();
+        let variants = (0..model.variants.len()).filter_map(|index| self.variant(&model, index, switch));
         Some(Status {
             model: Arc::clone(&model.name),
             kind: model.strategy.kind().to_owned(),
@@ -81,6 +84,7 @@ impl Rollouts {
         metrics::Rollouts {
             all: self.all().into_iter().map(rollout).collect(),
             changes,
+            warmed: self.ground.warmer.sent().into_iter().map(warmed).collect(),
             keeping: state.is_kept().then(|| metrics::Keeping {
                 failing: state.trouble().or(state.undone()).is_some(),
                 errors: state.errors(),
@@ -91,7 +95,13 @@ impl Rollouts {
 
     fn of(&self, inner: &mut Inner) -> Report {
         let now = self.clock.now();
-        let known = inner.act(|machine, model| machine.report(model, now));
+        let known = inner.act(|machine, model| {
+            let mut report = machine.report(model, now);
+            if let Some(warmth) = machine.warms(model).and_then(|variant| self.warmth(model, variant)) {
+                report.waits_for.push_str(&format!(": {warmth}"));
+            }
+            report
+        });
         known.unwrap_or_else(|| {
             let why = self.state.trouble().map_or_else(String::new, |why| format!(": {why}"));
             let baseline = |index| f64::from(u8::from(index == inner.model.baseline()));
@@ -108,6 +118,14 @@ impl Rollouts {
                 waits_for: format!("the state directory, to know where it stood{why}"),
             }
         })
+    }
+
+    /// How far the endpoint of a variant is that is warmed and not warm yet.
+    fn warmth(&self, model: &Model, variant: usize) -> Option<Warmth> {
+        let found = model.variants.get(variant)?;
+        let targets = found.endpoints.iter().map(|endpoint| Target::new(model, found, endpoint));
+        let mut known = targets.filter_map(|target| self.ground.warmer.find(&target));
+        known.find(|warmth| !warmth.done)
     }
 
     /// Calls that the strategy gave to each variant since the process started.
@@ -129,14 +147,14 @@ impl Rollouts {
         model.variants.iter().map(|variant| of(&variant.name)).collect()
     }
 
-    fn variant(&self, model: &Model, index: usize) -> Option<VariantStatus> {
+    fn variant(&self, model: &Model, index: usize, switch: Option<(usize, usize)>) -> Option<VariantStatus> {
         let variant = model.variants.get(index)?;
         let ready = self.ready(model, index);
         Some(VariantStatus {
             name: Arc::clone(&variant.name),
             version: variant.version.clone(),
             build: Arc::clone(&variant.build),
-            role: role(model, index),
+            role: role(model, index, switch),
             ready: ready.is_ok(),
             why: match ready {
                 Err(crate::verdict::Refused::NotReady { why, .. }) => Some(why),
@@ -147,11 +165,21 @@ impl Rollouts {
     }
 }
 
+fn warmed(sent: Sent) -> metrics::Warmed {
+    let Sent { model, variant, answered, failed } = sent;
+    metrics::Warmed { model, variant, answered, failed }
+}
+
 fn named(model: &Model, shares: &[f64]) -> Vec<(Arc<str>, f64)> {
     model.variants.iter().map(|variant| Arc::clone(&variant.name)).zip(shares.iter().copied()).collect()
 }
 
-fn role(model: &Model, index: usize) -> Role {
+fn role(model: &Model, index: usize, switch: Option<(usize, usize)>) -> Role {
+    match switch {
+        Some((_, new)) if new == index => return Role::Candidate,
+        Some((old, _)) if old == index => return Role::Baseline,
+        _ => {}
+    }
     if index == model.baseline() {
         return Role::Baseline;
     }
@@ -169,13 +197,19 @@ fn role(model: &Model, index: usize) -> Role {
 fn differs(model: &Model, standing: &Standing, state: State) -> Option<String> {
     let Split::Only(variant) = standing.split else { return None };
     let name = &model.variants.get(variant)?.name;
-    let kind = model.strategy.kind();
     let why = match state {
+        State::Waiting | State::Paused | State::Held => "the switch waits",
         State::Promoted => "it was promoted",
-        State::RolledBack => "the candidate was rolled back",
+        State::RolledBack => "the new build was rolled back",
         _ => "a person pinned it",
     };
+    let said = match &model.strategy {
+        Strategy::Pinned(pinned) => {
+            format!("kind: pinned, variant: {}", model.variants.get(pinned.variant)?.name)
+        }
+        _ => format!("kind: {}", model.strategy.kind()),
+    };
     Some(format!(
-        "the file says `kind: {kind}`, but {name} gets everything, for {why}; `export` prints the file that agrees"
+        "the file says `{said}`, but {name} gets everything, for {why}; `export` prints the file that agrees"
     ))
 }

@@ -52,6 +52,7 @@ impl House {
             unit_key: [7; 32],
             shards: vec![Arc::default(); 2],
             intake: intake(config),
+            warmer: crate::warm::Warmer::new().0,
         };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };

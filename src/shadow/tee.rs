@@ -18,8 +18,10 @@ use super::link::{Link, Side, alone};
 use super::record::{PrimaryEnd, Skip};
 use crate::config;
 use crate::dispatch::upload::SMALL;
+use crate::fault::Code;
 use crate::outcome::Trace;
 use crate::protocol::{Adapter, Peek};
+use crate::warm::sample::Taking;
 use crate::worker::Worker;
 
 /// What a copy holds beside its bytes and its metadata: its task and its stream. Measured.
@@ -60,6 +62,8 @@ impl Original {
 #[derive(Debug)]
 pub struct Tee {
     copies: Vec<Half>,
+    /// Where the call's request becomes a sample to warm others with.
+    sample: Option<Taking>,
 }
 
 /// The call's half of one copy.
@@ -101,6 +105,7 @@ impl Tee {
         shadows: &[Rc<Shadow>],
         given: Given,
         original: impl Fn() -> Original,
+        sample: Option<Taking>,
     ) -> Option<Rc<Tee>> {
         let call = OnceCell::new();
         let now = Instant::now();
@@ -115,11 +120,14 @@ impl Tee {
             let call = Rc::clone(call.get_or_init(|| Rc::new(original())));
             copies.push(Half::new(worker, shadow, call, now));
         }
-        (!copies.is_empty()).then(|| Rc::new(Tee { copies }))
+        (!copies.is_empty() || sample.is_some()).then(|| Rc::new(Tee { copies, sample }))
     }
 
     /// Request bytes, each once; small ones are copies already.
     pub fn request(&self, data: &Bytes) {
+        if let Some(sample) = &self.sample {
+            sample.request(data);
+        }
         let mut kept = None;
         for copy in self.copies.iter().filter(|copy| copy.link.is_open()) {
             let kept =
@@ -132,6 +140,9 @@ impl Tee {
 
     /// The request is whole.
     pub fn whole(&self, trailers: Option<&HeaderMap>) {
+        if let Some(sample) = &self.sample {
+            sample.whole();
+        }
         for copy in &self.copies {
             copy.link.whole(trailers.cloned());
             copy.start();
@@ -148,6 +159,9 @@ impl Tee {
 
     /// The call has ended so.
     pub fn end(&self, end: PrimaryEnd) {
+        if let Some(sample) = &self.sample {
+            sample.end(end.status == Code::OK && !end.cancelled, Instant::now());
+        }
         self.ended(Some(end));
     }
 

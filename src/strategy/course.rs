@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Standing, canary, copied, staged};
+use super::pinned::switch::Switch;
+use super::{Split, Standing, canary, copied, staged};
 use crate::config::Strategy;
+use crate::config::units::Percent;
 use crate::evidence::{Copies, Gain, Readings, Scores};
 use crate::verdict::{Change, Command, Refused, Report, State};
 
@@ -18,10 +20,21 @@ use crate::verdict::{Change, Command, Refused, Report, State};
 pub enum Course {
     /// Step by step.
     Canary(Box<canary::Progress>),
+    /// All at once, with a way back.
+    Switch(Box<Switch>),
     /// By copies alone.
     Shadow(Box<copied::Progress>),
     /// One of these after the other.
     Staged(Box<staged::Progress>),
+}
+
+/// What was before a rollout began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// The variant that had everything.
+    pub serves: usize,
+    /// The variant that had it before, and since when it has it no more, while there is a way back to it.
+    pub before: Option<(usize, Duration)>,
 }
 
 /// Whether a variant can take calls, and why not.
@@ -39,10 +52,12 @@ pub struct Learnt<'a> {
 }
 
 impl Course {
-    /// At its beginning; none where `strategy` decides nothing. `now`: time since the Unix epoch, here as everywhere.
-    pub fn begin(strategy: &Strategy, now: Duration) -> Option<Self> {
+    /// At its beginning; none where `strategy` decides nothing. `past`: where one variant had everything before.
+    /// `now`: time since the Unix epoch, here as everywhere.
+    pub fn begin(strategy: &Strategy, past: Option<Past>, now: Duration) -> Option<Self> {
         match strategy {
-            Strategy::Pinned(_) | Strategy::Ab(_) => None,
+            Strategy::Ab(_) => None,
+            Strategy::Pinned(pinned) => Some(Course::Switch(Box::new(Switch::begin(pinned, past, now)))),
             Strategy::Canary(canary) => Some(Course::Canary(Box::new(canary::Progress::begin(canary, now)))),
             Strategy::Shadow(canary) => Some(Course::Shadow(Box::new(copied::Progress::begin(canary, now)))),
             Strategy::Staged(staged) => Some(Course::Staged(Box::new(staged::Progress::begin(staged, now)))),
@@ -53,6 +68,7 @@ impl Course {
     pub fn state(&self) -> State {
         match self {
             Course::Canary(progress) => progress.state(),
+            Course::Switch(switch) => switch.state(),
             Course::Shadow(progress) => progress.judged().state(),
             Course::Staged(progress) => progress.state(),
         }
@@ -62,8 +78,40 @@ impl Course {
     pub fn standing(&self) -> Standing {
         match self {
             Course::Canary(progress) => progress.standing(),
+            Course::Switch(switch) => switch.standing(),
             Course::Shadow(progress) => progress.standing(),
             Course::Staged(progress) => progress.standing(),
+        }
+    }
+
+    /// What it leaves to the next one; none where calls are split. `baseline`: its strategy's, where that is known.
+    pub fn past(&self, baseline: Option<usize>) -> Option<Past> {
+        match self {
+            Course::Switch(switch) => Some(switch.past()),
+            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) => match self.standing().split {
+                Split::Only(serves) => Some(Past { serves, before: None }),
+                Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
+                Split::Candidate(_) | Split::Configured => None,
+            },
+        }
+    }
+
+    /// Whether calls that one variant gets alone are judged now.
+    pub fn judges_alone(&self, strategy: &Strategy) -> bool {
+        match (self, strategy) {
+            (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.is_judged(pinned),
+            _ => false,
+        }
+    }
+
+    /// The variant that must be warm before it is given calls, where one waits for that.
+    pub fn warms(&self, strategy: &Strategy) -> Option<usize> {
+        match (self, strategy) {
+            (Course::Switch(switch), _) => switch.warms(),
+            (Course::Canary(_) | Course::Staged(_), strategy) if self.state() == State::Waiting => {
+                strategy.candidate()
+            }
+            _ => None,
         }
     }
 
@@ -71,6 +119,7 @@ impl Course {
     pub fn absorb(&mut self, strategy: &Strategy, gain: &Gain, now: Duration) {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.absorb(canary, gain, now),
+            (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.absorb(pinned, gain),
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.absorb(staged, gain, now),
             _ => {}
         }
@@ -115,6 +164,7 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 progress.look(canary, ready(canary.candidate).is_ok(), now)
             }
+            (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.look(pinned, ready, now),
             (Course::Shadow(progress), Strategy::Shadow(canary)) => {
                 progress.look(canary, ready(canary.candidate).is_ok(), now)
             }
@@ -138,6 +188,7 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 progress.command(canary, command, ready, now)
             }
+            (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.command(pinned, command, ready, now),
             (Course::Shadow(progress), Strategy::Shadow(canary)) => {
                 progress.command(canary, command, ready, now)
             }
@@ -154,6 +205,7 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => {
                 Some(progress.report(canary, variants, now))
             }
+            (Course::Switch(switch), Strategy::Pinned(pinned)) => Some(switch.report(pinned, variants, now)),
             (Course::Shadow(progress), Strategy::Shadow(canary)) => {
                 Some(progress.report(canary, variants, now))
             }

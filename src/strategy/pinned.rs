@@ -1,8 +1,11 @@
-//! One variant gets every call.
+//! One variant gets every call; [`switch`] is how another one takes its place.
 //!
 //! There is no other to stand in for it, so its readiness is not asked: a call finds out by being sent.
 
 use crate::assignment::{Assignment, Reason};
+
+mod limits;
+pub mod switch;
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pinned(usize);

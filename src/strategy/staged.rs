@@ -214,7 +214,12 @@ impl Progress {
         self.close(staged, now);
         let Some(entered) = staged.stages.get(stage as usize) else { return };
         (self.stage, self.entered) = (stage, now);
-        self.at = match Course::begin(&entered.strategy, now) {
+        let course = match &entered.strategy {
+            // The last stage: it gives the candidate, warm by then, everything for good.
+            Strategy::Pinned(_) => None,
+            strategy => Course::begin(strategy, None, now),
+        };
+        self.at = match course {
             Some(mut course) => {
                 for (feedback, variants) in &self.learnt {
                     course.learn(&entered.strategy, &Learnt { feedback, epoch: 0, variants });

@@ -284,6 +284,8 @@ pub mod metric {
     pub const ROLLOUT_CHANGES: &str = "parhelion_rollout_changes_total";
     /// Failures that are no evidence, for want of room.
     pub const ROLLOUT_UNCOUNTED: &str = "parhelion_rollout_uncounted_total";
+    /// Requests that warm a variant, by model, variant and result.
+    pub const WARMUP_REQUESTS: &str = "parhelion_warmup_requests_total";
     /// Whether the state directory cannot be used.
     pub const STATE_FAILING: &str = "parhelion_state_failing";
     /// Failures to read or write it.
@@ -308,7 +310,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 58] = [
+    pub const ALL: [&str; 59] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -351,6 +353,7 @@ pub mod metric {
         ROLLOUT_VERDICT,
         ROLLOUT_CHANGES,
         ROLLOUT_UNCOUNTED,
+        WARMUP_REQUESTS,
         STATE_FAILING,
         STATE_ERRORS,
         STATE_LOST,

@@ -128,6 +128,8 @@ impl Target {
 #[derive(Debug, Default)]
 pub struct Board {
     targets: DashMap<Target, Arc<Readiness>>,
+    /// By model: who has all its calls, where that is not for the file alone to say.
+    answering: DashMap<Arc<str>, Arc<str>>,
     changed: watch::Sender<()>,
 }
 
@@ -149,6 +151,18 @@ impl Board {
     /// which the caller has not seen yet, must go on seeing its changes.
     pub fn retain(&self, keep: impl Fn(&Target) -> bool) {
         self.targets.retain(|target, readiness| keep(target) || Arc::strong_count(readiness) > 1);
+    }
+
+    /// Says which variant has all calls of `model`.
+    pub fn set_answering(&self, model: &Arc<str>, variant: &Arc<str>) {
+        if self.answering.get(model).is_none_or(|known| *known != *variant) {
+            self.answering.insert(Arc::clone(model), Arc::clone(variant));
+        }
+    }
+
+    /// Which variant has all calls of `model`, where that was said.
+    pub fn answering(&self, model: &str) -> Option<Arc<str>> {
+        self.answering.get(model).map(|known| Arc::clone(&known))
     }
 
     /// Tells those who watch that some target's state is another one.

@@ -194,7 +194,7 @@ async fn what_cannot_be_done_is_refused_with_its_remedy_and_its_code() {
         (&["status", "othr"], 1, "did you mean other?"),
         (&["pin", "m", "v9"], 1, "known here: v1, v2"),
         (&["resume", "m"], 1, "it moves by itself already"),
-        (&["promote", "other"], 1, "change the file"),
+        (&["promote", "other"], 1, "no switch is under way"),
         (&["audit", "nobody"], 1, "there is no model \"nobody\""),
         (&["pause", "m", "--reason", "two\nlines"], 1, "one line"),
         (&["explain", "m", "--metadata", "x-user"], 2, "NAME=VALUE"),
@@ -401,7 +401,7 @@ async fn a_made_token_is_one() {
     let token = [("PARHELION_TOKEN", made["token"].as_str().unwrap())];
     assert_eq!(ctl(sidecar.admin, &["list"], &token).code, 0);
     let pinned = ctl(sidecar.admin, &["promote", "m"], &token);
-    assert!(pinned.code == 1 && pinned.err.contains("kind: pinned"), "{}", pinned.err);
+    assert!(pinned.code == 1 && pinned.err.contains("no switch is under way"), "{}", pinned.err);
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ fn every_example_loads() {
             Err(errors) => panic!("{}:\n{errors}", file.display()),
         }
     }
-    assert_eq!(examples.len(), 4, "an example more or less: {examples:?}");
+    assert_eq!(examples.len(), 6, "an example more or less: {examples:?}");
 }
 
 #[test]
@@ -31,6 +31,8 @@ fn each_shows_what_it_is_named_after() {
     for file in examples() {
         let loaded = config::load(&file, &Environment::default()).unwrap();
         let shown = |model: &Arc<Model>| match model.shadows[..] {
+            _ if model.strategy.kind() == "staged" => "staged",
+            [] if model.variants.len() > 1 && model.strategy.kind() == "pinned" => "switch",
             [] => Strategy::kind(&model.strategy),
             _ => "shadow",
         };

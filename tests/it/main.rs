@@ -32,4 +32,5 @@ mod startup;
 mod state;
 mod streams;
 mod support;
+mod switch;
 mod tags;

@@ -130,7 +130,13 @@ fn says_who_has_the_candidate() {
     let configs = watch::channel(Arc::clone(&config)).1;
     let keys = Arc::new(Keys::random().unwrap());
     let intake = Intake::new(keys, configs, started.unwrap().telemetry.feedback(), 1);
-    let ground = Ground { board: Arc::default(), unit_key: [0; 32], shards: Vec::new(), intake };
+    let ground = Ground {
+        board: Arc::default(),
+        unit_key: [0; 32],
+        shards: Vec::new(),
+        intake,
+        warmer: parhelion::warm::Warmer::new().0,
+    };
     let state = State::start(Path::new(&of(STATE))).unwrap();
     let standing = Rollouts::new(&config, state, ground).live(&config.models[0]).standing();
     let Split::Candidate(share) = standing.split else { panic!("{standing:?}") };

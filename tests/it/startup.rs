@@ -58,7 +58,7 @@ fn says(message: &str, parts: &[&str]) {
 fn a_bad_file_is_refused_with_place_and_remedy() {
     let two = "variants: {v1: {endpoint: 'http://127.0.0.1:9'}, v2: {endpoint: 'http://127.0.0.1:9'}}";
     let ab = format!("models: {{m: {{{two}, strategy: {{kind: ab, weights: {{v1: 0%, v2: 0%}}}}}}}}\n");
-    let pinned = format!("models: {{m: {{{two}, strategy: {{kind: pinned, variant: v1}}}}}}\n");
+    let unused = format!("models: {{m: {{{two}, strategy: {{kind: ab, weights: {{v1: 100%}}}}}}}}\n");
     let cases: &[(&str, &[&str])] = &[
         ("models: [", &["parhelion.yaml:4", "no valid YAML", "→"]),
         (
@@ -66,7 +66,7 @@ fn a_bad_file_is_refused_with_place_and_remedy() {
             &["lisen", "parhelion.yaml:5", "not a known key", "did you mean listen?"],
         ),
         (&ab, &["models.m.strategy.weights", "parhelion.yaml:4", "sums to nothing", "must sum to 100%"]),
-        (&pinned, &["models.m.variants.v2", "parhelion.yaml:4", "never uses", "remove it"]),
+        (&unused, &["models.m.variants.v2", "parhelion.yaml:4", "never uses", "remove it"]),
         ("workers: 1\n", &["models", "→"]),
         (&format!("{MODEL}limits: {{stall: 30}}\n"), &["limits.stall", ":5", "has no unit", "30s"]),
         (

@@ -57,7 +57,13 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
     let started = telemetry::start(&config.telemetry, surroundings, NonZeroUsize::MIN, Arc::default());
     let configs = watch::channel(Arc::clone(&config)).1;
     let intake = Intake::new(keys, configs, started.unwrap().telemetry.feedback(), 1);
-    let ground = Ground { board: Arc::default(), unit_key: [0; 32], shards: Vec::new(), intake };
+    let ground = Ground {
+        board: Arc::default(),
+        unit_key: [0; 32],
+        shards: Vec::new(),
+        intake,
+        warmer: parhelion::warm::Warmer::new().0,
+    };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))
 }

@@ -10,7 +10,7 @@ use crate::config::source::join;
 use crate::config::units::{self, Percent};
 use crate::config::{
     Canary, Feedback, FeedbackGuard, FeedbackKind, Guards, LatencyGuard, Margin, OnFail, OnPass, Step,
-    Strategy, Variant, Warmup, raw,
+    Strategy, Variant, Warming, Warmup, raw,
 };
 
 const HOLD: Duration = Duration::from_secs(5 * 60);
@@ -53,6 +53,8 @@ impl Check<'_> {
             ("variant", raw.variant.is_some()),
             ("weights", raw.weights.is_some()),
             ("segments", raw.segments.is_some()),
+            ("revert_window", raw.revert_window.is_some()),
+            ("max_wait", raw.max_wait.is_some()),
             ("hash", raw.hash.is_some()),
         ];
         self.foreign(path, "canary", "remove it; the candidate's shares are its `steps`", &others);
@@ -72,12 +74,8 @@ impl Check<'_> {
                 .unwrap_or(WARMUP.time),
             calls: self.count(&at("warmup.calls"), raw.calls.as_ref(), WARMUP.calls, 1 << 32),
         });
-        let alpha = raw.alpha.as_ref().and_then(|alpha| self.share(&at("alpha"), Some(alpha)));
-        let alpha = alpha.map_or(ALPHA, Percent::probability);
-        if alpha <= 0.0 || alpha > MOST_ALPHA {
-            let problem = Problem::new(at("alpha"), "is no chance that a test can work with");
-            self.error(problem.with_hint("write more than 0% and at most 20%; the default is 1%"));
-        }
+        let warming = self.warming(&at("warmup"), raw.warmup.as_ref(), Warming::NONE);
+        let alpha = self.alpha(&at("alpha"), raw.alpha.as_ref());
         let salt = self
             .salt(path, raw.salt.as_deref())
             .unwrap_or_else(|| default_salt(around.model, around.variants, baseline, &[baseline, candidate]));
@@ -88,11 +86,22 @@ impl Check<'_> {
             steps,
             guards,
             warmup,
+            warming,
             alpha,
             max_step_time,
             on_pass: self.on_pass(&at("on_pass"), raw.on_pass.as_deref()),
             on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
         }))
+    }
+
+    /// The chance that a rollout is ended for nothing.
+    pub(super) fn alpha(&mut self, path: &str, raw: Option<&raw::Share>) -> f64 {
+        let alpha = raw.and_then(|alpha| self.share(path, Some(alpha))).map_or(ALPHA, Percent::probability);
+        if alpha <= 0.0 || alpha > MOST_ALPHA {
+            let problem = Problem::new(path, "is no chance that a test can work with");
+            self.error(problem.with_hint("write more than 0% and at most 20%; the default is 1%"));
+        }
+        alpha
     }
 
     /// Baseline and candidate.
@@ -182,7 +191,7 @@ impl Check<'_> {
             };
         };
         let guards = Guards {
-            errors: self.rate_guard(&at("errors"), raw.errors.as_ref()),
+            errors: self.error_guard(&at("errors"), raw.errors.as_ref()),
             rejections: self.rate_guard(&at("rejections"), raw.rejections.as_ref()),
             latency: self.latency_guards(&at("latency"), raw.latency.as_ref()),
             feedback: self.feedback_guards(&at("feedback"), declared, raw.feedback.as_ref()),
@@ -194,6 +203,20 @@ impl Check<'_> {
             self.error(problem.with_hint("leave `errors` on, or write kind: ab with the share you want"));
         }
         guards
+    }
+
+    fn error_guard(&mut self, path: &str, raw: Option<&raw::OrOff<raw::ErrorGuard>>) -> Option<Margin> {
+        let rate = raw.map(|raw| match raw {
+            raw::OrOff::Word(word) => raw::OrOff::Word(word.clone()),
+            raw::OrOff::Map(raw) => {
+                self.compared(path, &[("at_most", raw.at_most.is_some())]);
+                raw::OrOff::Map(raw::RateGuard {
+                    absolute: raw.absolute.clone(),
+                    relative: raw.relative.clone(),
+                })
+            }
+        });
+        self.rate_guard(path, rate.as_ref())
     }
 
     fn rate_guard(&mut self, path: &str, raw: Option<&raw::OrOff<raw::RateGuard>>) -> Option<Margin> {
@@ -208,6 +231,12 @@ impl Check<'_> {
         let absolute = self.share(&join(path, "absolute"), raw.absolute.as_ref()).map(Percent::probability);
         let relative = self.ratio(&join(path, "relative"), raw.relative.as_ref());
         self.margin(path, absolute, relative)
+    }
+
+    /// A canary is compared with its baseline, not with fixed limits.
+    fn compared(&mut self, path: &str, keys: &[(&str, bool)]) {
+        let hint = "say how much worse than the baseline it may be, like `relative`";
+        self.foreign(path, "canary", hint, keys);
     }
 
     /// The larger of the two; without one of them the other alone.
@@ -237,6 +266,10 @@ impl Check<'_> {
         let Some(raw) = raw else { return LATENCY.to_vec() };
         let mut found: Vec<LatencyGuard> = Vec::new();
         for (path, raw) in self.each(path, raw) {
+            self.compared(
+                &path,
+                &[("slower_than", raw.slower_than.is_some()), ("at_most", raw.at_most.is_some())],
+            );
             let at = join(&path, "quantile");
             if raw.quantile.is_none() {
                 self.missing(&at, "say which, like 99%; 50% is the median");
@@ -380,7 +413,7 @@ impl Check<'_> {
     }
 
     /// The one word that stands for no guard at all.
-    fn off(&mut self, path: &str, word: &str) {
+    pub(super) fn off(&mut self, path: &str, word: &str) {
         if word != "off" {
             let problem =
                 Problem::new(path, "does not say what it is a margin of").with_value(format!("{word:?}"));
@@ -390,7 +423,7 @@ impl Check<'_> {
     }
 
     /// Each of them with its path; those already reported are left out.
-    fn each<'r, T>(&mut self, path: &str, several: &'r raw::Several<T>) -> Vec<(String, &'r T)> {
+    pub(super) fn each<'r, T>(&mut self, path: &str, several: &'r raw::Several<T>) -> Vec<(String, &'r T)> {
         match several {
             raw::Several::Word(word) => {
                 self.off(path, word);

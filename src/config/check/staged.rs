@@ -110,6 +110,18 @@ impl Check<'_> {
         if kind != Some("shadow") {
             self.foreign(path, kind.unwrap_or("canary"), "remove it", &timed(raw));
         }
+        if kind == Some("pinned") {
+            let switch = [
+                ("revert_window", raw.revert_window.is_some()),
+                ("max_wait", raw.max_wait.is_some()),
+                ("warmup", raw.warmup.is_some()),
+                ("guards", raw.guards.is_some()),
+                ("alpha", raw.alpha.is_some()),
+                ("on_fail", raw.on_fail.is_some()),
+            ];
+            let hint = "remove it: the stages before have judged the candidate, and roll it back";
+            self.foreign(path, "pinned as a stage", hint, &switch);
+        }
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);

@@ -85,33 +85,13 @@ impl Check<'_> {
         }
     }
 
-    pub(super) fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
-        let split = [
-            ("baseline", raw.baseline.is_some()),
-            ("salt", raw.salt.is_some()),
-            ("weights", raw.weights.is_some()),
-            ("segments", raw.segments.is_some()),
-            ("hash", raw.hash.is_some()),
-        ];
-        self.foreign(path, "pinned", "remove it, or write kind: ab", &split);
-        self.only_canary(path, "pinned", raw);
-        let at = join(path, "variant");
-        let variant = match &raw.variant {
-            Some(name) => self.variant_index(&at, name, variants),
-            None if variants.len() == 1 => Some(0),
-            None => {
-                self.missing(&at, "say which variant answers");
-                None
-            }
-        };
-        Strategy::pinned(variant.unwrap_or(0))
-    }
-
     pub(super) fn ab(&mut self, path: &str, around: &Around<'_>, raw: &raw::Strategy) -> Strategy {
         let (model, variants) = (around.model, around.variants);
         let variant = [("variant", raw.variant.is_some())];
         self.foreign(path, "ab", "remove it, or write kind: pinned", &variant);
         self.only_canary(path, "ab", raw);
+        let switch = [("revert_window", raw.revert_window.is_some()), ("max_wait", raw.max_wait.is_some())];
+        self.foreign(path, "ab", "remove it, or write kind: pinned", &switch);
         let baseline = raw.baseline.as_deref();
         let baseline = baseline.map(|name| self.variant_index(&join(path, "baseline"), name, variants));
         let at = join(path, "weights");
@@ -261,7 +241,8 @@ impl Check<'_> {
         shadows: &[Shadow],
     ) {
         let hint = match strategy {
-            Strategy::Pinned(_) => "remove it, name it under `shadows`, or use kind: ab and give it a weight",
+            // What is not pinned today may be tomorrow: it is kept ready for that.
+            Strategy::Pinned(_) => return,
             Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
             Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"

@@ -14,8 +14,12 @@ pub(in crate::config) struct Strategy {
     /// candidate, judged; only as a stage.
     #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "shadow"]))]
     pub(in crate::config) kind: Option<String>,
-    /// `pinned`: the variant that answers.
+    /// `pinned`: the variant that answers. Another one than before is switched to at once, when it is ready and warm.
     pub(in crate::config) variant: Option<String>,
+    /// `pinned`: how long after a switch the variant before is kept for an instant way back. Default 30m.
+    pub(in crate::config) revert_window: Option<Span>,
+    /// `pinned`: a switch whose variant is not ready and warm for so long holds, and an alert says so. Default 1h.
+    pub(in crate::config) max_wait: Option<Span>,
     /// `ab`, `canary`: gets what the other variants cannot take. Left out: the first variant.
     pub(in crate::config) baseline: Option<String>,
     /// `ab`, `canary`: makes this rollout's split independent of all others; never used again by another. Left out:
@@ -37,11 +41,13 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) candidate: Option<String>,
     /// `canary`: the candidate's shares, growing. Default 1%, 5%, 10%, 25%, 50%.
     pub(in crate::config) steps: Option<Vec<Option<Step>>>,
-    /// `canary`: what the candidate is judged on.
+    /// `canary`: what the candidate is judged on. `pinned`: the fixed limits that a new variant is judged by within
+    /// `revert_window`; default none.
     pub(in crate::config) guards: Option<Guards>,
-    /// `canary`: when the candidate's latency begins to count.
+    /// `canary`, `pinned`: what a variant is sent before it is given calls; `canary`: when the candidate's latency
+    /// begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
-    /// `canary`: chance that a candidate as good as its margins allow is ever rolled back. Default 1%.
+    /// `canary`, `pinned`: chance that a variant as good as its guards allow is ever rolled back. Default 1%.
     pub(in crate::config) alpha: Option<Share>,
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
     /// the longest `hold` or feedback window it waits for, where that is more.
@@ -50,8 +56,8 @@ pub(in crate::config) struct Strategy {
     /// person decides. Default promote.
     #[schemars(extend("enum" = ["promote", "wait"]))]
     pub(in crate::config) on_pass: Option<String>,
-    /// `canary`: what becomes of a candidate that fails. `rollback`: it gets nothing. `hold`: it stays where it is,
-    /// and an alert says so. Default rollback.
+    /// `canary`, `pinned`: what becomes of a variant that fails. `rollback`: it gets nothing. `hold`: it stays where
+    /// it is, and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
     pub(in crate::config) on_fail: Option<String>,
     /// `staged`: strategies in order, each without `baseline`, `candidate` and `salt`, which are those of the whole.
@@ -118,7 +124,7 @@ pub(in crate::config) struct Step {
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Guards {
     /// Share of calls that fail by the variant's own fault. Default {absolute: 0.1%, relative: 25%}.
-    pub(in crate::config) errors: Option<OrOff<RateGuard>>,
+    pub(in crate::config) errors: Option<OrOff<ErrorGuard>>,
     /// Share of calls that the variant refuses for what they ask. Default {absolute: 0.1%, relative: 25%}.
     pub(in crate::config) rejections: Option<OrOff<RateGuard>>,
     /// Quantiles of latency. Default the median by 10% and the 95% and 99% quantiles by 15%.
@@ -128,6 +134,18 @@ pub(in crate::config) struct Guards {
     /// What the servers of both variants use, as their `metrics` say. It can stop a canary and gates no step.
     /// Default none.
     pub(in crate::config) resources: Option<ResourcesGuard>,
+}
+
+/// How often calls may fail: more than with the baseline by the larger of two, or a fixed share.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct ErrorGuard {
+    /// `pinned`: the largest share of all calls.
+    pub(in crate::config) at_most: Option<Share>,
+    /// By so many of all calls.
+    pub(in crate::config) absolute: Option<Share>,
+    /// By so much of the baseline's share.
+    pub(in crate::config) relative: Option<Ratio>,
 }
 
 /// How much more often something may happen: the larger of the two.
@@ -140,10 +158,14 @@ pub(in crate::config) struct RateGuard {
     pub(in crate::config) relative: Option<Ratio>,
 }
 
-/// How much slower.
+/// How slow: a quantile beside the baseline's, or a fixed share of calls that may take longer than a given time.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct LatencyGuard {
+    /// `pinned`: what counts as slow.
+    pub(in crate::config) slower_than: Option<Span>,
+    /// `pinned`: the largest share of slow calls.
+    pub(in crate::config) at_most: Option<Share>,
     /// Which quantile, 50% is the median.
     pub(in crate::config) quantile: Option<Share>,
     /// By so much of the baseline's.
@@ -189,14 +211,22 @@ pub(in crate::config) struct Use {
     pub(in crate::config) relative: Option<Ratio>,
 }
 
-/// When a candidate's latency begins to count.
+/// What a variant is sent before it is given calls, and when its latency begins to count.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::config) struct Warmup {
-    /// So long after its first call. Default 30s.
+    /// `canary`: latency counts so long after the candidate's first call. Default 30s.
     pub(in crate::config) time: Option<Span>,
-    /// And after so many of its calls. Default 50.
+    /// `canary`: and after so many of its calls. Default 50.
     pub(in crate::config) calls: Option<Count>,
+    /// Each endpoint must have answered so many requests before it is given calls. Default 20 for `pinned`, none for
+    /// `canary`.
+    pub(in crate::config) requests: Option<Count>,
+    /// After this it is given calls without them, unless it failed at all of them. Default 1m.
+    pub(in crate::config) timeout: Option<Span>,
+    /// A file of such requests, each on a line of its own, as JSON of the Open Inference Protocol. Left out: they are
+    /// kept from live calls.
+    pub(in crate::config) file: Option<String>,
 }
 
 /// Something that is learnt about predictions after they were made.

@@ -37,6 +37,7 @@ fn canary() -> config::Canary {
             resources: None,
         },
         warmup: Warmup { time: Duration::from_secs(30), calls: 50 },
+        warming: crate::config::Warming::NONE,
         alpha: 0.01,
         max_step_time: Duration::from_secs(3600),
         on_pass: OnPass::Promote,

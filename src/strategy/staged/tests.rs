@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::units::Percent;
-use crate::config::{self, Ab, Canary, Guards, Margin, OnFail, OnPass, Pinned, Step, Warmup};
+use crate::config::{self, Ab, Canary, Guards, Margin, OnFail, OnPass, Step, Warmup};
 use crate::evidence::ArmGain;
 
 const SOUND: Margin = Margin { absolute: 0.02, relative: 0.25 };
@@ -30,6 +30,7 @@ fn canary(shares: &[u32]) -> Arc<Canary> {
             resources: None,
         },
         warmup: Warmup { time: Duration::ZERO, calls: 0 },
+        warming: crate::config::Warming::NONE,
         alpha: 0.01,
         max_step_time: Duration::from_secs(3600),
         on_pass: OnPass::Promote,
@@ -49,7 +50,7 @@ fn staged(last: bool) -> Staged {
         let ab = Ab { baseline: 0, salt: "m/2".into(), hash: Default::default(), weights, segments: vec![] };
         stages.push(stage("ab", Strategy::Ab(Arc::new(ab))));
     } else {
-        stages.push(stage("pinned", Strategy::Pinned(Pinned { variant: 1 })));
+        stages.push(stage("pinned", Strategy::pinned(1)));
     }
     Staged { baseline: 0, candidate: 1, salt: "m/2".into(), stages }
 }

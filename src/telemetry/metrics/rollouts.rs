@@ -23,6 +23,19 @@ pub struct Rollout {
     pub uncounted: u64,
 }
 
+/// What one variant was sent before it was given calls.
+#[derive(Debug, Clone)]
+pub struct Warmed {
+    /// The model.
+    pub model: Arc<str>,
+    /// The variant.
+    pub variant: Arc<str>,
+    /// Requests that were answered OK.
+    pub answered: u64,
+    /// Those that were not.
+    pub failed: u64,
+}
+
 /// What is kept, at the moment of a scrape.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Keeping {
@@ -41,6 +54,8 @@ pub struct Rollouts {
     pub all: Vec<Rollout>,
     /// Changes of plan since the start, by what was done.
     pub changes: Vec<(&'static str, u64)>,
+    /// What variants were sent before they were given calls.
+    pub warmed: Vec<Warmed>,
     /// None: nothing is kept.
     pub keeping: Option<Keeping>,
 }
@@ -87,6 +102,17 @@ pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
     text.family(metric::ROLLOUT_UNCOUNTED, Kind::Counter, "Failures that are no evidence, for want of room.");
     for rollout in &rollouts.all {
         text.counted(metric::ROLLOUT_UNCOUNTED, &[("model", &*rollout.model)], rollout.uncounted);
+    }
+    text.family(
+        metric::WARMUP_REQUESTS,
+        Kind::Counter,
+        "Requests sent to a variant before it was given calls.",
+    );
+    for warmed in &rollouts.warmed {
+        for (result, count) in [("answered", warmed.answered), ("failed", warmed.failed)] {
+            let labels = [("model", &*warmed.model), ("variant", &*warmed.variant), ("result", result)];
+            text.sample(metric::WARMUP_REQUESTS, &labels, count);
+        }
     }
     let mut kept = |name, kind, help, value: fn(Keeping) -> u64| {
         text.family(name, kind, help);

@@ -449,6 +449,7 @@ impl Service {
         match verb {
             "sleep" => sleep(Duration::from_millis(number)).await,
             "fail" => return Err(Status::new(Code::from_i32(number as i32), "as asked")),
+            _ if request.model_name == "refuse" => return Err(Status::not_found("no such model")),
             _ => {}
         }
         let size = if verb == "size" { number as usize } else { 8 };
