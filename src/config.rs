@@ -31,9 +31,9 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Ab, Admission, Canary, FeedbackGuard, FixedLimits, Guards, Holdout, LatencyGuard, Layer, Margin, Match,
-    OnFail, OnPass, Pinned, ResourcesGuard, Segment, SlowLimit, Stage, Staged, Step, Strategy, Warming,
-    Warmup,
+    Ab, Admission, Arm, Canary, FeedbackGuard, FixedLimits, Guards, Holdout, Judge, LatencyGuard, Layer,
+    Margin, Match, Metric, OnFail, OnPass, Pinned, ResourcesGuard, Segment, SlowLimit, Source, Stage, Staged,
+    Step, Strategy, Warming, Warmup,
 };
 use units::{Percent, Size};
 

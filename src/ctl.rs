@@ -14,6 +14,7 @@ use crate::admin::tokens::{self, Right};
 use crate::pb::v1;
 
 mod audit;
+mod compare;
 mod connect;
 mod explain;
 mod json;

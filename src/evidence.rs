@@ -5,6 +5,7 @@
 //! in, [`gather`] reads it.
 
 pub mod epoch;
+pub mod exposed;
 pub mod gather;
 mod once;
 mod tally;
@@ -18,6 +19,8 @@ use crate::stats::overlap::Sums;
 pub struct Gain {
     /// The epoch that the calls were assigned in.
     pub epoch: u32,
+    /// The segment that they matched, an index into the strategy's; none: its own weights split them.
+    pub segment: Option<usize>,
     /// By the index of the model's variants.
     pub arms: Vec<ArmGain>,
 }
@@ -33,6 +36,27 @@ pub struct ArmGain {
     pub rejections: u64,
     /// Latency as (bucket, count), in growing order of buckets; where units are known at most one per unit and minute.
     pub latency: Vec<(u16, u32)>,
+    /// Units that were exposed for the first time, of the sample that is kept of them; calls without a unit are each
+    /// one. Counted only where a sample ratio is judged, as is what follows.
+    pub units: u64,
+    /// All calls by their units' analysis bucket, in growing order of buckets.
+    pub batches: Vec<(u8, Batch)>,
+}
+
+/// Calls of one analysis bucket: what means over units that come back are made of. Whole numbers, so that no order of
+/// adding makes a difference.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// How many.
+    pub calls: u64,
+    /// Those that failed by the variant's own fault, all of them.
+    pub errors: u64,
+    /// Those that were refused for what they asked.
+    pub rejections: u64,
+    /// Those whose latency is known.
+    pub timed: u64,
+    /// The sum of the buckets their latencies fall into, see [`crate::stats::quantile::bucket`].
+    pub places: u64,
 }
 
 /// What one feedback gained between two looks: windows that closed, and rewards that changed what they closed with.
@@ -44,6 +68,10 @@ pub struct Scores {
     pub baseline: Total,
     /// Of units that had the candidate.
     pub candidate: Total,
+    /// The same score of "something was reported", with every value taken for 1: whether reports came as chance gave
+    /// the calls. Empty for feedback with a default, which needs no report.
+    #[serde(default)]
+    pub joined: Sums,
 }
 
 /// What copies of calls showed between two looks, each beside its call: of calls whose copy has ended.
@@ -114,6 +142,7 @@ impl Scores {
         self.sums += &more.sums;
         self.baseline.add(more.baseline);
         self.candidate.add(more.candidate);
+        self.joined += &more.joined;
     }
 }
 
@@ -135,6 +164,19 @@ impl Copies {
             calls: self.calls - before.calls,
             errors: less(self.errors, before.errors),
             rejections: less(self.rejections, before.rejections),
+        }
+    }
+}
+
+impl Batch {
+    /// What was added to `before`.
+    fn since(&self, before: &Batch) -> Batch {
+        Batch {
+            calls: self.calls - before.calls,
+            errors: self.errors - before.errors,
+            rejections: self.rejections - before.rejections,
+            timed: self.timed - before.timed,
+            places: self.places - before.places,
         }
     }
 }

@@ -6,16 +6,20 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Admission, Force, Holdout, Key, Layer, Match};
+use crate::evidence::epoch;
 use crate::stats::hash::platforms::Platform;
 
-mod ab;
+pub mod ab;
 pub mod canary;
 pub mod copied;
 pub mod course;
+mod guards;
 pub mod pinned;
 mod ranges;
 pub mod staged;
@@ -72,6 +76,40 @@ pub enum Split {
     Only(usize),
     /// The candidate gets this share, the baseline the rest.
     Candidate(Percent),
+    /// As the file says, but for these: what they had is the baseline's.
+    Without(Out),
+}
+
+/// Variants that were taken out, of the first 64 of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Out(u64);
+
+impl Out {
+    /// Nobody.
+    pub const NONE: Out = Out(0);
+
+    /// With that one too.
+    pub fn with(self, variant: usize) -> Self {
+        u32::try_from(variant)
+            .ok()
+            .and_then(|bit| 1_u64.checked_shl(bit))
+            .map_or(self, |bit| Out(self.0 | bit))
+    }
+
+    /// Whether that one is out.
+    pub fn has(self, variant: usize) -> bool {
+        Out::NONE.with(variant).0 & self.0 != 0
+    }
+}
+
+impl Split {
+    /// Who is taken out of what the file says.
+    fn out(self) -> Out {
+        match self {
+            Split::Without(out) => out,
+            Split::Configured | Split::Only(_) | Split::Candidate(_) => Out::NONE,
+        }
+    }
 }
 
 impl Standing {
@@ -183,12 +221,12 @@ impl Strategy {
             (Kind::Pinned(pinned), _) => (pinned.assign(), None),
             (Kind::Ab(ab), _) => {
                 let segment = ab.segment(call);
-                (ab.assign(segment, unit, draw, ready), segment)
+                (ab.assign((segment, standing.split.out()), unit, draw, ready), segment)
             }
             (Kind::Canary(canary), Split::Candidate(share)) => {
                 (canary.assign(share, unit, draw, ready), None)
             }
-            (Kind::Canary(canary), Split::Configured) => {
+            (Kind::Canary(canary), Split::Configured | Split::Without(_)) => {
                 (canary.assign(Percent::NONE, unit, draw, ready), None)
             }
             // A list of stages is never empty, and has none in it.
@@ -239,11 +277,30 @@ impl Strategy {
         match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(_))
             | (Kind::Pinned(_) | Kind::Staged(_), _)
-            | (Kind::Canary(_), Split::Configured) => return Odds::NONE,
-            (Kind::Ab(ab), _) => ab.each(segment, ready, &mut set),
+            | (Kind::Canary(_), Split::Configured | Split::Without(_)) => return Odds::NONE,
+            (Kind::Ab(ab), split) => ab.each((segment, split.out()), ready, &mut set),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.each(share, ready, &mut set),
         }
         odds
+    }
+
+    /// Whether a call that was given so enters its arm's evidence: where chance decided by the shares of its split, and
+    /// no variant of them was away.
+    pub fn is_evidence(
+        &self,
+        standing: &Standing,
+        decision: &Decision,
+        ready: &dyn Fn(usize) -> bool,
+    ) -> bool {
+        let assignment = &decision.assignment;
+        match self.kind.at(standing.stage) {
+            Kind::Pinned(_) | Kind::Canary(_) | Kind::Staged(_) => epoch::counts(assignment),
+            Kind::Ab(ab) => {
+                matches!(assignment.reason, Reason::Split | Reason::Draw | Reason::Segment)
+                    && assignment.propensity < 1.0
+                    && ab.is_whole((decision.segment, standing.split.out()), ready)
+            }
+        }
     }
 
     /// Gives `call` to the variant that its `parhelion-variant` names, where its caller may ask for that.
@@ -280,9 +337,9 @@ impl Strategy {
         match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => vec![(variant, all)],
             (Kind::Pinned(pinned), _) => vec![(pinned.assign().variant, all)],
-            (Kind::Ab(ab), _) => ab.intervals(segment),
+            (Kind::Ab(ab), split) => ab.intervals((segment, split.out())),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.intervals(share),
-            (Kind::Canary(canary), Split::Configured) => canary.intervals(Percent::NONE),
+            (Kind::Canary(canary), Split::Configured | Split::Without(_)) => canary.intervals(Percent::NONE),
             (Kind::Staged(_), _) => Vec::new(),
         }
     }

@@ -67,7 +67,8 @@ pub enum State {
 /// What one guard found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `errors`, `rejections`, `latency p99`, `feedback approved`, `resources memory`.
+    /// `errors`, `rejections`, `latency p99`, `latency mean`, `feedback approved`, `resources memory`, `sample ratio`,
+    /// `reports approved`.
     pub guard: Arc<str>,
     /// What is asked there.
     #[serde(default)]
@@ -83,13 +84,15 @@ pub struct Finding {
     pub candidate: Estimate,
     /// How much worse the candidate is, in [`Finding::scale`]; negative: better. None: nothing can be said yet.
     pub harm: Option<Interval>,
-    /// The harm that is allowed, in the same scale.
+    /// The harm that is allowed, in the same scale; where success is asked for, the least effect of interest; where
+    /// validity is, the part of both that the variant was meant to have.
     pub margin: f64,
     /// What `harm` and `margin` are measured in.
     pub scale: Scale,
-    /// Natural logarithm of the evidence against the candidate (an e-value).
+    /// Natural logarithm of the evidence (an e-value): against the candidate; where success is asked for, of any effect;
+    /// where validity is, that the samples are not as they were meant.
     pub ln_e: f64,
-    /// Where [`Finding::ln_e`] makes the guard fail.
+    /// Where [`Finding::ln_e`] is enough to say so.
     pub threshold: f64,
     /// Candidate calls, or feedback, that a healthy candidate still needs before the guard can pass; 0: none.
     pub missing: u64,
@@ -147,8 +150,11 @@ pub struct Change {
     pub to: State,
     /// Step after it, from 0; none for strategies without steps.
     pub step: Option<u32>,
-    /// The candidate's share after it, 0 to 1.
+    /// The candidate's share after it, 0 to 1; that of all that are compared, where none of several is meant.
     pub share: f64,
+    /// Whom of several it is about: who won, or was taken out. Empty where there is but one, or nobody is meant.
+    #[serde(default)]
+    pub variants: Vec<Arc<str>>,
     /// What it was decided on; empty where a person decided without evidence.
     pub findings: Vec<Finding>,
 }

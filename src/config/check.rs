@@ -15,6 +15,7 @@ use super::source::{Source, join};
 use super::units::{self, Percent};
 use super::{Config, Drain, Environment, Loaded, Model, Telemetry, raw};
 
+mod ab;
 mod admission;
 mod canary;
 mod endpoint;

@@ -9,9 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::units::{Percent, write_duration};
 use super::{
-    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Key, Layer, Listen,
-    Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Stage, Step, Strategy, Variant,
-    Warming, Warmup,
+    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Judge, Key, Layer,
+    Listen, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Source, Stage, Step,
+    Strategy, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -136,17 +136,18 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
     match strategy {
         Strategy::Pinned(found) => pinned(kind, name(found.variant), found),
         Strategy::Ab(found) => {
-            let mut value = json!({
-            "kind": kind,
-            "baseline": name(found.baseline),
-            "salt": *found.salt,
-            "weights": shares(model, &found.weights),
-            "segments": found.segments.iter().map(|found| segment(model, found)).collect::<Value>(),
-            });
-            if let (Value::Object(map), true) = (&mut value, found.hash != Platform::Flagd) {
+            let mut map = Map::new();
+            map.insert("kind".into(), kind.into());
+            map.insert("baseline".into(), name(found.baseline).into());
+            map.insert("salt".into(), (*found.salt).into());
+            map.insert("weights".into(), shares(model, &found.weights));
+            let segments = found.segments.iter().map(|found| segment(model, found));
+            map.insert("segments".into(), segments.collect());
+            if found.hash != Platform::Flagd {
                 map.insert("hash".into(), found.hash.name().into());
             }
-            value
+            map.extend(found.judge.iter().flat_map(|judge| comparison(model, judge)));
+            Value::Object(map)
         }
         Strategy::Canary(found) => {
             let mut map = canary(model, kind, found);
@@ -235,6 +236,40 @@ fn stage(model: &Model, stage: &Stage) -> Value {
         map.insert("name".into(), (*stage.name).into());
     }
     value
+}
+
+/// What is said of a split that compares; of one that does not, nothing of it.
+fn comparison(model: &Model, judge: &Judge) -> Map<String, Value> {
+    let mut metrics = Map::new();
+    let mut feedback = Vec::new();
+    for metric in &judge.metrics {
+        let Margin { absolute, relative } = metric.least;
+        let rate = json!({"absolute": share(absolute), "relative": share(relative)});
+        match &metric.source {
+            Source::Feedback { name, .. } => {
+                let better = if metric.lower_is_better { "lower" } else { "higher" };
+                let relative = share(relative);
+                feedback.push(
+                    json!({"name": **name, "absolute": absolute, "relative": relative, "better": better}),
+                );
+            }
+            Source::Errors => put(&mut metrics, "errors", Some(rate)),
+            Source::Rejections => put(&mut metrics, "rejections", Some(rate)),
+            Source::Latency => put(&mut metrics, "latency", Some(json!({"relative": share(relative)}))),
+        }
+    }
+    put(&mut metrics, "feedback", (!feedback.is_empty()).then_some(feedback));
+    let mut map = Map::new();
+    put(&mut map, "metrics", (!metrics.is_empty()).then_some(metrics));
+    map.insert("guards".into(), guards(model, &judge.guards));
+    let warmup = json!({"time": write_duration(judge.warmup.time), "calls": judge.warmup.calls});
+    map.insert("warmup".into(), warmup);
+    map.insert("alpha".into(), share(judge.alpha).into());
+    map.insert("min_units".into(), judge.min_units.into());
+    map.insert("max_duration".into(), write_duration(judge.max_duration).into());
+    map.insert("on_pass".into(), judge.on_pass.name().into());
+    map.insert("on_fail".into(), judge.on_fail.name().into());
+    map
 }
 
 fn step(step: &Step) -> Value {

@@ -17,8 +17,8 @@ pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, Sp
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
 pub(super) use strategy::{
-    ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, Layer, RateGuard, ResourcesGuard,
-    Segment, Step, Strategy, Use, Warmup,
+    ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, LatencyMetric, Layer, Metrics,
+    RateGuard, ResourcesGuard, Segment, Step, Strategy, Use, Warmup,
 };
 
 /// A Parhelion configuration.

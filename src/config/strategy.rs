@@ -142,6 +142,70 @@ pub struct Ab {
     pub weights: Vec<(usize, Percent)>,
     /// The first that matches a call decides; none: `weights`.
     pub segments: Vec<Segment>,
+    /// How the arms are compared; none: it is a split that decides nothing.
+    pub judge: Option<Judge>,
+}
+
+/// How the arms of a split are compared with its baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judge {
+    /// Those beside the baseline, in the order of `weights`; at least one, each with a share of its own.
+    pub arms: Vec<Arm>,
+    /// What a winner is better at, the most important first; none: nobody can win.
+    pub metrics: Vec<Metric>,
+    /// What a winner is not worse at, and who is takes no calls any more.
+    pub guards: Guards,
+    /// An arm's latency counts after both of these.
+    pub warmup: Warmup,
+    /// Chance that an arm that is no better than the baseline ever wins, over all metrics and arms; above 0, at most
+    /// 0.2.
+    pub alpha: f64,
+    /// Nothing is decided on a metric with fewer of them in either arm.
+    pub min_units: u64,
+    /// Without a verdict for so long it is inconclusive.
+    pub max_duration: Duration,
+    /// What becomes of a winner.
+    pub on_pass: OnPass,
+    /// What becomes of an arm that is worse.
+    pub on_fail: OnFail,
+}
+
+/// A variant beside the baseline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Arm {
+    /// Index into [`super::Model::variants`], below 64.
+    pub variant: usize,
+    /// Its name there.
+    pub name: Arc<str>,
+}
+
+/// Something that a winner is better at.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Metric {
+    /// Where its values come from.
+    pub source: Source,
+    /// The least effect of interest: within it arms are equivalent.
+    pub least: Margin,
+    /// Whether less is better.
+    pub lower_is_better: bool,
+}
+
+/// Where the values of a metric come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Source {
+    /// Values of a feedback.
+    Feedback {
+        /// Its name in [`super::Model::feedback`].
+        name: Arc<str>,
+        /// Whether they are 0 or 1.
+        binary: bool,
+    },
+    /// 1 for each call that failed by the variant's own fault, else 0.
+    Errors,
+    /// 1 for each call that the variant refused for what it asked, else 0.
+    Rejections,
+    /// The natural logarithm of a call's latency, to the bucket it falls into.
+    Latency,
 }
 
 /// A candidate that gets a growing share while it proves itself against the baseline.
@@ -352,6 +416,19 @@ impl Strategy {
         }
     }
 
+    /// Those that its evidence may take out.
+    pub fn judged(&self) -> Vec<usize> {
+        match self {
+            Strategy::Pinned(_) => Vec::new(),
+            Strategy::Ab(ab) => {
+                ab.judge.iter().flat_map(|judge| &judge.arms).map(|arm| arm.variant).collect()
+            }
+            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
+                self.candidate().into_iter().collect()
+            }
+        }
+    }
+
     /// What its units are hashed with; none where nothing is split.
     pub fn salt(&self) -> Option<&str> {
         match self {
@@ -386,7 +463,8 @@ impl Strategy {
     /// Whether it ever changes by itself what a variant gets.
     pub fn decides(&self) -> bool {
         match self {
-            Strategy::Pinned(_) | Strategy::Ab(_) => false,
+            Strategy::Pinned(_) => false,
+            Strategy::Ab(ab) => ab.judge.is_some(),
             Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => true,
         }
     }

@@ -105,11 +105,11 @@ fn every_key_means_what_it_says() {
     let user = http::HeaderName::from_static("x-user-id");
     assert_eq!(fraud.unit, [Key::Metadata(user), Key::Parameter("user_id".into())]);
     let Strategy::Ab(ab) = &fraud.strategy else { panic!("{fraud:?}") };
-    let Ab { baseline, salt, weights, segments, .. } = &**ab;
+    let Ab { baseline, salt, weights, segments, judge, .. } = &**ab;
     let share = |thousandths| Percent::from_thousandths(thousandths).unwrap();
     assert_eq!((*baseline, &**salt), (0, "fraud/spring"));
     assert_eq!(*weights, [(0, share(89_500)), (1, share(10_500))]);
-    assert_eq!(segments.len(), 2);
+    assert_eq!((segments.len(), judge), (2, &None));
     assert_eq!((&*segments[0].name, &segments[0].weights[..]), ("testers", &[(2, Percent::ALL)][..]));
     assert_eq!((&*segments[1].name, segments[1].weights.len()), ("segment-2", 2));
     assert_eq!(segments[0].matches.0.len(), 2);
@@ -156,7 +156,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 71);
+    assert_eq!(files.len(), 72);
 }
 
 #[test]

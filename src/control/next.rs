@@ -1,7 +1,7 @@
 //! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
 
 use crate::config::units::write_duration;
-use crate::config::{Canary, Model, OnFail, OnPass, Pinned, Strategy};
+use crate::config::{Ab, Canary, Judge, Model, OnFail, OnPass, Pinned, Strategy};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
@@ -18,6 +18,7 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
         Strategy::Pinned(pinned) if matches!(model.strategy, Strategy::Pinned(_)) => {
             switch(model, pinned, report)
         }
+        Strategy::Ab(ab) if let Some(judge) = &ab.judge => compared(model, ab, judge, report),
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
@@ -52,6 +53,44 @@ fn switch(model: &Model, pinned: &Pinned, report: &Report) -> Vec<String> {
         )],
         State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
         State::Steady | State::Passed | State::Promoted => Vec::new(),
+    }
+}
+
+/// Of a comparison.
+fn compared(model: &Model, ab: &Ab, judge: &Judge, report: &Report) -> Vec<String> {
+    let baseline = model.variants.get(ab.baseline).map_or("", |variant| &*variant.name);
+    let hoped = match judge.on_pass {
+        _ if judge.metrics.is_empty() => "nobody can win: there are no `metrics`".to_owned(),
+        OnPass::Promote => "if one is better, and worse on nothing: everything to it".to_owned(),
+        OnPass::Wait => {
+            "if one is better, and worse on nothing: it waits for a person to promote it".to_owned()
+        }
+    };
+    let feared = match judge.on_fail {
+        OnFail::Rollback => {
+            format!("if one is worse: it is taken out, its share goes to {baseline}, its build is blocked")
+        }
+        OnFail::Hold => "if one is worse: it holds, and an alert says so".to_owned(),
+    };
+    let late =
+        format!("without a winner in {}: it holds, as inconclusive", write_duration(judge.max_duration));
+    match report.state {
+        State::Waiting => vec!["when every variant is ready: the comparison begins".to_owned(), feared],
+        State::Running => vec![hoped, feared, late],
+        State::Paused => vec!["on resume: it goes on".to_owned(), feared],
+        State::Held => vec!["on resume: it goes on; pin and rollback end it".to_owned(), feared],
+        State::Passed => vec!["on promote: everything to the winner; rollback ends it".to_owned(), feared],
+        State::Promoted => {
+            vec![format!(
+                "nothing by itself; `parhelion ctl export {}` prints the file that agrees",
+                model.name
+            )]
+        }
+        State::RolledBack => {
+            vec!["nothing by itself: the file names other builds, or a person resumes it".to_owned()]
+        }
+        State::Pinned => vec!["on resume: the comparison goes on".to_owned()],
+        State::Steady => Vec::new(),
     }
 }
 

@@ -1,9 +1,10 @@
 //! What was done to rollouts, for people. Pure.
 
+use super::compare;
 use super::paint::{Hue, Paint};
 use super::status;
 use super::text::{self, share, wrapped};
-use crate::pb::v1::{AuditRecord, CommandResponse, Guard, State};
+use crate::pb::v1::{Aim, AuditRecord, CommandResponse, Guard, State};
 
 /// The trail, in the order given: a line, why, and the findings that it was decided on.
 pub(super) fn trail(records: &[AuditRecord], paint: Paint) -> Vec<String> {
@@ -38,9 +39,32 @@ fn outcome(record: &AuditRecord) -> String {
 /// `errors: fail, +12 (+8 … ∞) pp, +0.1 pp allowed, ln e 9.1 of 6.0`.
 fn finding(guard: &Guard, paint: Paint) -> String {
     let verdict = paint.text(Hue::of_verdict(guard.verdict()), &status::spoken(guard.verdict()));
+    let name = if guard.variant.is_empty() {
+        guard.name.clone()
+    } else {
+        format!("{} of {}", guard.name, guard.variant)
+    };
+    if guard.aim() == Aim::Validity {
+        let has = guard.candidate.as_ref().and_then(|estimate| estimate.value).unwrap_or_default();
+        return format!(
+            "    {name}: {verdict}, {} where {} was meant, ln e {:.1} of {:.1}",
+            share(has),
+            share(guard.margin),
+            guard.ln_e,
+            guard.threshold
+        );
+    }
+    if guard.aim() == Aim::Success {
+        return format!(
+            "    {name}: {verdict}, better by {}, ln e {:.1} of {:.1}",
+            compare::better(guard),
+            guard.ln_e,
+            guard.threshold
+        );
+    }
     let allowed = format!("{}{} allowed", text::harm(guard, guard.margin), text::unit(guard));
     let (harm, evidence) = (status::harm(guard), format!("ln e {:.1} of {:.1}", guard.ln_e, guard.threshold));
-    format!("    {}: {verdict}, {harm}, {allowed}, {evidence}", guard.name)
+    format!("    {name}: {verdict}, {harm}, {allowed}, {evidence}")
 }
 
 /// What a command did.

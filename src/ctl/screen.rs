@@ -12,6 +12,7 @@ use ratatui::symbols::Marker;
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
+use super::compare;
 use super::paint::{Hue, Paint};
 use super::status::Told;
 use super::{status, text};
@@ -278,6 +279,10 @@ fn faint(text: String) -> Line<'static> {
 fn guards(rollout: &Rollout) -> Text<'static> {
     if rollout.guards.is_empty() {
         return Text::default();
+    }
+    if compare::is_one(rollout) {
+        let lines = compare::lines(rollout, Paint(false)).into_iter();
+        return lines.map(|(hue, line)| Line::styled(line, style(hue))).collect();
     }
     let lines = status::guards(rollout, Paint(false)).into_iter().enumerate().map(|(index, line)| {
         let guard = index.checked_sub(1).and_then(|index| rollout.guards.get(index / 2));

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::compare;
 use super::paint::{Hue, Paint};
 use super::plot;
 use super::text::{self, Cell, share, table, within, wrapped};
@@ -57,7 +58,10 @@ pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
     lines.extend(facts(rollout, text::WIDTH, Told::All));
     lines.push(String::new());
     lines.extend(arms(rollout, paint));
-    if !rollout.guards.is_empty() {
+    if compare::is_one(rollout) {
+        lines.push(String::new());
+        lines.extend(compare::lines(rollout, paint).into_iter().map(|(_, line)| line));
+    } else if !rollout.guards.is_empty() {
         lines.push(String::new());
         lines.extend(guards(rollout, paint));
     }
@@ -95,7 +99,9 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
     if !rollout.waits_for.is_empty() {
         add(Told::Now, "waits", rollout.waits_for.clone());
     }
-    if !rollout.guards.is_empty() {
+    if compare::is_one(rollout) {
+        add(Told::Now, "verdict", spoken(rollout.verdict()));
+    } else if !rollout.guards.is_empty() {
         add(Told::Now, "sure", sure(rollout));
     }
     for (index, next) in rollout.next.iter().enumerate() {
@@ -114,7 +120,7 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
     }
     match rollout.kept() {
         Kept::Failing => add(Told::Now, "kept", format!("not now: {}", rollout.kept_why)),
-        Kept::Memory if rollout.steps > 0 => {
+        Kept::Memory if rollout.steps > 0 || compare::is_one(rollout) => {
             let memory = "in memory only: without `state` it begins again when the process ends";
             add(Told::All, "kept", memory.to_owned());
         }

@@ -85,6 +85,11 @@ pub(super) fn harm(guard: &Guard, value: f64) -> String {
     if value > 0.0 && text != "0" { format!("+{text}") } else { text }
 }
 
+/// The same without a sign.
+pub(super) fn plain(guard: &Guard, value: f64) -> String {
+    harm(guard, value.abs()).trim_start_matches('+').to_owned()
+}
+
 /// The unit of [`harm`]: percentage points, percent of the baseline's, or the feedback's own.
 pub(super) fn unit(guard: &Guard) -> &'static str {
     match guard.scale() {

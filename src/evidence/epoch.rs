@@ -4,8 +4,10 @@
 //! never mixes two splits. Who counts is the rule of [`counts`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::exposed::Exposed;
 use super::once::{Failed, Kind, Measured};
 use super::tally::Tally;
 use crate::assignment::{Assignment, Reason};
@@ -20,6 +22,10 @@ pub struct Epoch {
     /// Whose failures are not urgent.
     baseline: Option<usize>,
     alone: bool,
+    /// The segment whose calls are counted here.
+    pub(super) segment: Option<usize>,
+    /// Where means over units and the ratio of units are judged: who was exposed already.
+    exposed: Option<Arc<Exposed>>,
 }
 
 /// One variant of it.
@@ -28,6 +34,8 @@ pub(super) struct Arm {
     /// By worker.
     pub(super) tallies: Box<[Tally]>,
     measured: Measured,
+    /// First exposures.
+    pub(super) units: AtomicU64,
 }
 
 /// A call that counts, from its assignment to its end. Dropped without [`Counted::end`] it never was.
@@ -39,6 +47,8 @@ pub struct Counted {
     unit: Option<u64>,
     measured: bool,
     place: Option<u32>,
+    /// The analysis bucket, where calls are counted by it.
+    bucket: Option<u8>,
 }
 
 /// How the assigned variant did by a call.
@@ -77,9 +87,17 @@ impl Epoch {
         let arm = || Arm {
             tallies: (0..workers).map(|_| Tally::default()).collect(),
             measured: Measured::default(),
+            units: AtomicU64::new(0),
         };
-        let arms = (0..variants).map(|_| arm()).collect();
-        Epoch { number, arms, failed: Failed::default(), baseline: Some(baseline), alone: false }
+        Epoch {
+            number,
+            arms: (0..variants).map(|_| arm()).collect(),
+            failed: Failed::default(),
+            baseline: Some(baseline),
+            alone: false,
+            segment: None,
+            exposed: None,
+        }
     }
 
     /// The same for one variant that gets everything and is judged by itself: all its failures are urgent.
@@ -88,12 +106,22 @@ impl Epoch {
         Epoch { baseline: None, alone: true, ..self }
     }
 
-    /// Whether a call is counted here, see [`counts`]; where one variant gets everything, what the strategy gave it.
-    pub fn takes(&self, assignment: &Assignment) -> bool {
-        match self.alone {
-            true => matches!(assignment.reason, Reason::Pinned | Reason::Decided),
-            false => counts(assignment),
-        }
+    /// The same, of one segment's calls or of those without, where means over units and the ratio of units are judged
+    /// too. `exposed`: one for all epochs of a rollout.
+    #[must_use]
+    pub fn analysed(self, segment: Option<usize>, exposed: &Arc<Exposed>) -> Self {
+        Epoch { segment, exposed: Some(Arc::clone(exposed)), ..self }
+    }
+
+    /// Whether one variant's calls are counted here, as the strategy gave them; where several are compared, what counts
+    /// is for [`crate::strategy::Strategy::is_evidence`] to say.
+    pub fn takes_alone(&self, assignment: &Assignment) -> Option<bool> {
+        self.alone.then_some(matches!(assignment.reason, Reason::Pinned | Reason::Decided))
+    }
+
+    /// Who was exposed, where that is asked.
+    pub(super) fn exposed(&self) -> Option<&Exposed> {
+        self.exposed.as_deref()
     }
 
     /// Its number.
@@ -118,11 +146,24 @@ impl Epoch {
         let tally = arm.tallies.get(worker)?;
         let measured = unit.is_none_or(|unit| arm.measured.take(unit, minute(now)));
         let place = if measured { tally.enter(now) } else { None };
-        Some(Counted { epoch: Arc::clone(self), worker, variant, unit, measured, place })
+        Some(Counted { epoch: Arc::clone(self), worker, variant, unit, measured, place, bucket: None })
     }
 }
 
 impl Counted {
+    /// Counts its unit's exposure, and the call itself by the unit's analysis bucket, where that is asked; `bucket` is
+    /// not worked out where it is not.
+    pub fn exposed(mut self, bucket: impl FnOnce() -> u8) -> Self {
+        let Some(exposed) = &self.epoch.exposed else { return self };
+        if self.unit.is_none_or(|unit| exposed.first(unit))
+            && let Some(arm) = self.epoch.arms.get(self.variant)
+        {
+            arm.units.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bucket = Some(bucket());
+        self
+    }
+
     /// Counts the call, that took the variant `latency`; whether somebody should look at once.
     pub fn end(mut self, how: How, latency: Option<Duration>, now: Duration) -> bool {
         let epoch = Arc::clone(&self.epoch);
@@ -134,6 +175,9 @@ impl Counted {
             tally.latency(latency);
         }
         tally.call();
+        if let Some(bucket) = self.bucket {
+            tally.batch(bucket, how, latency);
+        }
         let kind = match how {
             How::Well => return false,
             How::Error => Kind::Error,

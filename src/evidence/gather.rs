@@ -1,10 +1,12 @@
 //! Reads what an epoch gained since the last look.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::epoch::{Arm, Epoch, minute};
-use super::{ArmGain, Gain};
+use super::{ArmGain, Batch, Gain};
+use crate::stats::overlap;
 use crate::stats::quantile::{BUCKETS, bucket, upper_edge};
 
 /// No call is taken for hung before this.
@@ -30,6 +32,9 @@ struct Seen {
     latency: Vec<u32>,
     /// How many calls there were when `latency` was read.
     measured: u64,
+    units: u64,
+    /// By analysis bucket; empty where nobody asks.
+    batches: Vec<Batch>,
 }
 
 impl Gatherer {
@@ -68,11 +73,17 @@ impl Gatherer {
         for ((arm, seen), gained) in self.epoch.arms.iter().zip(&mut self.seen).zip(&mut gain.arms) {
             latency(arm, seen, gained, (now, bound));
         }
+        if let Some(exposed) = self.epoch.exposed() {
+            exposed.thin();
+            let arms = self.epoch.arms.iter().zip(&mut self.seen).zip(&mut gain.arms);
+            arms.for_each(|((arm, seen), gained)| analysis(arm, seen, gained));
+        }
         (!is_nothing(&gain)).then_some(gain)
     }
 
     fn nothing(&self) -> Gain {
-        Gain { epoch: self.epoch.number, arms: vec![ArmGain::default(); self.seen.len()] }
+        let arms = vec![ArmGain::default(); self.seen.len()];
+        Gain { epoch: self.epoch.number, segment: self.epoch.segment, arms }
     }
 
     fn counts(&mut self, gain: &mut Gain) {
@@ -126,6 +137,23 @@ fn latency(arm: &Arm, seen: &mut Seen, gained: &mut ArmGain, (now, bound): (Dura
         if count > 0 {
             gained.latency.push((place as u16, count));
         }
+    }
+}
+
+/// Reads one arm's first exposures, and its calls by analysis bucket.
+fn analysis(arm: &Arm, seen: &mut Seen, gained: &mut ArmGain) {
+    let units = arm.units.load(Ordering::Relaxed);
+    gained.units = units - seen.units;
+    seen.units = units;
+    let mut sums = vec![Batch::default(); overlap::BUCKETS];
+    arm.tallies.iter().for_each(|tally| tally.add_batches(&mut sums));
+    seen.batches.resize(overlap::BUCKETS, Batch::default());
+    for (place, (sum, seen)) in (0..=u8::MAX).zip(sums.into_iter().zip(&mut seen.batches)) {
+        let gain = sum.since(seen);
+        if gain != Batch::default() {
+            gained.batches.push((place, gain));
+        }
+        *seen = sum;
     }
 }
 

@@ -7,6 +7,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Batch;
+use super::epoch::How;
+use crate::stats::overlap;
 use crate::stats::quantile::{BUCKETS, bucket};
 
 /// Calls under way that are watched for outliving their arm; beyond it they are seen at their end only.
@@ -27,6 +30,18 @@ pub(super) struct Tally {
     /// When each began, in microseconds and one more.
     open: OnceLock<Box<[AtomicU64]>>,
     next: AtomicU32,
+    /// By analysis bucket.
+    batches: OnceLock<Box<[Counts]>>,
+}
+
+/// A [`Batch`] that is added to.
+#[derive(Debug, Default)]
+struct Counts {
+    calls: AtomicU64,
+    errors: AtomicU64,
+    rejections: AtomicU64,
+    timed: AtomicU64,
+    places: AtomicU64,
 }
 
 /// Adds one; for the one thread that may.
@@ -52,6 +67,35 @@ impl Tally {
         let buckets = self.latency.get_or_init(|| (0..BUCKETS).map(|_| AtomicU32::new(0)).collect());
         if let Some(count) = buckets.get(usize::from(bucket(latency))) {
             count.store(count.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a call by its unit's analysis bucket.
+    pub(super) fn batch(&self, place: u8, how: How, latency: Option<Duration>) {
+        let batches = self.batches.get_or_init(|| (0..overlap::BUCKETS).map(|_| Counts::default()).collect());
+        let Some(batch) = batches.get(usize::from(place)) else { return };
+        match how {
+            How::Well => {}
+            How::Error => add(&batch.errors),
+            How::Rejection => add(&batch.rejections),
+        }
+        if let Some(latency) = latency {
+            let places = batch.places.load(Ordering::Relaxed).wrapping_add(u64::from(bucket(latency)));
+            batch.places.store(places, Ordering::Relaxed);
+            add(&batch.timed);
+        }
+        add(&batch.calls);
+    }
+
+    /// Adds what was counted so far to `sums`, by analysis bucket.
+    pub(super) fn add_batches(&self, sums: &mut [Batch]) {
+        for (sum, batch) in sums.iter_mut().zip(self.batches.get().into_iter().flatten()) {
+            // A call that ends meanwhile is read in halves, the other one with the next look: both only add up.
+            sum.calls += batch.calls.load(Ordering::Acquire);
+            sum.timed += batch.timed.load(Ordering::Acquire);
+            sum.places += batch.places.load(Ordering::Relaxed);
+            sum.errors += batch.errors.load(Ordering::Relaxed);
+            sum.rejections += batch.rejections.load(Ordering::Relaxed);
         }
     }
 

@@ -236,7 +236,11 @@ impl Track {
             expected: f64::from(now.expected),
         };
         if feedback.default.is_none() {
-            self.gains.entry(told.epoch).or_default().add(&told.who, &change);
+            let gained = self.gains.entry(told.epoch).or_default();
+            gained.add(&told.who, &change);
+            if change.from.is_none() {
+                gained.join(&told.who);
+            }
             self.known.add(Total {
                 n: u64::from(change.from.is_none()),
                 sum: change.to - change.from.unwrap_or(0.0),

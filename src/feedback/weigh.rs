@@ -47,6 +47,9 @@ struct Pair {
     sums: crate::stats::overlap::Sums,
     baseline: Total,
     candidate: Total,
+    /// Of reports as such; empty where each prediction has a value without any.
+    #[serde(default)]
+    joined: crate::stats::overlap::Sums,
 }
 
 impl Who<'_> {
@@ -92,6 +95,20 @@ impl Gathered {
         }
     }
 
+    /// Adds that something was reported of a prediction of which nothing was.
+    pub(super) fn join(&mut self, who: &Who<'_>) {
+        let arms = who.odds.as_slice().len();
+        self.arms.resize_with(self.arms.len().max(arms), Pair::default);
+        for (arm, pair) in self.arms.iter_mut().enumerate() {
+            let Some(propensity) = who.propensity(arm) else { continue };
+            let off = f64::from(u8::from(who.arm == arm)) - propensity;
+            pair.joined.add_sums(off, off * off, propensity * (1.0 - propensity));
+            if let Some(bucket) = who.bucket {
+                pair.joined.add_to_bucket(bucket, off);
+            }
+        }
+    }
+
     /// Adds what was gathered elsewhere.
     pub(super) fn merge(&mut self, other: &Gathered) {
         self.arms.resize_with(self.arms.len().max(other.arms.len()), Pair::default);
@@ -99,6 +116,7 @@ impl Gathered {
             pair.sums += &more.sums;
             pair.baseline.add(more.baseline);
             pair.candidate.add(more.candidate);
+            pair.joined += &more.joined;
         }
     }
 
@@ -121,7 +139,8 @@ impl Gathered {
         let mut scores = vec![Scores::default(); variants];
         for (pair, variant) in self.arms.into_iter().zip(arms) {
             if let Some(place) = scores.get_mut(*variant) {
-                *place = Scores { sums: pair.sums, baseline: pair.baseline, candidate: pair.candidate };
+                let Pair { sums, baseline, candidate, joined } = pair;
+                *place = Scores { sums, baseline, candidate, joined };
             }
         }
         scores

@@ -1,14 +1,16 @@
 //! Step 3: which variant gets a call, and why.
 
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::Recognised;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
-use crate::evidence::epoch::Counted;
+use crate::evidence::epoch::{Counted, Epoch};
 use crate::fault::Code;
 use crate::fault::Failure;
+use crate::prediction;
 use crate::protocol::encoding::{self, inflate_front};
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
@@ -95,9 +97,16 @@ pub(super) fn plan<'a>(
                 odds = rollout.strategy.odds(standing, decision.segment, &ready);
             }
             number = standing.epoch;
-            if let Some(epoch) = snapshot.epoch.as_ref().filter(|epoch| epoch.takes(&decision.assignment)) {
+            let strategy = &rollout.strategy;
+            let counts = |epoch: &&Arc<Epoch>| {
+                let alone = epoch.takes_alone(&decision.assignment);
+                alone.unwrap_or_else(|| strategy.is_evidence(standing, &decision, &ready))
+            };
+            if let Some(epoch) = snapshot.epoch_of(decision.segment).filter(counts) {
                 let (variant, unit) = (decision.assignment.variant, decision.unit);
-                counted = epoch.begin(worker.index, variant, unit, worker.clock.at(call.arrived));
+                counted = epoch
+                    .begin(worker.index, variant, unit, worker.clock.at(call.arrived))
+                    .map(|counted| counted.exposed(|| prediction::bucket(unit, call.prediction)));
             }
             decision
         })

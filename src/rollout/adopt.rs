@@ -2,17 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::block::Blocks;
 use super::live::Live;
 use super::machine::{Machine, Saved};
 use super::record::{Actor, AuditRecord};
 use super::{Rollouts, audit, hour};
 use crate::config::{Config, Model, Strategy};
 use crate::state::{Batch, Mark};
+use crate::strategy::Out;
 use crate::strategy::course::Past;
-use crate::verdict::{Action, Change, State};
+use crate::verdict::{Action, Change, Finding, State};
 
 /// Passes each configuration on from `accepted` to `publish` once its rollouts are there, until `accepted` has no sender
 /// any more: a worker that serves it finds them.
@@ -126,6 +129,7 @@ impl Rollouts {
     /// Where a rollout stands at its beginning; none: nobody can know yet.
     fn machine(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Option<Machine> {
         let now = self.clock.now();
+        let lost = before.map(|live| evidence(live, now)).unwrap_or_default();
         let mut memory = self.memory();
         if !memory.read {
             return None;
@@ -156,14 +160,11 @@ impl Rollouts {
             Some(live) => Some(live.standing().epoch.saturating_add(1)),
             None => saved.map(|saved| saved.machine.epoch().saturating_add(1)),
         };
-        let blocked = candidate(model).and_then(|build| {
-            let block = memory.blocks.get(&model.name, build)?;
-            Some(format!(
-                "the candidate's build was rolled back before ({build}, audit record {})",
-                block.record
-            ))
-        });
-        let machine = Machine::begin(model, blocked.clone(), (base.unwrap_or(0), past), now);
+        let (blocked, out) = blocked(model, &memory.blocks);
+        let mut machine = Machine::begin(model, blocked.clone(), (base.unwrap_or(0), past), now);
+        if out != Out::NONE {
+            machine.exclude(model, out, now);
+        }
         if base.is_none() && matches!(machine.state(), State::Steady) {
             // What was never anything but what the file says has no story. But who had everything must be known to a
             // switch, even to one that a file begins while nobody runs.
@@ -181,13 +182,14 @@ impl Rollouts {
                     "the file names another variant: everything goes to it when it is ready and warm"
                         .to_owned()
                 }
-                _ if base.is_some() => "the file has another rollout".to_owned(),
+                _ if base.is_some() => format!("the file has another rollout{lost}"),
                 _ => "the file has a rollout".to_owned(),
             },
             from: machine.state(),
             to: machine.state(),
             step: None,
             share: 0.0,
+            variants: Vec::new(),
             findings: Vec::new(),
         };
         let record = memory.audit.add(AuditRecord {
@@ -231,7 +233,34 @@ fn renamed(past: Past, names: &[Arc<str>], model: &Model) -> Option<Past> {
     Some(Past { serves: here(past.serves)?, before })
 }
 
-/// The build that must prove itself.
-pub(super) fn candidate(model: &Model) -> Option<&str> {
-    model.variants.get(model.strategy.candidate()?).map(|variant| &*variant.build)
+/// What a rollout that is replaced knew, in words; empty where that is nothing.
+fn evidence(live: &Live, now: Duration) -> String {
+    let known = live.inner().act(|machine, model| machine.report(model, now));
+    let Some(report) = known.filter(|report| !report.findings.is_empty()) else { return String::new() };
+    let calls: u64 = report.calls.iter().sum();
+    let seen = |found: &Finding| (found.baseline.n + found.candidate.n, Arc::clone(&found.guard));
+    let feedback = report.findings.iter().filter(|found| found.guard.starts_with("feedback"));
+    let most = feedback.map(seen).max().filter(|(n, _)| *n > 0);
+    let feedback = most.map_or_else(String::new, |(n, name)| format!(" and {n} values of {name}"));
+    format!(": it begins anew, and what the one before knew of {calls} calls{feedback} is not carried over")
+}
+
+/// Why nothing may begin, if every variant that would have to prove itself was rolled back before; else which of them
+/// were.
+fn blocked(model: &Model, blocks: &Blocks) -> (Option<String>, Out) {
+    let judged = model.strategy.judged();
+    let mut out = Out::NONE;
+    let mut why = None;
+    for variant in &judged {
+        let Some(build) = model.variants.get(*variant).map(|variant| &variant.build) else { continue };
+        if let Some(block) = blocks.get(&model.name, build) {
+            out = out.with(*variant);
+            let who = if judged.len() == 1 { "the candidate's build" } else { "every variant's build" };
+            why = Some(format!("{who} was rolled back before ({build}, audit record {})", block.record));
+        }
+    }
+    match judged.iter().all(|variant| out.has(*variant)) {
+        true => (why, Out::NONE),
+        false => (None, out),
+    }
 }

@@ -103,7 +103,7 @@ impl Rollouts {
             actor,
             change,
         });
-        let blocks = blocking.map(|(build, blocked)| {
+        let blocks = blocking.into_iter().map(|(build, blocked)| {
             if blocked {
                 let (model, millis) = (Arc::clone(&model.name), record.millis);
                 memory.blocks.add(Block { model, build, millis, record: record.sequence })
@@ -111,10 +111,11 @@ impl Rollouts {
                 memory.blocks.remove(&model.name, &build)
             }
         });
+        let blocks = blocks.collect();
         drop(memory);
         let batch = Batch {
             progress: HashMap::from([(model.name.to_string(), inner.saved())]),
-            blocks: blocks.into_iter().collect(),
+            blocks,
             audit: vec![audit::entry(&record)],
             ..Batch::default()
         };
@@ -142,7 +143,7 @@ impl Rollouts {
         let Strategy::Pinned(pinned) = &model.strategy else { return };
         let variant = match live.standing().split {
             Split::Only(variant) => variant,
-            Split::Configured | Split::Candidate(_) => pinned.variant,
+            Split::Configured | Split::Candidate(_) | Split::Without(_) => pinned.variant,
         };
         if let Some(variant) = model.variants.get(variant) {
             self.ground.board.set_answering(&model.name, &variant.name);

@@ -1,11 +1,14 @@
 //! A model's part of the file that says what is in force: after a promotion the plan in the file is over, and this is
 //! what to write instead.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::Rollouts;
-use crate::config::{self, Model, Strategy};
-use crate::strategy::Split;
+use crate::config::units::Percent;
+use crate::config::{self, Ab, Model, Segment, Strategy};
+use crate::strategy::{Out, Split};
 
 impl Rollouts {
     /// The model's part of a file that says what is in force: YAML, to stand below `models:`, two spaces in. None: no
@@ -14,7 +17,11 @@ impl Rollouts {
         let live = self.find(model)?;
         let standing = live.standing();
         let inner = live.inner();
-        let mut value = config::effective_model(&inner.model);
+        let model = match (&inner.model.strategy, standing.split) {
+            (Strategy::Ab(ab), Split::Without(out)) => without(&inner.model, ab, out),
+            _ => Model::clone(&inner.model),
+        };
+        let mut value = config::effective_model(&model);
         if let (Split::Only(variant), Value::Object(map)) = (standing.split, &mut value) {
             let name = &*inner.model.variants.get(variant)?.name;
             let said = map.get_mut("strategy").and_then(Value::as_object_mut);
@@ -39,6 +46,43 @@ impl Rollouts {
         block(&mut text, &Value::Object(whole), 1);
         Some(text)
     }
+}
+
+/// The same model without variants that were taken out: their shares are the baseline's.
+fn without(model: &Model, ab: &Ab, out: Out) -> Model {
+    let name = |variant: usize| model.variants.get(variant).map(|variant| Arc::clone(&variant.name));
+    let kept: Vec<usize> = (0..model.variants.len()).filter(|variant| !out.has(*variant)).collect();
+    let place = |variant: usize| kept.iter().position(|known| *known == variant);
+    let fold = |weights: &[(usize, Percent)]| {
+        let mut folded: Vec<(usize, Percent)> = Vec::new();
+        for (variant, share) in weights {
+            let owner = if out.has(*variant) { ab.baseline } else { *variant };
+            let Some(owner) = place(owner) else { continue };
+            let known = folded.iter_mut().find(|(known, _)| *known == owner);
+            let sum = |known: Percent| Percent::from_thousandths(known.thousandths() + share.thousandths());
+            match known {
+                Some((_, known)) => *known = sum(*known).unwrap_or(*known),
+                None => folded.push((owner, *share)),
+            }
+        }
+        folded
+    };
+    let segments = ab.segments.iter().map(|one| Segment { weights: fold(&one.weights), ..one.clone() });
+    let split = Ab {
+        baseline: place(ab.baseline).unwrap_or(0),
+        weights: fold(&ab.weights),
+        segments: segments.collect(),
+        ..ab.clone()
+    };
+    let gone: Vec<Arc<str>> =
+        (0..model.variants.len()).filter(|variant| out.has(*variant)).filter_map(name).collect();
+    let mut model = Model { strategy: Strategy::Ab(Arc::new(split)), ..model.clone() };
+    model.variants.retain(|variant| !gone.contains(&variant.name));
+    model
+        .shadows
+        .iter_mut()
+        .for_each(|shadow| shadow.variant = place(shadow.variant).unwrap_or(shadow.variant));
+    model
 }
 
 fn is_shadow(model: &Model, name: &str) -> bool {

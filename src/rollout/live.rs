@@ -11,11 +11,12 @@ use tokio::sync::Notify;
 use super::machine::{Machine, Saved, names, same};
 use crate::config::{Model, Strategy};
 use crate::evidence::epoch::Epoch;
+use crate::evidence::exposed::Exposed;
 use crate::evidence::gather::Gatherer;
 use crate::evidence::{Copies, Readings};
 use crate::feedback::FeedbackGain;
-use crate::strategy::{Split, Standing};
-use crate::verdict::Change;
+use crate::strategy::{Split, Standing, ab};
+use crate::verdict::{Action, Change, State};
 
 /// Epochs that may still have calls under way; beyond it the oldest is forgotten.
 const EPOCHS: usize = 16;
@@ -27,6 +28,22 @@ pub struct Snapshot {
     pub standing: Standing,
     /// What calls that count are counted in; none where no call does.
     pub epoch: Option<Arc<Epoch>>,
+    /// The same of calls that a segment matched, by its index.
+    pub segments: Vec<Option<Arc<Epoch>>>,
+}
+
+impl Snapshot {
+    /// What calls of that segment, or of none, are counted in.
+    pub fn epoch_of(&self, segment: Option<usize>) -> Option<&Arc<Epoch>> {
+        match segment {
+            None => self.epoch.as_ref(),
+            Some(segment) => self.segments.get(segment)?.as_ref(),
+        }
+    }
+
+    fn counts(&self) -> bool {
+        self.epoch.is_some() || self.segments.iter().any(Option::is_some)
+    }
 }
 
 /// One rollout.
@@ -34,6 +51,8 @@ pub struct Snapshot {
 pub struct Live {
     published: Arc<ArcSwap<Snapshot>>,
     workers: usize,
+    /// Units that were exposed since the process knows the rollout.
+    exposed: Arc<Exposed>,
     inner: Mutex<Inner>,
     /// Held by who decides, from the decision until it is published.
     pub(super) order: tokio::sync::Mutex<()>,
@@ -88,10 +107,11 @@ impl Live {
         machine: Option<Machine>,
         (workers, alarm): (usize, &Arc<Notify>),
     ) -> Self {
-        let unknown = Snapshot { standing: Standing::CONFIGURED, epoch: None };
+        let unknown = Snapshot { standing: Standing::CONFIGURED, epoch: None, segments: Vec::new() };
         let live = Live {
             published: Arc::new(ArcSwap::from_pointee(unknown)),
             workers,
+            exposed: Arc::default(),
             inner: Mutex::new(Inner {
                 model: Arc::clone(model),
                 config: Arc::clone(config),
@@ -136,33 +156,44 @@ impl Live {
         let Some(machine) = &inner.machine else { return };
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
-        let alone = machine.judges_alone(&inner.model);
-        let counted = alone || is_counted(&standing, &inner.model);
-        if known.standing == standing && (known.epoch.is_some() || !counted) {
+        let next = self.counting(&standing, &inner.model, machine.judges_alone(&inner.model));
+        if known.standing == standing && (known.counts() || !next.counts()) {
             return;
         }
-        let baseline = inner.model.baseline();
-        let epoch = counted.then(|| {
-            let variants = inner.model.variants.len();
-            let epoch = Epoch::new(standing.epoch, variants, self.workers, baseline);
-            Arc::new(if alone { epoch.alone() } else { epoch })
-        });
-        if let Some(epoch) = &epoch {
+        let (baseline, epochs) = (inner.model.baseline(), EPOCHS * (1 + next.segments.len()));
+        for epoch in next.segments.iter().chain([&next.epoch]).flatten() {
             inner.gatherers.push(Gatherer::new(Arc::clone(epoch), baseline));
-            if inner.gatherers.len() > EPOCHS {
+            if inner.gatherers.len() > epochs {
                 let oldest = inner.gatherers.remove(0);
                 inner.uncounted += oldest.epoch().uncounted();
             }
         }
-        self.published.store(Arc::new(Snapshot { standing, epoch }));
+        self.published.store(Arc::new(next));
     }
-}
 
-/// Whether calls are counted: where something is judged by them, and there is another variant to compare.
-fn is_counted(standing: &Standing, model: &Model) -> bool {
-    match (model.strategy.at(standing.stage), standing.split) {
-        (Strategy::Canary(_), Split::Candidate(share)) => share.thousandths() > 0,
-        _ => false,
+    /// What calls are counted in: where something is judged by them, and there is another variant to compare.
+    fn counting(&self, standing: &Standing, model: &Model, alone: bool) -> Snapshot {
+        let new =
+            || Arc::new(Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline()));
+        let (epoch, segments) = match (model.strategy.at(standing.stage), standing.split) {
+            (Strategy::Canary(_), Split::Candidate(share)) if share.thousandths() > 0 => {
+                (Some(new()), Vec::new())
+            }
+            (Strategy::Ab(ab), split) if ab.judge.is_some() => {
+                let analysed = |segment| {
+                    let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, ab.baseline);
+                    let compares = ab::split_of(ab, split, segment).len() > 1;
+                    compares.then(|| Arc::new(epoch.analysed(segment, &self.exposed)))
+                };
+                (analysed(None), (0..ab.segments.len()).map(|segment| analysed(Some(segment))).collect())
+            }
+            _ if alone => {
+                let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
+                (Some(Arc::new(epoch.alone())), Vec::new())
+            }
+            _ => (None, Vec::new()),
+        };
+        Snapshot { standing: *standing, epoch, segments }
     }
 }
 
@@ -269,14 +300,22 @@ impl Inner {
         self.saved()
     }
 
-    /// The build that a change blocks or lets go, and which of both.
-    pub(super) fn blocks(&self, change: &Change) -> Option<(String, bool)> {
-        use crate::verdict::State;
-        let build = self.model.variants.get(self.model.strategy.candidate()?)?.build.to_string();
-        match (change.from, change.to) {
-            (_, State::RolledBack) => Some((build, true)),
-            (State::RolledBack, _) => Some((build, false)),
-            _ => None,
-        }
+    /// Builds that a change blocks or lets go, and which of both. Of several variants only those are blocked that the
+    /// evidence took out; a person who ends a comparison says nothing against any.
+    pub(super) fn blocks(&self, change: &Change) -> Vec<(String, bool)> {
+        let of = |variant: usize| self.model.variants.get(variant).map(|variant| variant.build.to_string());
+        let baseline = of(self.model.baseline());
+        let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
+            (Strategy::Ab(_), Action::RolledBack, ..) => {
+                let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
+                (taken.collect(), true)
+            }
+            (strategy, _, _, State::RolledBack) => (strategy.candidate().into_iter().collect(), true),
+            (strategy, _, State::RolledBack, _) => (strategy.judged(), false),
+            _ => (Vec::new(), false),
+        };
+        let (variants, blocked): (Vec<usize>, bool) = blocks;
+        let builds = variants.into_iter().filter_map(of).filter(|build| Some(build) != baseline.as_ref());
+        builds.map(|build| (build, blocked)).collect()
     }
 }

@@ -13,7 +13,7 @@ use crate::config::{Model, Strategy};
 use crate::evidence::{Copies, Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::course::{Course, Learnt, Past, Ready};
-use crate::strategy::{Split, Standing};
+use crate::strategy::{Out, Split, Standing};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
 
 /// What a rollout remembers; written down as it is.
@@ -57,6 +57,13 @@ impl Machine {
             (None, _) => Kind::Steady { pinned: None, epoch: 0 },
         };
         Machine { base, since: now, kind }
+    }
+
+    /// Keeps these out from the start, where others are left.
+    pub(super) fn exclude(&mut self, model: &Model, out: Out, now: Duration) {
+        if let Kind::Course(course) = &mut self.kind {
+            course.exclude(&model.strategy, out, now);
+        }
     }
 
     pub(super) fn standing(&self, model: &Model) -> Standing {
@@ -196,6 +203,7 @@ impl Machine {
                 to: course.state(),
                 step: matches!(strategy, Strategy::Canary(_)).then_some(0),
                 share: 0.0,
+                variants: Vec::new(),
                 findings: Vec::new(),
             },
             Command::Promote => {
@@ -242,7 +250,8 @@ impl Machine {
         *pinned = wanted;
         self.since = now;
         let why = format!("a person's command: {}", command.name());
-        Ok(Change { action, why, from, to: self.state(), step: None, share: 0.0, findings: Vec::new() })
+        let (variants, findings) = (Vec::new(), Vec::new());
+        Ok(Change { action, why, from, to: self.state(), step: None, share: 0.0, variants, findings })
     }
 
     /// Everything a status page says, but for the calls of strategies that decide nothing.

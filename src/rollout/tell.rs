@@ -20,7 +20,8 @@ impl Rollouts {
             let mut inner = live.inner();
             let report = self.of(&mut inner);
             let model = &inner.model;
-            let segmented = !model.strategy.segments().is_empty() && report.state == State::Steady;
+            let whole = matches!(live.standing().split, Split::Only(_));
+            let segmented = !model.strategy.segments().is_empty() && !whole;
             let shares = if segmented { Vec::new() } else { named(model, &report.shares) };
             Summary {
                 model: Arc::clone(&model.name),
@@ -66,7 +67,12 @@ impl Rollouts {
         let rollout = |live: Arc<super::live::Live>| {
             let mut inner = live.inner();
             let report = self.of(&mut inner);
-            let guards = report.findings.iter().map(|finding| (Arc::clone(&finding.guard), finding.verdict));
+            let guards = report.findings.iter().map(|finding| metrics::Guard {
+                name: Arc::clone(&finding.guard),
+                aim: finding.aim,
+                variant: Arc::clone(&finding.variant),
+                verdict: finding.verdict,
+            });
             metrics::Rollout {
                 model: Arc::clone(&inner.model.name),
                 state: report.state,
@@ -195,11 +201,24 @@ fn role(model: &Model, index: usize, switch: Option<(usize, usize)>) -> Role {
 
 /// How the file and what is in force differ.
 fn differs(model: &Model, standing: &Standing, state: State) -> Option<String> {
+    if let Split::Without(out) = standing.split {
+        let gone = model.variants.iter().enumerate().filter(|(index, _)| out.has(*index));
+        let gone: Vec<&str> = gone.map(|(_, variant)| &*variant.name).collect();
+        return Some(format!(
+            "the file gives {} a share, but it was taken out, and the baseline has it; `export` prints the file that agrees",
+            gone.join(", ")
+        ));
+    }
     let Split::Only(variant) = standing.split else { return None };
     let name = &model.variants.get(variant)?.name;
     let why = match state {
         State::Waiting | State::Paused | State::Held => "the switch waits",
         State::Promoted => "it was promoted",
+        State::RolledBack
+            if model.strategy.candidate().is_none() && !matches!(model.strategy, Strategy::Pinned(_)) =>
+        {
+            "the others were rolled back"
+        }
         State::RolledBack => "the new build was rolled back",
         _ => "a person pinned it",
     };

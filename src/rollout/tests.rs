@@ -295,6 +295,42 @@ async fn what_decides_nothing_can_be_pinned_and_let_go() {
     assert!(house.standing().epoch > pinned.epoch);
 }
 
+const COMPARED: &str = "{kind: ab, baseline: v1, weights: {v1: 50%, v2: 50%}, metrics: {errors: {relative: 10%}}, \
+                        guards: {errors: {absolute: 1%}, latency: off}}";
+
+#[tokio::test]
+async fn a_variant_that_a_comparison_took_out_stays_out_under_other_weights() {
+    let first = config("2", COMPARED, "");
+    let house = House::new(&first, None);
+    house.look().await;
+    assert_eq!((house.state(), house.standing().split), (At::Running, Split::Configured));
+    let live = house.rollouts.find("m").unwrap();
+    live.view().with(|snapshot| {
+        let epoch = snapshot.epoch_of(None).unwrap();
+        for (variant, how) in
+            [(0, crate::evidence::epoch::How::Well), (1, crate::evidence::epoch::How::Error)]
+        {
+            for unit in 0..200 {
+                let counted =
+                    epoch.begin(0, variant, Some(unit), Duration::ZERO).unwrap().exposed(|| unit as u8);
+                counted.end(how, None, Duration::ZERO);
+            }
+        }
+    });
+    house.look().await;
+    assert_eq!((house.state(), house.standing().split), (At::RolledBack, only(0)));
+    assert!(house.rollouts.report("m").unwrap().variants[1].blocked);
+    let other = COMPARED.replace("50%", "20%").replacen("20%", "80%", 1);
+    house.rollouts.take(&config("2", &other, ""));
+    assert_eq!((house.state(), house.standing().split), (At::RolledBack, only(0)));
+    let record = &house.rollouts.audit(Some("m"), 1)[0];
+    assert!(record.change.why.contains("the candidate's build was rolled back before"), "{record:?}");
+    house.command(Command::Resume).await.unwrap();
+    house.look().await;
+    assert_eq!((house.state(), house.standing().split), (At::Running, Split::Configured));
+    assert!(!house.rollouts.report("m").unwrap().variants[1].blocked);
+}
+
 #[tokio::test]
 async fn an_explanation_is_what_assignment_does() {
     let config = config("2", CANARY, "");

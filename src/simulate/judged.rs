@@ -42,7 +42,7 @@ impl<'a> Judged<'a> {
         match self.standing().split {
             Split::Candidate(share) => share.probability(),
             Split::Only(variant) => f64::from(u8::from(variant == self.canary.candidate)),
-            Split::Configured => 0.0,
+            Split::Configured | Split::Without(_) => 0.0,
         }
     }
 

@@ -298,7 +298,7 @@ impl Stream<'_> {
         self.course.calls += arms.iter().map(|arm| arm.calls).sum::<u64>();
         self.course.candidate_calls += arms[of_candidate].calls;
         self.naive.add_calls(arms[of_baseline].calls, arms[of_candidate].calls);
-        let gain = Gain { epoch: self.judged.standing().epoch, arms };
+        let gain = Gain { epoch: self.judged.standing().epoch, segment: None, arms };
         self.judged.absorb(&gain, Duration::from_secs_f64(self.now));
         if failure.is_some() {
             self.look();
@@ -314,7 +314,7 @@ impl Stream<'_> {
             let calls = poisson(rng, calls * share);
             arms[self.judged.variant(candidate)].latency = law.draw(rng, calls, &mut self.counts);
         }
-        self.judged.absorb(&Gain { epoch, arms }, Duration::from_secs_f64(self.now));
+        self.judged.absorb(&Gain { epoch, segment: None, arms }, Duration::from_secs_f64(self.now));
     }
 
     fn look(&mut self) {

@@ -4,19 +4,34 @@
 //! unit falls where the draw says. The first segment that matches a call replaces the weights, not the hash, so a
 //! unit keeps its place in every segment. What a variant cannot take because it is not ready goes to the baseline,
 //! and the propensity says what was true at that moment: the baseline's is then its own share and that of every
-//! variant it stands in for.
+//! variant it stands in for. A variant that was taken out has no share any more: what it had is the baseline's own.
+//!
+//! Who is taken out, and who wins, is decided by [`Progress`]: a state machine over what calls and feedback show.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::matches;
 use super::ranges::Ranges;
+use super::{Out, matches};
 use crate::assignment::{Assignment, Reason};
 use crate::call::Call;
 use crate::config::units::Percent;
 use crate::config::{self, Match};
 use crate::stats::hash;
 use crate::stats::hash::platforms::{PLACES, Platform};
+
+mod arm;
+mod judge;
+mod metric;
+mod progress;
+mod ratio;
+mod shares;
+
+pub use progress::Progress;
+pub use shares::split_of;
+
+/// The segment that a call matched, and who is out.
+type Place = (Option<usize>, Out);
 
 #[derive(Debug, Clone)]
 pub(super) struct Ab {
@@ -57,9 +72,34 @@ impl Ab {
     }
 
     /// Which places belong to whom.
-    pub(super) fn intervals(&self, segment: Option<usize>) -> Vec<(usize, Range<u32>)> {
-        let ranges = segment.and_then(|segment| self.segments.get(segment)).map(|(_, ranges)| ranges);
-        ranges.unwrap_or(&self.split).intervals()
+    pub(super) fn intervals(&self, (segment, out): Place) -> Vec<(usize, Range<u32>)> {
+        let mut merged: Vec<(usize, Range<u32>)> = Vec::new();
+        for (variant, places) in self.ranges(segment).intervals() {
+            let variant = self.owner(variant, out);
+            match merged.last_mut().filter(|(last, _)| *last == variant) {
+                Some((_, last)) => last.end = places.end,
+                None => merged.push((variant, places)),
+            }
+        }
+        merged
+    }
+
+    fn ranges(&self, segment: Option<usize>) -> &Ranges {
+        segment.and_then(|segment| self.segments.get(segment)).map_or(&self.split, |(_, ranges)| ranges)
+    }
+
+    /// Whose the variant's share is.
+    fn owner(&self, variant: usize, out: Out) -> usize {
+        if out.has(variant) { self.baseline } else { variant }
+    }
+
+    /// Whether every variant with a share there can take it.
+    pub(super) fn is_whole(&self, (segment, out): Place, ready: &dyn Fn(usize) -> bool) -> bool {
+        let mut whole = true;
+        self.ranges(segment).each(|variant, _| {
+            whole &= variant == self.baseline || out.has(variant) || ready(variant);
+        });
+        whole
     }
 
     /// The first segment that matches.
@@ -70,14 +110,13 @@ impl Ab {
     /// Tells how likely each variant with a share is in that segment.
     pub(super) fn each(
         &self,
-        segment: Option<usize>,
+        (segment, out): Place,
         ready: &dyn Fn(usize) -> bool,
         tell: &mut impl FnMut(usize, f64),
     ) {
-        let ranges = segment.and_then(|segment| self.segments.get(segment)).map_or(&self.split, |one| &one.1);
         let mut others = 0.0;
-        ranges.each(|variant, share| {
-            if variant != self.baseline && ready(variant) {
+        self.ranges(segment).each(|variant, share| {
+            if variant != self.baseline && !out.has(variant) && ready(variant) {
                 others += share;
                 tell(variant, share);
             }
@@ -87,7 +126,7 @@ impl Ab {
 
     pub(super) fn assign(
         &self,
-        segment: Option<usize>,
+        (segment, out): Place,
         unit: Option<&str>,
         draw: u32,
         ready: &dyn Fn(usize) -> bool,
@@ -98,7 +137,7 @@ impl Ab {
             None if unit.is_some() => (&self.split, Reason::Split),
             None => (&self.split, Reason::Draw),
         };
-        let chosen = ranges.at(place).unwrap_or(self.baseline);
+        let chosen = self.owner(ranges.at(place).unwrap_or(self.baseline), out);
         if chosen != self.baseline && ready(chosen) {
             let propensity = ranges.share(|variant| variant == chosen);
             return Assignment { variant: chosen, reason, propensity };
@@ -106,8 +145,12 @@ impl Ab {
         Assignment {
             variant: self.baseline,
             reason: if chosen == self.baseline { reason } else { Reason::NotReady },
-            propensity: ranges
-                .share(|variant| variant == self.baseline || variant == chosen || !ready(variant)),
+            propensity: ranges.share(|variant| {
+                self.owner(variant, out) == self.baseline || variant == chosen || !ready(variant)
+            }),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,8 @@ use crate::config;
 use crate::config::units::Percent;
 use crate::stats::hash;
 
-mod feedback;
-mod judge;
-mod latency;
 pub mod plan;
 mod progress;
-mod rate;
-mod resources;
 
 pub use progress::Progress;
 

@@ -44,11 +44,11 @@ impl Progress {
     /// Adds what copies and their calls showed.
     pub fn absorb(&mut self, canary: &Canary, copies: &Copies, now: Duration) {
         let arm =
-            |errors, rejections| ArmGain { calls: copies.calls, errors, rejections, latency: Vec::new() };
+            |errors, rejections| ArmGain { calls: copies.calls, errors, rejections, ..ArmGain::default() };
         let mut arms = vec![ArmGain::default(); canary.baseline.max(canary.candidate) + 1];
         arms[canary.baseline] = arm(copies.errors[0], copies.rejections[0]);
         arms[canary.candidate] = arm(copies.errors[1], copies.rejections[1]);
-        let gain = Gain { epoch: self.judged.standing().epoch, arms };
+        let gain = Gain { epoch: self.judged.standing().epoch, segment: None, arms };
         self.judged.absorb(canary, &gain, now);
     }
 

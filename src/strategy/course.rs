@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pinned::switch::Switch;
-use super::{Split, Standing, canary, copied, staged};
+use super::{Out, Split, Standing, ab, canary, copied, staged};
 use crate::config::Strategy;
 use crate::config::units::Percent;
 use crate::evidence::{Copies, Gain, Readings, Scores};
@@ -26,6 +26,8 @@ pub enum Course {
     Shadow(Box<copied::Progress>),
     /// One of these after the other.
     Staged(Box<staged::Progress>),
+    /// Several that are compared with one.
+    Ab(Box<ab::Progress>),
 }
 
 /// What was before a rollout began.
@@ -56,11 +58,23 @@ impl Course {
     /// `now`: time since the Unix epoch, here as everywhere.
     pub fn begin(strategy: &Strategy, past: Option<Past>, now: Duration) -> Option<Self> {
         match strategy {
-            Strategy::Ab(_) => None,
             Strategy::Pinned(pinned) => Some(Course::Switch(Box::new(Switch::begin(pinned, past, now)))),
             Strategy::Canary(canary) => Some(Course::Canary(Box::new(canary::Progress::begin(canary, now)))),
             Strategy::Shadow(canary) => Some(Course::Shadow(Box::new(copied::Progress::begin(canary, now)))),
             Strategy::Staged(staged) => Some(Course::Staged(Box::new(staged::Progress::begin(staged, now)))),
+            Strategy::Ab(ab) => {
+                let progress = ab::Progress::begin(ab.judge.as_ref()?, Out::NONE, now);
+                Some(Course::Ab(Box::new(progress)))
+            }
+        }
+    }
+
+    /// Keeps these out from the start, where it is of a kind that can go on without some; to be asked before anything else.
+    pub fn exclude(&mut self, strategy: &Strategy, out: Out, now: Duration) {
+        if let (Course::Ab(progress), Strategy::Ab(ab)) = (self, strategy)
+            && let Some(judge) = &ab.judge
+        {
+            **progress = ab::Progress::begin(judge, out, now);
         }
     }
 
@@ -71,6 +85,7 @@ impl Course {
             Course::Switch(switch) => switch.state(),
             Course::Shadow(progress) => progress.judged().state(),
             Course::Staged(progress) => progress.state(),
+            Course::Ab(progress) => progress.state(),
         }
     }
 
@@ -81,6 +96,7 @@ impl Course {
             Course::Switch(switch) => switch.standing(),
             Course::Shadow(progress) => progress.standing(),
             Course::Staged(progress) => progress.standing(),
+            Course::Ab(progress) => progress.standing(),
         }
     }
 
@@ -88,11 +104,13 @@ impl Course {
     pub fn past(&self, baseline: Option<usize>) -> Option<Past> {
         match self {
             Course::Switch(switch) => Some(switch.past()),
-            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) => match self.standing().split {
-                Split::Only(serves) => Some(Past { serves, before: None }),
-                Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
-                Split::Candidate(_) | Split::Configured => None,
-            },
+            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) | Course::Ab(_) => {
+                match self.standing().split {
+                    Split::Only(serves) => Some(Past { serves, before: None }),
+                    Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
+                    Split::Candidate(_) | Split::Configured | Split::Without(_) => None,
+                }
+            }
         }
     }
 
@@ -121,6 +139,11 @@ impl Course {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.absorb(canary, gain, now),
             (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.absorb(pinned, gain),
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.absorb(staged, gain, now),
+            (Course::Ab(progress), Strategy::Ab(ab)) => {
+                if let Some(judge) = &ab.judge {
+                    progress.absorb((ab, judge), gain, now);
+                }
+            }
             _ => {}
         }
     }
@@ -141,6 +164,9 @@ impl Course {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.learn(canary, learnt),
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.learn(staged, learnt),
+            (Course::Ab(progress), Strategy::Ab(ab)) => {
+                ab.judge.as_ref().is_some_and(|judge| progress.learn(judge, learnt))
+            }
             _ => false,
         }
     }
@@ -169,6 +195,7 @@ impl Course {
                 progress.look(canary, ready(canary.candidate).is_ok(), now)
             }
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.look(staged, ready, now),
+            (Course::Ab(progress), Strategy::Ab(ab)) => progress.look((ab, ab.judge.as_ref()?), ready, now),
             _ => None,
         }
     }
@@ -195,6 +222,9 @@ impl Course {
             (Course::Staged(progress), Strategy::Staged(staged)) => {
                 progress.command(staged, command, ready, now)
             }
+            (Course::Ab(progress), Strategy::Ab(ab)) if let Some(judge) = &ab.judge => {
+                progress.command((ab, judge), command, ready, now)
+            }
             _ => Err(Refused::Meaningless { command: command.name(), kind: strategy.kind() }),
         }
     }
@@ -211,6 +241,9 @@ impl Course {
             }
             (Course::Staged(progress), Strategy::Staged(staged)) => {
                 Some(progress.report(staged, variants, now))
+            }
+            (Course::Ab(progress), Strategy::Ab(ab)) => {
+                Some(progress.report((ab, ab.judge.as_ref()?), variants, now))
             }
             _ => None,
         }

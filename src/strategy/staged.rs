@@ -87,7 +87,7 @@ impl Progress {
         if let (At::Course(course), Some(stage)) = (&mut self.at, staged.stages.get(self.stage as usize))
             && let Some(epoch) = gain.epoch.checked_sub(self.base)
         {
-            course.absorb(&stage.strategy, &Gain { epoch, arms: gain.arms.clone() }, now);
+            course.absorb(&stage.strategy, &Gain { epoch, ..gain.clone() }, now);
         }
     }
 
@@ -166,7 +166,8 @@ impl Progress {
             }
         };
         let why = format!("a person's command: {}", command.name());
-        Ok(Change { action, why, from, to, step: None, share, findings: Vec::new() })
+        let (variants, findings) = (Vec::new(), Vec::new());
+        Ok(Change { action, why, from, to, step: None, share, variants, findings })
     }
 
     /// What a stage's change means for the whole.
@@ -262,7 +263,7 @@ impl Progress {
                 let own = ab.weights.iter().filter(|(variant, _)| *variant == staged.candidate);
                 own.map(|(_, share)| share.probability()).sum()
             }
-            (Split::Configured, _) => 0.0,
+            (Split::Configured | Split::Without(_), _) => 0.0,
         }
     }
 

@@ -59,6 +59,7 @@ fn ab(salt: &str) -> Strategy {
                 segment("half", "half", vec![(0, percent(50)), (1, percent(50))]),
                 segment("never", "beta", vec![(1, percent(100))]),
             ],
+            judge: None,
         }))),
         KEY,
     )
@@ -200,13 +201,9 @@ fn parameters_are_read_only_where_a_key_names_one() {
     assert!(Strategy::new(&forced, KEY).reads_parameters());
     let segments = vec![Segment { name: "gold".into(), matches: rule, weights: vec![(1, Percent::ALL)] }];
     let weights = vec![(0, Percent::ALL)];
-    model.strategy = config::Strategy::Ab(Arc::new(config::Ab {
-        baseline: 0,
-        salt: "s".into(),
-        hash: Default::default(),
-        weights,
-        segments,
-    }));
+    let hash = Default::default();
+    let split = config::Ab { baseline: 0, salt: "s".into(), hash, weights, segments, judge: None };
+    model.strategy = config::Strategy::Ab(Arc::new(split));
     assert!(Strategy::new(&model, KEY).reads_parameters());
 }
 
@@ -214,8 +211,14 @@ fn parameters_are_read_only_where_a_key_names_one() {
 fn who_is_held_out_or_elsewhere_in_the_layer_gets_the_baseline_for_certain() {
     let strategy = |holdout: Option<u32>, layer: Option<(u32, u32)>| {
         let weights = vec![(0, percent(1)), (1, percent(99))];
-        let ab =
-            config::Ab { baseline: 0, salt: "s".into(), hash: Platform::Flagd, weights, segments: vec![] };
+        let ab = config::Ab {
+            baseline: 0,
+            salt: "s".into(),
+            hash: Platform::Flagd,
+            weights,
+            segments: vec![],
+            judge: None,
+        };
         let holdout = holdout.map(|share| Holdout { share: percent(share), salt: "2026".into() });
         let layer = layer.map(|(from, to)| Layer { name: "l".into(), from: percent(from), to: percent(to) });
         let model = config::Model {
@@ -256,7 +259,7 @@ fn who_is_held_out_or_elsewhere_in_the_layer_gets_the_baseline_for_certain() {
 fn a_test_from_another_platform_goes_on_with_everybody_where_they_were() {
     let weights = vec![(0, percent(50)), (1, percent(50))];
     let hash = Platform::GrowthBook;
-    let ab = config::Ab { baseline: 0, salt: "seed".into(), hash, weights, segments: vec![] };
+    let ab = config::Ab { baseline: 0, salt: "seed".into(), hash, weights, segments: vec![], judge: None };
     let strategy = Strategy::new(&model(config::Strategy::Ab(Arc::new(ab))), KEY);
     // GrowthBook's own vectors: a falls at 0.0505, b at 0.2696; of two halves both have the first.
     for user in ["a", "b"] {
@@ -327,4 +330,47 @@ fn an_assignment_costs_little() {
         println!("{what}: {each:?}");
         assert!(cfg!(debug_assertions) || each.as_nanos() <= most, "{what} took {each:?}");
     }
+}
+
+#[test]
+fn what_is_taken_out_is_the_baselines_and_nobody_else_moves() {
+    let strategy = ab("fraud/2");
+    let without = Standing { split: Split::Without(Out::NONE.with(1)), ..Standing::CONFIGURED };
+    let ready = |_: usize| true;
+    for number in 0..5_000 {
+        let user = format!("u{number}");
+        let metadata = headers(&[("x-user", &user)]);
+        let call = Call { metadata: &metadata, parameters: &[] };
+        let before = strategy.assign(&Standing::CONFIGURED, &call, 0, &ready).assignment;
+        let after = strategy.assign(&without, &call, 0, &ready).assignment;
+        let (owner, propensity) = if before.variant == 2 { (2, 0.1) } else { (0, 0.9) };
+        assert_eq!((after.variant, after.reason, after.propensity), (owner, Reason::Split, propensity));
+    }
+    let odds = strategy.odds(&without, None, &ready);
+    let of = |arm: usize| odds.get(arm).unwrap();
+    assert!((of(0) - 0.9).abs() < 1e-9 && of(1) == 0.0 && (of(2) - 0.1).abs() < 1e-9, "{odds:?}");
+    let places: Vec<_> = strategy.intervals(&without, None);
+    assert_eq!(
+        places.iter().map(|(variant, range)| (*variant, range.len())).collect::<Vec<_>>(),
+        [(0, 90_000), (2, 10_000)]
+    );
+    assert_eq!(strategy.intervals(&without, Some(1)), [(0, 0..100_000)]);
+}
+
+#[test]
+fn calls_are_no_evidence_while_a_variant_of_their_split_is_away() {
+    let strategy = ab("fraud/2");
+    let evidence = |group: &str, away: usize, out: Out| {
+        let standing = Standing { split: Split::Without(out), ..Standing::CONFIGURED };
+        let ready = |variant: usize| variant != away;
+        let metadata = headers(&[("x-user", "somebody"), ("x-group", group)]);
+        let decision = strategy.assign(&standing, &Call { metadata: &metadata, parameters: &[] }, 0, &ready);
+        strategy.is_evidence(&standing, &decision, &ready)
+    };
+    assert!(evidence("", 9, Out::NONE));
+    assert!(!evidence("", 2, Out::NONE) && !evidence("", 1, Out::NONE));
+    assert!(evidence("", 1, Out::NONE.with(1)), "who is out need not be ready");
+    assert!(evidence("half", 2, Out::NONE), "v3 has no share in that segment");
+    assert!(!evidence("half", 1, Out::NONE));
+    assert!(!evidence("beta", 9, Out::NONE), "that segment is one variant's");
 }

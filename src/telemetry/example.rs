@@ -43,6 +43,7 @@ pub(super) fn model(name: &str) -> Arc<Model> {
             hash: Default::default(),
             weights: vec![(0, half), (1, half)],
             segments: Vec::new(),
+            judge: None,
         })),
         admission: crate::config::Admission::default(),
         force: Force::Nobody,

@@ -2,6 +2,7 @@
 //! what is asked of them down to the frame. Tests wait for events with generous bounds and never for time to pass.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod ab;
 mod calls;
 mod canary;
 mod cancel;

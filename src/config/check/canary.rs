@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Check;
-use super::strategy::default_salt;
+use super::strategy::{comparing, default_salt};
 use crate::config::problem::{Problem, suggestion};
 use crate::config::source::join;
 use crate::config::units::{self, Percent};
@@ -58,8 +58,10 @@ impl Check<'_> {
             ("hash", raw.hash.is_some()),
         ];
         self.foreign(path, "canary", "remove it; the candidate's shares are its `steps`", &others);
+        self.foreign(path, "canary", "remove it, or write kind: ab", &comparing(raw));
         let (baseline, candidate) = self.arms(path, around, raw);
         let guards = self.guards(&at("guards"), around.feedback, raw.guards.as_ref());
+        self.any_guard(&at("guards"), &guards);
         if guards.resources.is_some() {
             self.readable(around, (baseline, candidate));
         }
@@ -68,14 +70,9 @@ impl Check<'_> {
         let usual = if least < MAX_STEP_TIME { MAX_STEP_TIME } else { least * 2 };
         let max_step_time = self.positive(&at("max_step_time"), raw.max_step_time.as_ref(), usual);
         self.enough_time(path, around.feedback, (&steps, &guards), max_step_time);
-        let warmup = raw.warmup.as_ref().map_or(WARMUP, |raw| Warmup {
-            time: self
-                .duration(&at("warmup.time"), raw.time.as_ref().map(|span| &span.0))
-                .unwrap_or(WARMUP.time),
-            calls: self.count(&at("warmup.calls"), raw.calls.as_ref(), WARMUP.calls, 1 << 32),
-        });
+        let warmup = self.warmup(path, raw);
         let warming = self.warming(&at("warmup"), raw.warmup.as_ref(), Warming::NONE);
-        let alpha = self.alpha(&at("alpha"), raw.alpha.as_ref());
+        let alpha = self.alpha(&at("alpha"), raw.alpha.as_ref(), ALPHA);
         let salt = self
             .salt(path, raw.salt.as_deref())
             .unwrap_or_else(|| default_salt(around.model, around.variants, baseline, &[baseline, candidate]));
@@ -89,17 +86,28 @@ impl Check<'_> {
             warming,
             alpha,
             max_step_time,
-            on_pass: self.on_pass(&at("on_pass"), raw.on_pass.as_deref()),
+            on_pass: self.on_pass(&at("on_pass"), raw.on_pass.as_deref(), OnPass::Promote),
             on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
         }))
     }
 
-    /// The chance that a rollout is ended for nothing.
-    pub(super) fn alpha(&mut self, path: &str, raw: Option<&raw::Share>) -> f64 {
-        let alpha = raw.and_then(|alpha| self.share(path, Some(alpha))).map_or(ALPHA, Percent::probability);
+    pub(super) fn warmup(&mut self, path: &str, raw: &raw::Strategy) -> Warmup {
+        let at = |key: &str| join(path, key);
+        raw.warmup.as_ref().map_or(WARMUP, |raw| Warmup {
+            time: self
+                .duration(&at("warmup.time"), raw.time.as_ref().map(|span| &span.0))
+                .unwrap_or(WARMUP.time),
+            calls: self.count(&at("warmup.calls"), raw.calls.as_ref(), WARMUP.calls, 1 << 32),
+        })
+    }
+
+    /// A chance of being wrong.
+    pub(super) fn alpha(&mut self, path: &str, raw: Option<&raw::Share>, usual: f64) -> f64 {
+        let alpha = raw.and_then(|alpha| self.share(path, Some(alpha))).map_or(usual, Percent::probability);
         if alpha <= 0.0 || alpha > MOST_ALPHA {
             let problem = Problem::new(path, "is no chance that a test can work with");
-            self.error(problem.with_hint("write more than 0% and at most 20%; the default is 1%"));
+            let hint = format!("write more than 0% and at most 20%; the default is {}%", usual * 100.0);
+            self.error(problem.with_hint(hint));
         }
         alpha
     }
@@ -179,7 +187,7 @@ impl Check<'_> {
         found
     }
 
-    fn guards(&mut self, path: &str, declared: &[Feedback], raw: Option<&raw::Guards>) -> Guards {
+    pub(super) fn guards(&mut self, path: &str, declared: &[Feedback], raw: Option<&raw::Guards>) -> Guards {
         let at = |key: &str| join(path, key);
         let Some(raw) = raw else {
             return Guards {
@@ -190,26 +198,29 @@ impl Check<'_> {
                 resources: None,
             };
         };
-        let guards = Guards {
+        Guards {
             errors: self.error_guard(&at("errors"), raw.errors.as_ref()),
             rejections: self.rate_guard(&at("rejections"), raw.rejections.as_ref()),
             latency: self.latency_guards(&at("latency"), raw.latency.as_ref()),
-            feedback: self.feedback_guards(&at("feedback"), declared, raw.feedback.as_ref()),
+            feedback: self.feedback_guards(&at("feedback"), declared, raw.feedback.as_ref(), None),
             resources: self.resources_guard(&at("resources"), raw.resources.as_ref()),
-        };
+        }
+    }
+
+    /// A canary is judged on something.
+    fn any_guard(&mut self, path: &str, guards: &Guards) {
         let none = guards.errors.is_none() && guards.rejections.is_none();
         if none && guards.latency.is_empty() && guards.feedback.is_empty() && !self.broken(path) {
             let problem = Problem::new(path, "are all off, so nothing would be judged");
             self.error(problem.with_hint("leave `errors` on, or write kind: ab with the share you want"));
         }
-        guards
     }
 
     fn error_guard(&mut self, path: &str, raw: Option<&raw::OrOff<raw::ErrorGuard>>) -> Option<Margin> {
         let rate = raw.map(|raw| match raw {
             raw::OrOff::Word(word) => raw::OrOff::Word(word.clone()),
             raw::OrOff::Map(raw) => {
-                self.compared(path, &[("at_most", raw.at_most.is_some())]);
+                self.not_fixed(path, &[("at_most", raw.at_most.is_some())]);
                 raw::OrOff::Map(raw::RateGuard {
                     absolute: raw.absolute.clone(),
                     relative: raw.relative.clone(),
@@ -219,7 +230,11 @@ impl Check<'_> {
         self.rate_guard(path, rate.as_ref())
     }
 
-    fn rate_guard(&mut self, path: &str, raw: Option<&raw::OrOff<raw::RateGuard>>) -> Option<Margin> {
+    pub(super) fn rate_guard(
+        &mut self,
+        path: &str,
+        raw: Option<&raw::OrOff<raw::RateGuard>>,
+    ) -> Option<Margin> {
         let raw = match raw {
             None => return Some(RATE),
             Some(raw::OrOff::Word(word)) => {
@@ -234,13 +249,18 @@ impl Check<'_> {
     }
 
     /// A canary is compared with its baseline, not with fixed limits.
-    fn compared(&mut self, path: &str, keys: &[(&str, bool)]) {
+    fn not_fixed(&mut self, path: &str, keys: &[(&str, bool)]) {
         let hint = "say how much worse than the baseline it may be, like `relative`";
         self.foreign(path, "canary", hint, keys);
     }
 
     /// The larger of the two; without one of them the other alone.
-    fn margin(&mut self, path: &str, absolute: Option<f64>, relative: Option<f64>) -> Option<Margin> {
+    pub(super) fn margin(
+        &mut self,
+        path: &str,
+        absolute: Option<f64>,
+        relative: Option<f64>,
+    ) -> Option<Margin> {
         if absolute.is_none() && relative.is_none() {
             if !self.broken(path) {
                 let problem = Problem::new(path, "has no margin");
@@ -266,7 +286,7 @@ impl Check<'_> {
         let Some(raw) = raw else { return LATENCY.to_vec() };
         let mut found: Vec<LatencyGuard> = Vec::new();
         for (path, raw) in self.each(path, raw) {
-            self.compared(
+            self.not_fixed(
                 &path,
                 &[("slower_than", raw.slower_than.is_some()), ("at_most", raw.at_most.is_some())],
             );
@@ -299,11 +319,13 @@ impl Check<'_> {
         found
     }
 
-    fn feedback_guards(
+    /// Margins on means of feedback; `usual`: where none is given, if there is such a one.
+    pub(super) fn feedback_guards(
         &mut self,
         path: &str,
         declared: &[Feedback],
         raw: Option<&raw::Several<raw::FeedbackGuard>>,
+        usual: Option<Margin>,
     ) -> Vec<FeedbackGuard> {
         let mut found: Vec<FeedbackGuard> = Vec::new();
         for (path, raw) in raw.map(|raw| self.each(path, raw)).unwrap_or_default() {
@@ -318,7 +340,8 @@ impl Check<'_> {
                 self.error(problem.with_hint("say how much worse it may be, whichever way worse is"));
             }
             let relative = self.ratio(&join(&path, "relative"), raw.relative.as_ref());
-            let margin = self.margin(&path, absolute, relative);
+            let given = raw.absolute.is_some() || raw.relative.is_some();
+            let margin = if given { None } else { usual }.or_else(|| self.margin(&path, absolute, relative));
             let lower_is_better = self.better(&join(&path, "better"), raw.better.as_deref());
             let Some(feedback) = declared.iter().position(|feedback| *feedback.name == **name) else {
                 let known: Vec<&str> = declared.iter().map(|feedback| &*feedback.name).collect();
@@ -385,15 +408,16 @@ impl Check<'_> {
         }
     }
 
-    fn on_pass(&mut self, path: &str, word: Option<&str>) -> OnPass {
+    pub(super) fn on_pass(&mut self, path: &str, word: Option<&str>, usual: OnPass) -> OnPass {
         match word {
-            None | Some("promote") => OnPass::Promote,
+            None => usual,
+            Some("promote") => OnPass::Promote,
             Some("wait") => OnPass::Wait,
             Some(word) => {
                 let problem =
                     Problem::new(path, "is neither promote nor wait").with_value(format!("{word:?}"));
                 self.error(problem.with_hint(suggestion(word, &["promote", "wait"])));
-                OnPass::Promote
+                usual
             }
         }
     }

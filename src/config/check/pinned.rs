@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Check;
+use super::strategy::comparing;
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
@@ -14,6 +15,7 @@ const REQUESTS: u64 = 20;
 const MOST_REQUESTS: u64 = 100_000;
 /// Every limit takes its part of alpha.
 const MOST_LIMITS: usize = 8;
+const ALPHA: f64 = 0.01;
 
 impl Check<'_> {
     pub(super) fn pinned(&mut self, path: &str, variants: &[Variant], raw: &raw::Strategy) -> Strategy {
@@ -33,6 +35,7 @@ impl Check<'_> {
             ("on_pass", raw.on_pass.is_some()),
         ];
         self.foreign(path, "pinned", "remove it, or write kind: canary", &steps);
+        self.foreign(path, "pinned", "remove it, or write kind: ab", &comparing(raw));
         let variant = match &raw.variant {
             Some(name) => self.variant_index(&at("variant"), name, variants),
             None if variants.len() == 1 => Some(0),
@@ -52,7 +55,7 @@ impl Check<'_> {
             revert_window: self.duration(&at("revert_window"), window).unwrap_or(usual.revert_window),
             warming: self.warming(&at("warmup"), raw.warmup.as_ref(), usual.warming),
             guards: self.fixed_limits(&at("guards"), raw.guards.as_ref()),
-            alpha: self.alpha(&at("alpha"), raw.alpha.as_ref()),
+            alpha: self.alpha(&at("alpha"), raw.alpha.as_ref(), ALPHA),
             max_wait: self.positive(&at("max_wait"), raw.max_wait.as_ref(), usual.max_wait),
             on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
         }))

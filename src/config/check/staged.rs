@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::Check;
 use super::canary::Around;
-use super::strategy::default_salt;
+use super::strategy::{comparing, default_salt};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
@@ -51,6 +51,7 @@ impl Check<'_> {
         let hint = "write it in the stage that it is for";
         self.foreign(path, "staged", hint, &of_a_stage);
         self.foreign(path, "staged", hint, &timed(raw));
+        self.foreign(path, "staged", hint, &comparing(raw));
         // The candidate may be among the shadows: it is one, in a stage of that kind.
         let unshadowed = Around { shadows: &[], ..*around };
         let (baseline, candidate) = self.arms(path, &unshadowed, raw);

@@ -71,7 +71,7 @@ impl Check<'_> {
             }
             None => {
                 let canary = raw.steps.is_some() || raw.candidate.is_some() || raw.guards.is_some();
-                let guess = match raw.weights.is_some() || raw.segments.is_some() {
+                let guess = match raw.weights.is_some() || raw.segments.is_some() || raw.metrics.is_some() {
                     true => "ab",
                     false if canary => "canary",
                     false => "pinned",
@@ -110,7 +110,9 @@ impl Check<'_> {
         let used: Vec<usize> = shares.map(|(variant, _)| *variant).collect();
         let salt = given.unwrap_or_else(|| default_salt(model, variants, baseline, &used));
         let hash = self.hash(&join(path, "hash"), raw.hash.as_deref());
-        Strategy::Ab(Arc::new(Ab { baseline, salt, hash, weights, segments }))
+        let split = Ab { baseline, salt, hash, weights, segments, judge: None };
+        let judge = self.judge(path, around, &split, raw);
+        Strategy::Ab(Arc::new(Ab { judge, ..split }))
     }
 
     /// The salt that the file gives.
@@ -135,12 +137,7 @@ impl Check<'_> {
         let keys = [
             ("candidate", raw.candidate.is_some()),
             ("steps", raw.steps.is_some()),
-            ("guards", raw.guards.is_some()),
-            ("warmup", raw.warmup.is_some()),
-            ("alpha", raw.alpha.is_some()),
             ("max_step_time", raw.max_step_time.is_some()),
-            ("on_pass", raw.on_pass.is_some()),
-            ("on_fail", raw.on_fail.is_some()),
         ];
         self.foreign(path, kind, "remove it, or write kind: canary", &keys);
     }
@@ -259,6 +256,26 @@ impl Check<'_> {
             }
         }
     }
+}
+
+/// Keys of every strategy that decides, and which of them are given.
+pub(super) fn deciding(raw: &raw::Strategy) -> [(&'static str, bool); 5] {
+    [
+        ("guards", raw.guards.is_some()),
+        ("warmup", raw.warmup.is_some()),
+        ("alpha", raw.alpha.is_some()),
+        ("on_pass", raw.on_pass.is_some()),
+        ("on_fail", raw.on_fail.is_some()),
+    ]
+}
+
+/// Keys of a comparison of several, and which of them are given.
+pub(super) fn comparing(raw: &raw::Strategy) -> [(&'static str, bool); 3] {
+    [
+        ("metrics", raw.metrics.is_some()),
+        ("min_units", raw.min_units.is_some()),
+        ("max_duration", raw.max_duration.is_some()),
+    ]
 }
 
 /// Every variant that a strategy names, with a share that it is given there.

@@ -41,23 +41,30 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) candidate: Option<String>,
     /// `canary`: the candidate's shares, growing. Default 1%, 5%, 10%, 25%, 50%.
     pub(in crate::config) steps: Option<Vec<Option<Step>>>,
-    /// `canary`: what the candidate is judged on. `pinned`: the fixed limits that a new variant is judged by within
-    /// `revert_window`; default none.
+    /// `ab`: what a winner is better at than the baseline. Without `metrics` and `guards` nothing is compared.
+    pub(in crate::config) metrics: Option<Metrics>,
+    /// `canary`, `ab`: what a candidate is judged on, or each arm. `pinned`: the fixed limits that a new variant is
+    /// judged by within `revert_window`; default none.
     pub(in crate::config) guards: Option<Guards>,
-    /// `canary`, `pinned`: what a variant is sent before it is given calls; `canary`: when the candidate's latency
-    /// begins to count.
+    /// `canary`, `pinned`: what a variant is sent before it is given calls; `canary`, `ab`: when the latency of a
+    /// candidate, or of an arm, begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
-    /// `canary`, `pinned`: chance that a variant as good as its guards allow is ever rolled back. Default 1%.
+    /// `canary`, `pinned`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
+    /// chance that an arm that is no better ever wins, over all metrics and arms. Default 5%.
     pub(in crate::config) alpha: Option<Share>,
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
     /// the longest `hold` or feedback window it waits for, where that is more.
     pub(in crate::config) max_step_time: Option<Span>,
-    /// `canary`: what becomes of a candidate that passed the last step. `promote`: it gets everything. `wait`: a
-    /// person decides. Default promote.
+    /// `ab`: nothing is decided on a metric with fewer values than that in either arm. Default 100.
+    pub(in crate::config) min_units: Option<Count>,
+    /// `ab`: without a verdict for so long it is inconclusive. Default 28d.
+    pub(in crate::config) max_duration: Option<Span>,
+    /// What becomes of a candidate that passed the last step (`canary`), or of a winner (`ab`). `promote`: it gets
+    /// everything. `wait`: a person decides. Default promote for a canary, wait for `ab`.
     #[schemars(extend("enum" = ["promote", "wait"]))]
     pub(in crate::config) on_pass: Option<String>,
-    /// `canary`, `pinned`: what becomes of a variant that fails. `rollback`: it gets nothing. `hold`: it stays where
-    /// it is, and an alert says so. Default rollback.
+    /// What becomes of a variant that fails (`canary`, `pinned`), or of an arm that is worse (`ab`). `rollback`: it gets
+    /// nothing. `hold`: it stays where it is, and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
     pub(in crate::config) on_fail: Option<String>,
     /// `staged`: strategies in order, each without `baseline`, `candidate` and `salt`, which are those of the whole.
@@ -68,6 +75,28 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) hold: Option<Span>,
     /// `shadow`: and at least so many copies. Default 200.
     pub(in crate::config) calls: Option<Count>,
+}
+
+/// What a winner is better at.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Metrics {
+    /// Means of feedback.
+    pub(in crate::config) feedback: Option<Several<FeedbackGuard>>,
+    /// Share of calls that fail by the variant's own fault.
+    pub(in crate::config) errors: Option<OrOff<RateGuard>>,
+    /// Share of calls that the variant refuses for what they ask.
+    pub(in crate::config) rejections: Option<OrOff<RateGuard>>,
+    /// Mean of the logarithm of latency.
+    pub(in crate::config) latency: Option<OrOff<LatencyMetric>>,
+}
+
+/// How much faster.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct LatencyMetric {
+    /// The least effect of interest, as part of the baseline's geometric mean. Default 2%.
+    pub(in crate::config) relative: Option<Ratio>,
 }
 
 /// Units that take part in nothing.

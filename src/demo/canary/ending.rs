@@ -136,6 +136,7 @@ mod tests {
             to: State::RolledBack,
             step: None,
             share: 0.0,
+            variants: Vec::new(),
             findings,
         };
         let (model, config) = (Arc::from("m"), Arc::from("c"));

@@ -5,11 +5,10 @@
 
 use std::sync::Arc;
 
-use super::judge::{PASS, name_of};
-use super::latency::needed;
-use super::rate;
 use crate::config::Canary;
 use crate::stats::quantile::{BUCKETS, upper_edge};
+use crate::strategy::guards::latency::needed;
+use crate::strategy::guards::{PASS, name_of, rate};
 
 /// What one guard needs.
 #[derive(Debug, Clone, PartialEq, Eq)]

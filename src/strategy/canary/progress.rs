@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::Evidence;
-use super::resources::gates;
 use crate::config::units::Percent;
 use crate::config::{Canary, OnFail, OnPass};
 use crate::evidence::{Gain, Readings};
 use crate::strategy::course::Learnt;
+use crate::strategy::guards::resources::gates;
+use crate::strategy::guards::{Evidence, Terms};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
@@ -58,7 +58,7 @@ impl Progress {
             calls_at_step: 0,
             calls: Vec::new(),
             epochs: vec![Given::Candidate(0)],
-            evidence: Evidence::new(canary, now),
+            evidence: Evidence::new(&canary.guards, now),
         }
     }
 
@@ -90,7 +90,7 @@ impl Progress {
         }
         if let Given::Candidate(share @ 1..) = given {
             let share = f64::from(share) / f64::from(Percent::ALL.thousandths());
-            self.evidence.add(canary, share, gain.epoch != self.epoch(), gain, now);
+            self.evidence.add(&terms(canary), share, gain.epoch != self.epoch(), gain, now);
         }
     }
 
@@ -106,7 +106,7 @@ impl Progress {
     /// Adds what the servers of both variants said of themselves.
     pub fn absorb_readings(&mut self, canary: &Canary, readings: &Readings, now: Duration) {
         let calls = [canary.baseline, canary.candidate].map(|arm| self.calls.get(arm).copied().unwrap_or(0));
-        self.evidence.add_readings(canary, readings, calls, now);
+        self.evidence.add_readings(&terms(canary), readings, calls, now);
     }
 
     /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls.
@@ -116,8 +116,8 @@ impl Progress {
         match self.state {
             State::Waiting if candidate_ready => Some(self.start(canary, now)),
             State::Running | State::Paused | State::Held | State::Passed if self.begun => {
-                self.evidence.weigh(canary, now);
-                if let Some(on_fail) = self.evidence.failure(canary) {
+                self.evidence.weigh(&terms(canary), now);
+                if let Some(on_fail) = self.evidence.failure(&terms(canary)) {
                     return self.fail(canary, on_fail, now);
                 }
                 if self.state != State::Running {
@@ -137,7 +137,7 @@ impl Progress {
     }
 
     fn fail(&mut self, canary: &Canary, on_fail: OnFail, now: Duration) -> Option<Change> {
-        let findings = self.evidence.findings(canary);
+        let findings = self.evidence.findings(&terms(canary));
         let failed: Vec<&str> = failing(&findings).map(|finding| &*finding.guard).collect();
         let why = format!("the candidate is worse than its margin allows: {}", failed.join(", "));
         match on_fail {
@@ -154,10 +154,10 @@ impl Progress {
         let step = canary.steps.get(self.step as usize)?;
         let last = self.step as usize + 1 >= canary.steps.len();
         let due = now.saturating_sub(self.entered) >= step.hold && self.calls_at_step >= step.calls;
-        if !due || !ready || !self.evidence.passes(canary, last) {
+        if !due || !ready || !self.evidence.passes(&terms(canary), last) {
             return None;
         }
-        let findings = self.evidence.findings(canary);
+        let findings = self.evidence.findings(&terms(canary));
         if !last {
             self.enter_step(canary, self.step + 1, now);
             let why = "the candidate is proven to be within every margin".to_owned();
@@ -180,7 +180,7 @@ impl Progress {
         if now.saturating_sub(self.resumed) < canary.max_step_time {
             return None;
         }
-        let findings = self.evidence.findings(canary);
+        let findings = self.evidence.findings(&terms(canary));
         let limit = crate::config::units::write_duration(canary.max_step_time);
         let why = format!("no verdict within {limit}: a person must promote it, resume it or roll it back");
         Some(self.change(canary, Action::Held, State::Held, why, findings))
@@ -202,12 +202,12 @@ impl Progress {
             Command::Promote => {
                 ready(canary.candidate)?;
                 self.give(Given::Only(canary.candidate), now);
-                let findings = self.evidence.findings(canary);
+                let findings = self.evidence.findings(&terms(canary));
                 Ok(self.change(canary, Action::Promoted, State::Promoted, by_a_person(command), findings))
             }
             Command::Rollback => {
                 self.give(Given::Only(canary.baseline), now);
-                let findings = self.evidence.findings(canary);
+                let findings = self.evidence.findings(&terms(canary));
                 Ok(self.change(canary, Action::RolledBack, State::RolledBack, by_a_person(command), findings))
             }
             Command::Pause => {
@@ -221,7 +221,7 @@ impl Progress {
                     self.give(Given::Candidate(0), now);
                 }
                 self.resumed = now;
-                if self.evidence.failure(canary).is_some() {
+                if self.evidence.failure(&terms(canary)).is_some() {
                     self.evidence.excuse_resources();
                 }
                 Ok(self.change(canary, Action::Resumed, to, by_a_person(command), Vec::new()))
@@ -251,7 +251,7 @@ impl Progress {
             (State::Pinned, Command::Pause) => refuse("resume it first, or pin another variant"),
             (State::Waiting | State::Running, Command::Resume) => refuse("it moves by itself already"),
             (State::Passed, Command::Resume) => refuse("no step is left; promote it or roll it back"),
-            (State::Paused | State::Held, Command::Resume) if self.evidence.fails(canary) => {
+            (State::Paused | State::Held, Command::Resume) if self.evidence.fails(&terms(canary)) => {
                 refuse("a guard fails; roll it back, or promote it all the same")
             }
             _ => Ok(()),
@@ -260,7 +260,7 @@ impl Progress {
 
     /// Everything a status page says; `variants` is how many the model has.
     pub fn report(&self, canary: &Canary, variants: usize, now: Duration) -> Report {
-        let findings = if self.begun { self.evidence.findings(canary) } else { Vec::new() };
+        let findings = if self.begun { self.evidence.findings(&terms(canary)) } else { Vec::new() };
         let mut calls = self.calls.clone();
         calls.resize(variants, 0);
         Report {
@@ -359,7 +359,19 @@ impl Progress {
         findings: Vec<Finding>,
     ) -> Change {
         let from = std::mem::replace(&mut self.state, to);
-        Change { action, why, from, to, step: Some(self.step), share: self.share(canary), findings }
+        let (step, share) = (Some(self.step), self.share(canary));
+        Change { action, why, from, to, step, share, variants: Vec::new(), findings }
+    }
+}
+
+fn terms(canary: &Canary) -> Terms<'_> {
+    Terms {
+        guards: &canary.guards,
+        baseline: canary.baseline,
+        candidate: canary.candidate,
+        warmup: canary.warmup,
+        alpha: canary.alpha,
+        on_fail: canary.on_fail,
     }
 }
 

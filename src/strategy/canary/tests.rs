@@ -48,7 +48,8 @@ fn canary() -> config::Canary {
 /// Calls and errors of (baseline, candidate), in the epoch that the canary is in.
 fn gain(progress: &Progress, baseline: (u64, u64), candidate: (u64, u64)) -> Gain {
     let arm = |(calls, errors)| ArmGain { calls, errors, ..ArmGain::default() };
-    Gain { epoch: progress.standing().epoch, arms: vec![arm(baseline), arm(candidate), ArmGain::default()] }
+    let arms = vec![arm(baseline), arm(candidate), ArmGain::default()];
+    Gain { epoch: progress.standing().epoch, segment: None, arms }
 }
 
 fn begun(canary: &config::Canary) -> Progress {

@@ -122,7 +122,7 @@ mod tests {
     fn gain(calls: u64, errors: u64, slow: u32) -> ArmGain {
         let (fast, late) = (bucket(Duration::from_millis(10)), bucket(Duration::from_millis(500)));
         let latency = vec![(fast, calls as u32 - slow), (late, slow)];
-        ArmGain { calls, errors, rejections: 0, latency }
+        ArmGain { calls, errors, latency, ..ArmGain::default() }
     }
 
     fn verdicts(gain: &ArmGain) -> Vec<Verdict> {

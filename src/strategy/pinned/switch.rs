@@ -313,7 +313,7 @@ impl Switch {
     fn change(&mut self, action: Action, to: State, why: String, findings: Vec<Finding>) -> Change {
         let from = std::mem::replace(&mut self.state, to);
         let share = f64::from(u8::from(self.serves == self.to));
-        Change { action, why, from, to, step: None, share, findings }
+        Change { action, why, from, to, step: None, share, variants: Vec::new(), findings }
     }
 }
 

@@ -47,7 +47,8 @@ fn staged(last: bool) -> Staged {
         stage("canary", Strategy::Canary(canary(&[10, 50]))),
     ];
     if last {
-        let ab = Ab { baseline: 0, salt: "m/2".into(), hash: Default::default(), weights, segments: vec![] };
+        let hash = Default::default();
+        let ab = Ab { baseline: 0, salt: "m/2".into(), hash, weights, segments: vec![], judge: None };
         stages.push(stage("ab", Strategy::Ab(Arc::new(ab))));
     } else {
         stages.push(stage("pinned", Strategy::pinned(1)));
@@ -65,7 +66,7 @@ fn copies(errors: [u64; 2]) -> Copies {
 
 fn gain(progress: &Progress, errors: [u64; 2]) -> Gain {
     let arm = |errors| ArmGain { calls: 5_000, errors, ..ArmGain::default() };
-    Gain { epoch: progress.standing().epoch, arms: errors.map(arm).to_vec() }
+    Gain { epoch: progress.standing().epoch, segment: None, arms: errors.map(arm).to_vec() }
 }
 
 /// Everything that becomes due at `now`.

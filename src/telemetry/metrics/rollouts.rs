@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::text::{Kind, Text};
 use crate::telemetry::names::metric;
-use crate::verdict::{State, Verdict};
+use crate::verdict::{Aim, State, Verdict};
 
 /// One rollout at the moment of a scrape.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub struct Rollout {
     pub step: Option<u32>,
     /// Every variant's share, 0 to 1.
     pub shares: Vec<(Arc<str>, f64)>,
-    /// What each guard says.
-    pub guards: Vec<(Arc<str>, Verdict)>,
+    /// What each finding says.
+    pub guards: Vec<Guard>,
     /// Failures that were not counted as evidence, for there were too many at once.
     pub uncounted: u64,
 }
@@ -34,6 +34,19 @@ pub struct Warmed {
     pub answered: u64,
     /// Those that were not.
     pub failed: u64,
+}
+
+/// One finding of it.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// As in [`crate::verdict::Finding::guard`].
+    pub name: Arc<str>,
+    /// What is asked.
+    pub aim: Aim,
+    /// Who is compared; empty where only one can be.
+    pub variant: Arc<str>,
+    /// What it says.
+    pub verdict: Verdict,
 }
 
 /// What is kept, at the moment of a scrape.
@@ -85,14 +98,21 @@ pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
         "What a guard says: 1 pass or equivalent, 0 not enough data, -1 fail or invalid.",
     );
     for rollout in &rollouts.all {
-        for (guard, verdict) in &rollout.guards {
-            let labels = [("model", &*rollout.model), ("guard", &**guard)];
-            let value = match verdict {
+        for guard in &rollout.guards {
+            let labels = [
+                ("model", &*rollout.model),
+                ("guard", &*guard.name),
+                ("aim", guard.aim.name()),
+                ("variant", &*guard.variant),
+            ];
+            // Where only one is judged, for nothing but harm, there is nothing to tell apart.
+            let labels = if guard.variant.is_empty() { &labels[..2] } else { &labels[..] };
+            let value = match guard.verdict {
                 Verdict::Pass | Verdict::Equivalent => 1.0,
                 Verdict::NotEnoughData | Verdict::Inconclusive => 0.0,
                 Verdict::Fail | Verdict::Invalid => -1.0,
             };
-            text.ratio(metric::ROLLOUT_VERDICT, &labels, value);
+            text.ratio(metric::ROLLOUT_VERDICT, labels, value);
         }
     }
     text.family(metric::ROLLOUT_CHANGES, Kind::Counter, "Changes of plan, by what was done.");

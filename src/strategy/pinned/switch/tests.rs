@@ -29,7 +29,7 @@ fn gone(variant: usize) -> impl Fn(usize) -> Result<(), Refused> {
 
 fn gain(switch: &Switch, calls: u64, errors: u64) -> Gain {
     let arm = ArmGain { calls, errors, ..ArmGain::default() };
-    Gain { epoch: switch.standing().epoch, arms: vec![ArmGain::default(), arm] }
+    Gain { epoch: switch.standing().epoch, segment: None, arms: vec![ArmGain::default(), arm] }
 }
 
 fn flipped(pinned: &Pinned) -> Switch {

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::PASS;
+use super::PASS;
 use crate::config::FeedbackGuard;
 use crate::evidence::{Scores, Total};
 use crate::stats::mixture::{OneSided, TwoSided};
@@ -22,7 +22,7 @@ const LEAST: f64 = 40.0;
 
 /// All that is remembered of one feedback.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Feedback {
+pub(in crate::strategy) struct Feedback {
     sums: Sums,
     baseline: Total,
     candidate: Total,
@@ -32,7 +32,7 @@ pub(super) struct Feedback {
 }
 
 impl Feedback {
-    pub(super) fn add(&mut self, scores: &Scores) {
+    pub(in crate::strategy) fn add(&mut self, scores: &Scores) {
         self.sums += &scores.sums;
         self.baseline.add(scores.baseline);
         self.candidate.add(scores.candidate);
@@ -44,7 +44,7 @@ impl Feedback {
     }
 
     /// ln of the evidence that the candidate is worse than allowed.
-    pub(super) fn ln_worse(&self, guard: &FeedbackGuard, alpha: f64) -> f64 {
+    pub(in crate::strategy) fn ln_worse(&self, guard: &FeedbackGuard, alpha: f64) -> f64 {
         let margin = self.margin(guard);
         self.judge(alpha, |mixture| match guard.lower_is_better {
             false => self.sums.ln_e_below(-margin, mixture),
@@ -53,7 +53,7 @@ impl Feedback {
     }
 
     /// ln of the evidence that it is not.
-    pub(super) fn ln_sound(&self, guard: &FeedbackGuard) -> f64 {
+    pub(in crate::strategy) fn ln_sound(&self, guard: &FeedbackGuard) -> f64 {
         let margin = self.margin(guard);
         self.judge(PASS, |mixture| match guard.lower_is_better {
             false => self.sums.ln_e_above(margin, mixture),
@@ -75,19 +75,19 @@ impl Feedback {
     }
 
     /// The larger of both parts; the relative one is of the baseline's mean so far.
-    pub(super) fn margin(&self, guard: &FeedbackGuard) -> f64 {
+    pub(in crate::strategy) fn margin(&self, guard: &FeedbackGuard) -> f64 {
         let mean = self.baseline.mean().unwrap_or(0.0).abs();
         guard.margin.absolute.max(guard.margin.relative * mean)
     }
 
     /// Both arms: (baseline, candidate).
-    pub(super) fn estimates(&self) -> (Estimate, Estimate) {
+    pub(in crate::strategy) fn estimates(&self) -> (Estimate, Estimate) {
         let estimate = |total: &Total| Estimate { n: total.n, value: total.mean() };
         (estimate(&self.baseline), estimate(&self.candidate))
     }
 
     /// How much worse the candidate's mean is, in the feedback's unit, at level `alpha` for all time.
-    pub(super) fn harm(&self, guard: &FeedbackGuard, alpha: f64) -> Option<Interval> {
+    pub(in crate::strategy) fn harm(&self, guard: &FeedbackGuard, alpha: f64) -> Option<Interval> {
         let (variance, weight) = self.first?;
         let middle = self.sums.effect()?;
         let (low, high) = match self.may_decide(variance) {
@@ -101,7 +101,7 @@ impl Feedback {
     }
 
     /// Feedback of a candidate as good as the baseline that the guard still needs before it can pass.
-    pub(super) fn missing(&self, guard: &FeedbackGuard) -> u64 {
+    pub(in crate::strategy) fn missing(&self, guard: &FeedbackGuard) -> u64 {
         let Some((variance, _)) = self.first else { return 1 };
         let margin = self.margin(guard);
         let seen = self.candidate.n.max(1) as f64;

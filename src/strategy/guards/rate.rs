@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{PASS, ln_sum};
+use super::{PASS, ln_sum};
 use crate::config::Margin;
 use crate::verdict::{Estimate, Interval};
 
@@ -44,9 +44,9 @@ const WINDOW: (Duration, u64) = (Duration::from_secs(60), 100);
 
 /// Calls of one arm, and how many of them failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Count {
-    pub(super) calls: u64,
-    pub(super) hits: u64,
+pub(in crate::strategy) struct Count {
+    pub(in crate::strategy) calls: u64,
+    pub(in crate::strategy) hits: u64,
 }
 
 /// What was seen while the candidate had one share.
@@ -59,7 +59,7 @@ struct Seen {
 
 /// All that is remembered of one rate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Rate {
+pub(in crate::strategy) struct Rate {
     /// ln of the capital that bets against "no worse than allowed", by [`RATIOS`].
     worse: Vec<f64>,
     /// ln of the capital that bets against "worse than allowed", in the order of [`Bets`].
@@ -98,7 +98,7 @@ struct Odds {
 }
 
 impl Rate {
-    pub(super) fn new(margin: &Margin, now: Duration) -> Self {
+    pub(in crate::strategy) fn new(margin: &Margin, now: Duration) -> Self {
         Rate {
             worse: RATIOS.iter().map(|(_, part)| (AT_FIRST * part).ln()).collect(),
             sound: Bets::new(margin, 0.5).bets.iter().map(|(capital, _)| *capital).collect(),
@@ -111,7 +111,7 @@ impl Rate {
     }
 
     /// Adds calls that chance gave to the candidate with probability `share`, which is neither 0 nor 1.
-    pub(super) fn add(
+    pub(in crate::strategy) fn add(
         &mut self,
         margin: &Margin,
         share: f64,
@@ -152,17 +152,17 @@ impl Rate {
     }
 
     /// ln of the evidence that the candidate is worse than allowed.
-    pub(super) fn ln_worse(&self) -> f64 {
+    pub(in crate::strategy) fn ln_worse(&self) -> f64 {
         ln_sum(self.worse.clone())
     }
 
     /// ln of the evidence that it is not.
-    pub(super) fn ln_sound(&self) -> f64 {
+    pub(in crate::strategy) fn ln_sound(&self) -> f64 {
         ln_sum(self.sound.clone())
     }
 
     /// Both arms: (baseline, candidate).
-    pub(super) fn estimates(&self) -> (Estimate, Estimate) {
+    pub(in crate::strategy) fn estimates(&self) -> (Estimate, Estimate) {
         let sum = |of: fn(&Seen) -> Count| {
             let all = self.seen.iter().map(of).fold(Count::default(), Count::plus);
             Estimate { n: all.calls, value: (all.calls > 0).then(|| all.hits as f64 / all.calls as f64) }
@@ -171,7 +171,7 @@ impl Rate {
     }
 
     /// The difference of the two rates: one-sided intervals at `alpha` below and `beta` above, for all time.
-    pub(super) fn harm(&self, alpha: f64, beta: f64) -> Option<Interval> {
+    pub(in crate::strategy) fn harm(&self, alpha: f64, beta: f64) -> Option<Interval> {
         let middle = self.difference()?;
         let low = edge(-1.0, middle, |margin| self.ln_worse_than(margin) >= -alpha.ln());
         let high = edge(1.0, middle, |margin| self.ln_sound_within(margin) >= -beta.ln());
@@ -190,7 +190,7 @@ impl Rate {
     }
 
     /// Calls of a candidate as good as the baseline that are still needed until "within the margin" is proven.
-    pub(super) fn missing(&self, margin: &Margin, share: f64) -> u64 {
+    pub(in crate::strategy) fn missing(&self, margin: &Margin, share: f64) -> u64 {
         let (baseline, candidate) = self.estimates();
         let hits = |one: Estimate| one.value.unwrap_or(0.0) * one.n as f64;
         let calls = (baseline.n + candidate.n).max(1);
@@ -296,7 +296,7 @@ impl Count {
 
 /// Calls of a candidate as good as the baseline until "within the margin" is proven, when this part of the calls of
 /// either fails; none where no number of calls is enough.
-pub(super) fn needed(margin: &Margin, share: f64, rate: f64, ln_needed: f64) -> Option<u64> {
+pub(in crate::strategy) fn needed(margin: &Margin, share: f64, rate: f64, ln_needed: f64) -> Option<u64> {
     Bets::new(margin, share).until(rate, ln_needed)
 }
 

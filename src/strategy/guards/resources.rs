@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{PASS, ln_sum};
+use super::{PASS, ln_sum};
 use crate::config::ResourcesGuard;
 use crate::evidence::{Reading, Readings};
 use crate::verdict::{Aim, Estimate, Finding, Interval, Scale, Verdict};
@@ -42,7 +42,7 @@ const NAME: &str = "resources ";
 
 /// All that is remembered of both servers' use.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Resources {
+pub(in crate::strategy) struct Resources {
     cpu: Bets,
     memory: Bets,
     /// Processor time of the windows that counted, and the calls in them: baseline, candidate.
@@ -141,7 +141,7 @@ impl Bets {
 }
 
 impl Resources {
-    pub(super) fn new() -> Self {
+    pub(in crate::strategy) fn new() -> Self {
         Resources {
             cpu: Bets::new(),
             memory: Bets::new(),
@@ -155,7 +155,7 @@ impl Resources {
     }
 
     /// Adds what both servers said at `now`; `calls` of the baseline and the candidate since the rollout began.
-    pub(super) fn add(
+    pub(in crate::strategy) fn add(
         &mut self,
         guard: &ResourcesGuard,
         readings: &Readings,
@@ -228,18 +228,18 @@ impl Resources {
     }
 
     /// Whether a resource fails at this threshold.
-    pub(super) fn fails(&self, guard: &ResourcesGuard, threshold: f64) -> bool {
+    pub(in crate::strategy) fn fails(&self, guard: &ResourcesGuard, threshold: f64) -> bool {
         (guard.cpu.is_some() && self.cpu.ln_over() >= threshold)
             || (guard.memory.is_some() && self.memory.ln_over() >= threshold)
     }
 
     /// Why nothing is read, where that is so.
-    pub(super) fn trouble(&self) -> Option<&str> {
+    pub(in crate::strategy) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()
     }
 
     /// What is found of each resource that is guarded: `resources memory`, then `resources cpu`.
-    pub(super) fn findings(&self, guard: &ResourcesGuard, threshold: f64) -> Vec<Finding> {
+    pub(in crate::strategy) fn findings(&self, guard: &ResourcesGuard, threshold: f64) -> Vec<Finding> {
         let memory = guard.memory.map(|margin| {
             let harm = self.origin.zip(self.held).map(|(origin, held)| excess(origin, held));
             let values = [0, 1].map(|arm| self.held.map(|held| held[arm]));
@@ -286,7 +286,7 @@ fn finding(
 }
 
 /// Whether a finding is of a guard that steps wait for.
-pub(super) fn gates(finding: &Finding) -> bool {
+pub(in crate::strategy) fn gates(finding: &Finding) -> bool {
     !finding.guard.starts_with(NAME)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::ln_sum;
+use super::ln_sum;
 use crate::config::LatencyGuard;
 use crate::stats::quantile::{BUCKETS, GROWTH, QuantileTest, upper_edge};
 use crate::verdict::{Estimate, Interval};
@@ -43,16 +43,16 @@ struct Segment {
 
 /// What one guard's evidence comes to.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(super) struct Weighed {
+pub(in crate::strategy) struct Weighed {
     /// ln of the evidence that the candidate is slower than allowed.
-    pub(super) ln_worse: f64,
+    pub(in crate::strategy) ln_worse: f64,
     /// ln of the evidence that it is not.
-    pub(super) ln_sound: f64,
+    pub(in crate::strategy) ln_sound: f64,
 }
 
 /// All that is remembered of latency, for all guards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Latency {
+pub(in crate::strategy) struct Latency {
     /// The share of this stretch.
     share: f64,
     segments: Vec<Segment>,
@@ -67,7 +67,7 @@ pub(super) struct Latency {
 }
 
 impl Latency {
-    pub(super) fn new(guards: usize, now: Duration) -> Self {
+    pub(in crate::strategy) fn new(guards: usize, now: Duration) -> Self {
         Latency {
             share: 0.0,
             segments: vec![Segment::start(vec![AT_FIRST.ln(); guards])],
@@ -80,7 +80,7 @@ impl Latency {
     }
 
     /// Adds what a stretch of one share showed.
-    pub(super) fn add(
+    pub(in crate::strategy) fn add(
         &mut self,
         guards: &[LatencyGuard],
         share: f64,
@@ -143,7 +143,7 @@ impl Latency {
     }
 
     /// Weighs the evidence again, unless it was weighed just now or nothing is new.
-    pub(super) fn weigh(&mut self, guards: &[LatencyGuard], now: Duration) {
+    pub(in crate::strategy) fn weigh(&mut self, guards: &[LatencyGuard], now: Duration) {
         let seen: u64 = self.segments.iter().map(|segment| segment.candidate.total()).sum();
         if self.since <= (seen / PART).min(MOST) || now.saturating_sub(self.weighed_at) < PACE {
             return;
@@ -155,7 +155,7 @@ impl Latency {
     }
 
     /// As weighed last, by guard.
-    pub(super) fn weighed(&self) -> &[Weighed] {
+    pub(in crate::strategy) fn weighed(&self) -> &[Weighed] {
         &self.weighed
     }
 
@@ -195,14 +195,14 @@ impl Latency {
     }
 
     /// The quantile in this stretch, in seconds: (baseline, candidate).
-    pub(super) fn estimates(&self, guard: &LatencyGuard) -> (Estimate, Estimate) {
+    pub(in crate::strategy) fn estimates(&self, guard: &LatencyGuard) -> (Estimate, Estimate) {
         let (candidate, baseline) = self.stretch();
         (estimate(&baseline, guard.quantile), estimate(&candidate, guard.quantile))
     }
 
     /// How much slower the candidate's quantile is in this stretch, as a ratio less one: one-sided at `alpha` below
     /// and at `beta` above, for all time.
-    pub(super) fn harm(&self, guard: &LatencyGuard, alpha: f64, beta: f64) -> Option<Interval> {
+    pub(in crate::strategy) fn harm(&self, guard: &LatencyGuard, alpha: f64, beta: f64) -> Option<Interval> {
         let (candidate, baseline) = self.stretch();
         let place = |counts: &[u64]| place(counts, guard.quantile).map(|place| place as i32);
         let middle = place(&candidate)? - place(&baseline)?;
@@ -216,7 +216,7 @@ impl Latency {
     }
 
     /// Calls of a candidate as fast as the baseline that the guard still needs before it can pass.
-    pub(super) fn missing(&self, guard: &LatencyGuard, share: f64, ln_needed: f64) -> u64 {
+    pub(in crate::strategy) fn missing(&self, guard: &LatencyGuard, share: f64, ln_needed: f64) -> u64 {
         let (candidate, baseline) = self.stretch();
         let seen: u64 = candidate.iter().sum();
         if baseline.iter().all(|count| *count == 0) {
@@ -228,7 +228,12 @@ impl Latency {
 
 /// Calls of a candidate that is as fast as the baseline, whose latencies are like `law`, until the guard passes; none
 /// where no number of calls is enough.
-pub(super) fn needed(guard: &LatencyGuard, law: &[u64], share: f64, ln_needed: f64) -> Option<u64> {
+pub(in crate::strategy) fn needed(
+    guard: &LatencyGuard,
+    law: &[u64],
+    share: f64,
+    ln_needed: f64,
+) -> Option<u64> {
     let all = law.iter().sum::<u64>() as f64;
     let expected = |calls: f64| -> Vec<u64> {
         // Rounding each bucket would lose the tail; rounding what is below each edge does not.

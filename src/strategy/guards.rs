@@ -1,27 +1,48 @@
-//! What a canary's calls and feedback prove: one guard's evidence beside the other, each in a room of its own.
+//! Guards: what a variant's calls and feedback prove beside the baseline's, one guard's evidence beside the other, each
+//! in a room of its own. Every strategy that takes a variant out by evidence uses them as they are.
 //!
 //! The chance of a false failure is split evenly over the guards, for any of them may fail the candidate. A pass
 //! needs all of them at once, so each may be wrong on its own level there, [`PASS`].
+
+pub(in crate::strategy) mod feedback;
+pub(in crate::strategy) mod latency;
+pub(in crate::strategy) mod rate;
+pub(in crate::strategy) mod resources;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::feedback::Feedback;
-use super::latency::Latency;
-use super::rate::{Count, Rate};
-use super::resources::Resources;
-use crate::config::{Canary, FeedbackGuard, LatencyGuard, Margin, OnFail, ResourcesGuard};
+use self::feedback::Feedback;
+use self::latency::Latency;
+use self::rate::{Count, Rate};
+use self::resources::Resources;
+use crate::config::{FeedbackGuard, Guards, LatencyGuard, Margin, OnFail, ResourcesGuard, Warmup};
 use crate::evidence::{ArmGain, Gain, Readings, Scores};
 use crate::verdict::{Aim, Finding, Scale, Verdict};
 
 /// Chance that a guard is ever passed by a candidate that breaks its margin.
-pub(super) const PASS: f64 = 0.05;
+pub(in crate::strategy) const PASS: f64 = 0.05;
 
-/// Everything that the guards of one canary remember.
+/// Who is judged, and by what.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::strategy) struct Terms<'a> {
+    pub(in crate::strategy) guards: &'a Guards,
+    /// Indices of the model's variants.
+    pub(in crate::strategy) baseline: usize,
+    pub(in crate::strategy) candidate: usize,
+    /// The candidate's latency counts after it.
+    pub(in crate::strategy) warmup: Warmup,
+    /// Chance that a candidate as good as its margins allow ever fails, over all guards.
+    pub(in crate::strategy) alpha: f64,
+    /// What becomes of a candidate that fails a guard on calls or feedback.
+    pub(in crate::strategy) on_fail: OnFail,
+}
+
+/// Everything that the guards on one candidate remember.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Evidence {
+pub(in crate::strategy) struct Evidence {
     errors: Option<Rate>,
     rejections: Option<Rate>,
     latency: Latency,
@@ -35,8 +56,7 @@ pub(super) struct Evidence {
 }
 
 impl Evidence {
-    pub(super) fn new(canary: &Canary, now: Duration) -> Self {
-        let guards = &canary.guards;
+    pub(in crate::strategy) fn new(guards: &Guards, now: Duration) -> Self {
         Evidence {
             errors: guards.errors.map(|margin| Rate::new(&margin, now)),
             rejections: guards.rejections.map(|margin| Rate::new(&margin, now)),
@@ -50,9 +70,16 @@ impl Evidence {
     }
 
     /// Adds what was seen while the candidate's share was `share`, above 0 and below 1; `late`: it is not any more.
-    pub(super) fn add(&mut self, canary: &Canary, share: f64, late: bool, gain: &Gain, now: Duration) {
+    pub(in crate::strategy) fn add(
+        &mut self,
+        terms: &Terms<'_>,
+        share: f64,
+        late: bool,
+        gain: &Gain,
+        now: Duration,
+    ) {
         let (Some(baseline), Some(candidate)) =
-            (gain.arms.get(canary.baseline), gain.arms.get(canary.candidate))
+            (gain.arms.get(terms.baseline), gain.arms.get(terms.candidate))
         else {
             return;
         };
@@ -62,12 +89,12 @@ impl Evidence {
                 rate.add(margin, share, count(candidate), count(baseline), now);
             }
         };
-        rate(&mut self.errors, &canary.guards.errors, |arm| arm.errors);
-        rate(&mut self.rejections, &canary.guards.rejections, |arm| arm.rejections);
+        rate(&mut self.errors, &terms.guards.errors, |arm| arm.errors);
+        rate(&mut self.rejections, &terms.guards.rejections, |arm| arm.rejections);
         if !late {
             self.share = share;
-            if self.is_warm(canary, now) {
-                self.latency.add(&canary.guards.latency, share, &candidate.latency, &baseline.latency);
+            if self.is_warm(terms, now) {
+                self.latency.add(&terms.guards.latency, share, &candidate.latency, &baseline.latency);
             }
         }
         if candidate.calls > 0 {
@@ -76,50 +103,50 @@ impl Evidence {
         }
     }
 
-    fn is_warm(&self, canary: &Canary, now: Duration) -> bool {
-        let warmup = &canary.warmup;
+    /// Whether the candidate's latency counts.
+    pub(in crate::strategy) fn is_warm(&self, terms: &Terms<'_>, now: Duration) -> bool {
+        let warmup = terms.warmup;
         self.calls >= warmup.calls
             && self.first_call.is_some_and(|first| now.saturating_sub(first) >= warmup.time)
     }
 
     /// Adds what the feedback of one guard showed.
-    pub(super) fn add_feedback(&mut self, guard: usize, scores: &Scores) {
+    pub(in crate::strategy) fn add_feedback(&mut self, guard: usize, scores: &Scores) {
         if let Some(feedback) = self.feedback.get_mut(guard) {
             feedback.add(scores);
         }
     }
 
     /// Adds what both servers said of themselves; `calls` of the baseline and the candidate so far.
-    pub(super) fn add_readings(
+    pub(in crate::strategy) fn add_readings(
         &mut self,
-        canary: &Canary,
+        terms: &Terms<'_>,
         readings: &Readings,
         calls: [u64; 2],
         now: Duration,
     ) {
-        let warm = self.is_warm(canary, now);
-        if let (Some(resources), Some(guard)) = (&mut self.resources, &canary.guards.resources) {
+        let warm = self.is_warm(terms, now);
+        if let (Some(resources), Some(guard)) = (&mut self.resources, &terms.guards.resources) {
             resources.add(guard, readings, calls, warm, now);
         }
     }
 
     /// Forgets what servers used: a person looked at it, and lets the candidate go on.
-    pub(super) fn excuse_resources(&mut self) {
+    pub(in crate::strategy) fn excuse_resources(&mut self) {
         self.resources = self.resources.as_ref().map(|_| Box::new(Resources::new()));
     }
 
     /// Why a guard on resources has nothing to judge, where that is so.
-    pub(super) fn blind(&self) -> Option<&str> {
+    pub(in crate::strategy) fn blind(&self) -> Option<&str> {
         self.resources.as_ref()?.trouble()
     }
 
     /// What becomes of the candidate by the guards that fail, if any does.
-    pub(super) fn failure(&self, canary: &Canary) -> Option<OnFail> {
-        let calls = self.fails(canary).then_some(canary.on_fail);
-        let resources = self.resources.as_ref().zip(canary.guards.resources.as_ref());
-        let resources = resources.and_then(|(resources, guard)| {
-            resources.fails(guard, threshold(canary)).then_some(guard.on_fail)
-        });
+    pub(in crate::strategy) fn failure(&self, terms: &Terms<'_>) -> Option<OnFail> {
+        let calls = self.fails(terms).then_some(terms.on_fail);
+        let resources = self.resources.as_ref().zip(terms.guards.resources.as_ref());
+        let resources = resources
+            .and_then(|(resources, guard)| resources.fails(guard, threshold(terms)).then_some(guard.on_fail));
         match (calls, resources) {
             (Some(OnFail::Rollback), _) | (_, Some(OnFail::Rollback)) => Some(OnFail::Rollback),
             (calls, resources) => calls.or(resources),
@@ -127,56 +154,53 @@ impl Evidence {
     }
 
     /// Weighs what is too costly to weigh at every call.
-    pub(super) fn weigh(&mut self, canary: &Canary, now: Duration) {
-        self.latency.weigh(&canary.guards.latency, now);
+    pub(in crate::strategy) fn weigh(&mut self, terms: &Terms<'_>, now: Duration) {
+        self.latency.weigh(&terms.guards.latency, now);
     }
 
     /// Whether a guard fails that is on calls or feedback. Cheap: at each error event.
-    pub(super) fn fails(&self, canary: &Canary) -> bool {
-        let threshold = threshold(canary);
-        self.rates(canary).any(|(_, _, rate)| rate.ln_worse() >= threshold)
+    pub(in crate::strategy) fn fails(&self, terms: &Terms<'_>) -> bool {
+        let threshold = threshold(terms);
+        self.rates(terms).any(|(_, _, rate)| rate.ln_worse() >= threshold)
             || self.latency.weighed().iter().any(|weighed| weighed.ln_worse >= threshold)
             || self
-                .feedbacks(canary)
+                .feedbacks(terms)
                 .any(|(guard, feedback)| feedback.ln_worse(guard, (-threshold).exp()) >= threshold)
     }
 
     /// Whether all guards pass that a step asks for; the `last` one asks for feedback too.
-    pub(super) fn passes(&self, canary: &Canary, last: bool) -> bool {
+    pub(in crate::strategy) fn passes(&self, terms: &Terms<'_>, last: bool) -> bool {
         let enough = -PASS.ln();
-        self.rates(canary).all(|(_, _, rate)| rate.ln_sound() >= enough)
+        self.rates(terms).all(|(_, _, rate)| rate.ln_sound() >= enough)
             && self.latency.weighed().iter().all(|weighed| weighed.ln_sound >= enough)
-            && (!last || self.feedbacks(canary).all(|(guard, feedback)| feedback.ln_sound(guard) >= enough))
+            && (!last || self.feedbacks(terms).all(|(guard, feedback)| feedback.ln_sound(guard) >= enough))
     }
 
     /// What each guard finds: errors, rejections, latency, feedback, in the order of the file; then resources.
-    pub(super) fn findings(&self, canary: &Canary) -> Vec<Finding> {
-        let rates = self.rates(canary).map(|(name, margin, rate)| self.of_rate(canary, name, margin, rate));
-        let latency = canary.guards.latency.iter().enumerate();
-        let latency = latency.map(|(index, guard)| self.of_latency(canary, index, guard));
-        let feedback = self.feedbacks(canary).map(|(guard, feedback)| of_feedback(canary, guard, feedback));
-        let resources = self.resources.as_ref().zip(canary.guards.resources.as_ref());
-        let resources = resources.map(|(resources, guard)| resources.findings(guard, threshold(canary)));
+    pub(in crate::strategy) fn findings(&self, terms: &Terms<'_>) -> Vec<Finding> {
+        let rates = self.rates(terms).map(|(name, margin, rate)| self.of_rate(terms, name, margin, rate));
+        let latency = terms.guards.latency.iter().enumerate();
+        let latency = latency.map(|(index, guard)| self.of_latency(terms, index, guard));
+        let feedback = self.feedbacks(terms).map(|(guard, feedback)| of_feedback(terms, guard, feedback));
+        let resources = self.resources.as_ref().zip(terms.guards.resources.as_ref());
+        let resources = resources.map(|(resources, guard)| resources.findings(guard, threshold(terms)));
         rates.chain(latency).chain(feedback).chain(resources.into_iter().flatten()).collect()
     }
 
-    fn rates<'a>(&'a self, canary: &'a Canary) -> impl Iterator<Item = (&'static str, &'a Margin, &'a Rate)> {
-        let guards = &canary.guards;
+    fn rates<'a>(&'a self, terms: &Terms<'a>) -> impl Iterator<Item = (&'static str, &'a Margin, &'a Rate)> {
+        let guards = terms.guards;
         let errors = guards.errors.as_ref().zip(self.errors.as_ref());
         let rejections = guards.rejections.as_ref().zip(self.rejections.as_ref());
         let errors = errors.map(|(margin, rate)| ("errors", margin, rate));
         errors.into_iter().chain(rejections.map(|(margin, rate)| ("rejections", margin, rate)))
     }
 
-    fn feedbacks<'a>(
-        &'a self,
-        canary: &'a Canary,
-    ) -> impl Iterator<Item = (&'a FeedbackGuard, &'a Feedback)> {
-        canary.guards.feedback.iter().zip(&self.feedback)
+    fn feedbacks<'a>(&'a self, terms: &Terms<'a>) -> impl Iterator<Item = (&'a FeedbackGuard, &'a Feedback)> {
+        terms.guards.feedback.iter().zip(&self.feedback)
     }
 
-    fn of_rate(&self, canary: &Canary, name: &str, margin: &Margin, rate: &Rate) -> Finding {
-        let threshold = threshold(canary);
+    fn of_rate(&self, terms: &Terms<'_>, name: &str, margin: &Margin, rate: &Rate) -> Finding {
+        let threshold = threshold(terms);
         let (baseline, candidate) = rate.estimates();
         let (ln_e, ln_sound) = (rate.ln_worse(), rate.ln_sound());
         let verdict = verdict(ln_e >= threshold, ln_sound >= -PASS.ln());
@@ -196,8 +220,8 @@ impl Evidence {
         }
     }
 
-    fn of_latency(&self, canary: &Canary, index: usize, guard: &LatencyGuard) -> Finding {
-        let threshold = threshold(canary);
+    fn of_latency(&self, terms: &Terms<'_>, index: usize, guard: &LatencyGuard) -> Finding {
+        let threshold = threshold(terms);
         let (baseline, candidate) = self.latency.estimates(guard);
         let weighed = self.latency.weighed().get(index);
         let (ln_e, ln_sound) = weighed.map_or((0.0, 0.0), |weighed| (weighed.ln_worse, weighed.ln_sound));
@@ -220,8 +244,8 @@ impl Evidence {
     }
 }
 
-fn of_feedback(canary: &Canary, guard: &FeedbackGuard, feedback: &Feedback) -> Finding {
-    let threshold = threshold(canary);
+fn of_feedback(terms: &Terms<'_>, guard: &FeedbackGuard, feedback: &Feedback) -> Finding {
+    let threshold = threshold(terms);
     let alpha = (-threshold).exp();
     let (baseline, candidate) = feedback.estimates();
     let ln_e = feedback.ln_worse(guard, alpha);
@@ -243,21 +267,21 @@ fn of_feedback(canary: &Canary, guard: &FeedbackGuard, feedback: &Feedback) -> F
 }
 
 /// `latency p99`, `latency p99.9`.
-pub(super) fn name_of(guard: &LatencyGuard) -> Arc<str> {
+pub(in crate::strategy) fn name_of(guard: &LatencyGuard) -> Arc<str> {
     // Parts of a thousandth of a percent are noise of the representation.
     let thousandths = (guard.quantile * 1e5).round();
     Arc::from(format!("latency p{}", thousandths / 1e3))
 }
 
 /// ln of the evidence at which one guard fails.
-pub(super) fn threshold(canary: &Canary) -> f64 {
-    let guards = &canary.guards;
+pub(in crate::strategy) fn threshold(terms: &Terms<'_>) -> f64 {
+    let guards = terms.guards;
     let rates = usize::from(guards.errors.is_some()) + usize::from(guards.rejections.is_some());
     let parts =
         |guard: &ResourcesGuard| usize::from(guard.memory.is_some()) + usize::from(guard.cpu.is_some());
     let resources = guards.resources.as_ref().map_or(0, parts);
     let all = (rates + guards.latency.len() + guards.feedback.len() + resources).max(1);
-    (all as f64 / canary.alpha).ln()
+    (all as f64 / terms.alpha).ln()
 }
 
 fn verdict(fails: bool, passes: bool) -> Verdict {
@@ -269,7 +293,7 @@ fn verdict(fails: bool, passes: bool) -> Verdict {
 }
 
 /// ln Σ eˣ, for any size of x.
-pub(super) fn ln_sum(terms: Vec<f64>) -> f64 {
+pub(in crate::strategy) fn ln_sum(terms: Vec<f64>) -> f64 {
     let most = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     most + terms.iter().map(|term| (term - most).exp()).sum::<f64>().ln()
 }
