@@ -30,14 +30,14 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 10);
+    assert_eq!(all.len(), 11);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
     all.extend(corpus("examples/canary"));
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 18);
     all
 }
 
