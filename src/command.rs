@@ -257,11 +257,17 @@ async fn demonstrate(options: demo::Options) -> io::Result<ExitCode> {
     }
 }
 
-/// A sidecar for the demo, made of its configuration's text.
-async fn sidecar(text: String) -> Result<Demonstrated, String> {
-    let loaded = config::read("demo.yaml", &text, &config::Environment::default());
+/// A sidecar for the demo, made of its configuration.
+async fn sidecar(configuration: demo::Configuration) -> Result<Demonstrated, String> {
+    let surroundings = config::Environment::default();
+    let (loaded, source) = match configuration {
+        demo::Configuration::Text(text) => (config::read("demo.yaml", &text, &surroundings), None),
+        demo::Configuration::File(path) => {
+            (config::load(&path, &surroundings), Some(Source { path, environment: surroundings }))
+        }
+    };
     let (loaded, environment) = prepare(loaded).await?;
-    let running = app::start(loaded, None, environment).await.map_err(|error| error.to_string())?;
+    let running = app::start(loaded, source, environment).await.map_err(|error| error.to_string())?;
     match running.listen {
         Listen::Tcp(data) => Ok(Demonstrated { data, running }),
         Listen::Unix(_) => Err("the demo's data port is a TCP port".to_owned()),

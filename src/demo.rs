@@ -1,12 +1,13 @@
 //! `parhelion demo`: real models, a real sidecar and real callers in one process, on loopback, with nothing to install.
 //!
 //! Model servers hold versions of a classifier that scikit-learn trained, the sidecar stands before them, and callers
-//! send images that no version has seen. `split` gives them to two versions, with a third as their shadow;
-//! [`canary`] lets a candidate prove itself, or not. Nothing is simulated: every number said was counted or measured
+//! send images that no version has seen. `split` gives them to two versions, with a third as their shadow; [`play`]
+//! shows how a candidate goes live, or not, in one scenario or another. Nothing is simulated: every number said was counted or measured
 //! on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`], for this room knows nothing of the wiring.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +15,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 pub mod caller;
-pub mod canary;
 pub mod collector;
 pub mod model;
+pub mod play;
 pub mod reporter;
 pub mod rows;
 pub mod scenario;
@@ -50,6 +51,8 @@ const READY: Duration = Duration::from_secs(10);
                                         a candidate starts to fail: nobody notices, and it is gone
   parhelion demo --scenario canary-slow --json
                                         a candidate becomes slow; one JSON object at the end
+  parhelion demo --scenario switch      everything to a new version at once, and back when it fails
+  parhelion demo --scenario staged      copies, then a growing share, then everything
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
@@ -58,7 +61,7 @@ const READY: Duration = Duration::from_secs(10);
   parhelion demo --shadow 127.0.0.1:8003
                                         that model as the shadow")]
 pub struct Options {
-    /// Show a candidate that is judged by its own calls, not a split: it ends by itself, in about half a minute
+    /// Show a rollout that is judged by its own calls, not a split: it ends by itself, in about half a minute
     #[arg(long, value_name = "NAME", conflicts_with_all = ["calls", "users", "models_only", "shadow"])]
     pub scenario: Option<Scenario>,
     /// With --scenario: go on after its end until Ctrl-C, so that `parhelion ctl` can look at it
@@ -95,6 +98,15 @@ fn known_version(text: &str) -> Result<String, String> {
     let versions = models.each_ref().map(Model::version);
     let known = versions.contains(&text).then(|| text.to_owned());
     known.ok_or_else(|| format!("there are the versions {}", versions.join(", ")))
+}
+
+/// What a sidecar is started with.
+#[derive(Debug, Clone)]
+pub enum Configuration {
+    /// This text, as long as it runs.
+    Text(String),
+    /// This file, followed while it runs.
+    File(PathBuf),
 }
 
 /// A running sidecar, as the demo needs it.
@@ -160,14 +172,14 @@ pub enum DemoError {
     Interrupted,
 }
 
-/// Runs the demo on standard output with the sidecar that `start` makes of a configuration's text. Returns whether all
+/// Runs the demo on standard output with the sidecar that `start` makes of a configuration. Returns whether all
 /// went well: no call failed, or a scenario ended as its name says.
 ///
 /// # Errors
 /// Where something could not be started, reached or written.
 pub async fn run<S: Sidecar>(
     options: Options,
-    start: impl AsyncFnOnce(String) -> Result<S, String>,
+    start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
 ) -> Result<bool, DemoError> {
     let (sender, interrupts) = mpsc::channel(2);
     let signals = Tasks::new(Arc::default());
@@ -181,13 +193,13 @@ pub async fn run<S: Sidecar>(
         None => Demo { options, screen: Screen::new(out, live), interrupts }.run(start).await,
         Some(scenario) if json => {
             let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
-            let ending = Demo { options, screen, interrupts }.canary(scenario, start).await?;
+            let ending = Demo { options, screen, interrupts }.play(scenario, start).await?;
             Screen::new(out, false).say(&[serde_json::to_string(&ending).map_err(io::Error::from)?])?;
             Ok(ending.is_as_named())
         }
         Some(scenario) => {
             let demo = Demo { options, screen: Screen::new(out, live), interrupts };
-            Ok(demo.canary(scenario, start).await?.is_as_named())
+            Ok(demo.play(scenario, start).await?.is_as_named())
         }
     }
 }
@@ -203,7 +215,7 @@ struct Demo<W> {
 impl<W: Write> Demo<W> {
     async fn run<S: Sidecar>(
         mut self,
-        start: impl AsyncFnOnce(String) -> Result<S, String>,
+        start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
     ) -> Result<bool, DemoError> {
         match self.options.model.clone() {
             Some(version) => self.alone(&version).await,

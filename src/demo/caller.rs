@@ -28,6 +28,8 @@ pub type Called = Result<Answer, String>;
 /// What a caller learns from one call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {
+    /// Of the call, in the order they are made, from 0.
+    pub number: u64,
     /// `parhelion-prediction-id`.
     pub prediction: String,
     /// `parhelion-variant`.
@@ -225,6 +227,7 @@ impl Caller {
             ));
         }
         Ok(Answer {
+            number,
             prediction,
             variant,
             instead_of,
@@ -256,6 +259,7 @@ impl Answer {
     /// Some answer.
     pub(crate) fn example() -> Answer {
         Answer {
+            number: 1,
             prediction: "p-1".into(),
             variant: "v2".into(),
             instead_of: None,

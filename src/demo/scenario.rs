@@ -1,17 +1,18 @@
-//! What the demo can show of a canary: three candidates, one configuration. Pure.
-//!
-//! The sidecar is told the same in all three, so it cannot know which it meets. Everything that makes the rollout
-//! faster than one of your own is in the configuration's text, and said there.
+//! What the demo can show: candidates, and ways to bring them live. What each tells the sidecar is in a file of its
+//! own, [`configuration`] chooses; what happens when, and how it ends if all is well, is said here. Pure.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::reporter;
 use super::server::manner::Trouble;
-use crate::verdict::Action;
+use crate::verdict::{Action, Change};
 
-/// A candidate to show.
+mod canary;
+mod staged;
+mod switch;
+
+/// A candidate to show, and how it goes live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Scenario {
     /// As good as the baseline: walks the steps and is promoted
@@ -20,12 +21,25 @@ pub enum Scenario {
     CanaryBroken,
     /// Becomes slow, and is rolled back
     CanarySlow,
+    /// Warmed, then given every call at once; starts to fail, and a guard takes the way back
+    Switch,
+    /// Copies, a canary, then everything: one rollout, and no user moves back
+    Staged,
 }
 
-/// How long the candidate behaves at its second step before its trouble begins.
-pub const BEFORE_TROUBLE: Duration = Duration::from_secs(2);
+/// Something that the demo does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// The candidate's server gets into trouble.
+    Trouble(Trouble),
+    /// The file becomes what [`changed`] says.
+    Change,
+}
+
+/// How long a canary's candidate behaves at its second step before its trouble begins.
+const BEFORE_TROUBLE: Duration = Duration::from_secs(2);
 /// The step, from 0, at which it begins.
-pub const TROUBLE_AT: u32 = 1;
+const TROUBLE_AT: u32 = 1;
 
 impl Scenario {
     /// As it is typed.
@@ -34,6 +48,8 @@ impl Scenario {
             Scenario::CanaryGood => "canary-good",
             Scenario::CanaryBroken => "canary-broken",
             Scenario::CanarySlow => "canary-slow",
+            Scenario::Switch => "switch",
+            Scenario::Staged => "staged",
         }
     }
 
@@ -43,23 +59,73 @@ impl Scenario {
             Scenario::CanaryGood => "a candidate that is as good as the baseline",
             Scenario::CanaryBroken => "a candidate that starts to fail every call",
             Scenario::CanarySlow => "a candidate that becomes slow",
+            Scenario::Switch => "everything goes to a new version at once, and back when it fails",
+            Scenario::Staged => "copies, then a growing share, then everything",
         }
+    }
+
+    /// What a reader should know beforehand: lines of at most 80 characters.
+    pub fn beforehand(self) -> &'static [&'static str] {
+        match self {
+            Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow => &[],
+            Scenario::Switch => &[
+                "Soon the file will name v2. Some time after that v2 starts to fail every call.",
+                "After a switch nobody stands in for it: callers see those failures, until the",
+                "guard takes the way back. No other call may fail.",
+            ],
+            Scenario::Staged => &[
+                "The same users call again and again: who has met v2 should keep it. Each answer",
+                "is held against the one before, and who went back to v1 is counted.",
+            ],
+        }
+    }
+
+    /// What the demo does some time after the first call, if anything.
+    pub fn first(self) -> Option<(Duration, Deed)> {
+        (self == Scenario::Switch).then_some((switch::BEFORE_CHANGE, Deed::Change))
+    }
+
+    /// What the demo does some time after a change of the rollout, if anything.
+    pub fn after(self, change: &Change) -> Option<(Duration, Deed)> {
+        let due = match self {
+            Scenario::Switch => (change.action == Action::Flipped).then_some(switch::BEFORE_TROUBLE),
+            _ => {
+                let there = change.action == Action::Advanced && change.step == Some(TROUBLE_AT);
+                there.then_some(BEFORE_TROUBLE)
+            }
+        };
+        due.zip(self.trouble().map(Deed::Trouble))
     }
 
     /// What its server does at some time, if anything.
     pub fn trouble(self) -> Option<Trouble> {
         match self {
-            Scenario::CanaryGood => None,
-            Scenario::CanaryBroken => Some(Trouble::Fails),
+            Scenario::CanaryGood | Scenario::Staged => None,
+            Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
+    }
+
+    /// Whether somebody answers what the candidate fails at.
+    pub fn has_fallback(self) -> bool {
+        self != Scenario::Switch
+    }
+
+    /// Whether its configuration declares what callers report of their answers.
+    pub fn has_feedback(self) -> bool {
+        self != Scenario::Switch
+    }
+
+    /// Different users, who take turns; none: each call is a new user's.
+    pub fn users(self) -> Option<u64> {
+        (self == Scenario::Staged).then_some(staged::USERS)
     }
 
     /// How it ends if all is well.
     pub fn end(self) -> Action {
         match self {
-            Scenario::CanaryGood => Action::Promoted,
-            Scenario::CanaryBroken | Scenario::CanarySlow => Action::RolledBack,
+            Scenario::CanaryGood | Scenario::Staged => Action::Promoted,
+            Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
         }
     }
 
@@ -68,7 +134,9 @@ impl Scenario {
         match self {
             Scenario::CanaryGood => Scenario::CanaryBroken,
             Scenario::CanaryBroken => Scenario::CanarySlow,
-            Scenario::CanarySlow => Scenario::CanaryGood,
+            Scenario::CanarySlow => Scenario::Switch,
+            Scenario::Switch => Scenario::Staged,
+            Scenario::Staged => Scenario::CanaryGood,
         }
     }
 }
@@ -84,119 +152,92 @@ pub struct Named<'a> {
     pub server: SocketAddr,
 }
 
-/// The sidecar's configuration: `state` is a directory of its own.
-pub fn configuration(model: &str, [baseline, candidate]: &[Named<'_>; 2], state: &Path) -> String {
-    let variant = |Named { name, version, server }: &Named<'_>| {
-        format!("      {name}: {{endpoint: \"http://{server}\", version: {version}}}")
-    };
-    let state = serde_json::Value::from(state.to_string_lossy()).to_string();
-    format!(
-        "# A canary in a hurry, so that its story fits into half a minute. What is
-# shortened says what the default is. Ports of 0: any that is free.
-listen: 127.0.0.1:0
-admin: 127.0.0.1:0
-health: 127.0.0.1:0
-state: {state}
-models:
-  {model}:
-    variants:
-{v1}
-{v2}
-    # A user who has met the candidate stays with it while its share grows.
-    unit: [metadata:x-user-id]
-    strategy:
-      kind: canary
-      baseline: {baseline}
-      candidate: {candidate}
-      # Default: 1%, 5%, 10%, 25%, 50%, and each held for at least 5m.
-      steps:
-        - {{share: 10%, hold: 3s}}
-        - {{share: 20%, hold: 6s}}
-        - {{share: 50%, hold: 4s}}
-      guards:
-        # How much worse the candidate may be. Of calls without a failure it takes
-        # about {errors} of the candidate's to prove that no more than 2 % fail, and
-        # {default} to prove the default, 0.1 %.
-        errors: {{absolute: 2%}}
-        rejections: {{absolute: 2%}}
-        # Twice the baseline's is a coarse line, for a machine that may do much
-        # else. Default: 10 % to 15 %.
-        latency: {{quantile: 90%, relative: 100%}}
-        # No more than 5 in 100 fewer right answers: what callers report decides too.
-        feedback: {{name: {feedback}, absolute: 5%}}
-      # Latency counts from then on. Default: 30s and 50 calls.
-      warmup: {{time: 1s, calls: 20}}
-      # No verdict by then: it holds for a person. Default: 1h.
-      max_step_time: 35s
-    # 1 where an answer was the true digit, else 0: reported for every call with the
-    # prediction id of its answer. Without a default it counts as it comes.
-    feedback:
-      {feedback}: {{kind: binary, window: 30s}}
-    # What the candidate fails at the baseline answers. Default: four times the
-    # baseline's p99, at least 100ms.
-    fallback: {{timeout: 1s}}",
-        feedback = reporter::NAME,
-        v1 = variant(baseline),
-        v2 = variant(candidate),
-        baseline = baseline.name,
-        candidate = candidate.name,
-        errors = NEEDED[0],
-        default = NEEDED[1],
-    )
+/// What a configuration is about.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The model's name.
+    pub model: &'a str,
+    /// The baseline, and the candidate.
+    pub variants: &'a [Named<'a>; 2],
+    /// A directory of its own.
+    pub state: &'a Path,
 }
 
-/// Calls of a candidate that never fails until an absolute margin of 2 %, and of 0.1 %, is proven.
-const NEEDED: [u64; 2] = [210, 4_300];
+/// What the sidecar starts with.
+pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
+    match scenario {
+        Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow => canary::configuration(place),
+        Scenario::Switch => switch::configuration(place, 0),
+        Scenario::Staged => staged::configuration(place),
+    }
+}
+
+/// What the file becomes at [`Deed::Change`], and that change in words; none where there is no such deed.
+pub fn changed(scenario: Scenario, place: &Place<'_>) -> Option<(String, String)> {
+    let [before, after] = place.variants.each_ref().map(|variant| variant.name);
+    let words = format!("the file says `variant: {after}`, no longer `variant: {before}`");
+    (scenario == Scenario::Switch).then(|| (switch::configuration(place, 1), words))
+}
+
+/// Where it listens, and keeps its state.
+fn ports(state: &Path) -> String {
+    let state = serde_json::Value::from(state.to_string_lossy());
+    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nhealth: 127.0.0.1:0\nstate: {state}")
+}
+
+fn entry(Named { name, version, server }: &Named<'_>) -> String {
+    format!("      {name}: {{endpoint: \"http://{server}\", version: {version}}}")
+}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::config::{self, Strategy};
-    use crate::strategy::canary::plan::{Expected, needs};
+    use std::sync::Arc;
 
-    fn text() -> String {
+    use super::*;
+    use crate::config;
+
+    pub(super) fn variants() -> [Named<'static>; 2] {
         let named = |name, version, port| Named { name, version, server: ([127, 0, 0, 1], port).into() };
-        let variants = [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)];
-        configuration("digits", &variants, Path::new("/tmp/a \"b\": #c"))
+        [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)]
     }
 
-    fn canary() -> config::Canary {
-        let loaded = config::read("demo.yaml", &text(), &config::Environment::default()).unwrap();
+    /// The model as the sidecar reads it, and the text.
+    pub(super) fn read(scenario: Scenario) -> (Arc<config::Model>, String) {
+        let variants = variants();
+        let state = Path::new("/tmp/a \"b\": #c");
+        let place = Place { model: "digits", variants: &variants, state };
+        let text = configuration(scenario, &place);
+        let loaded = config::read("demo.yaml", &text, &config::Environment::default()).unwrap();
         // That replicas would need a key file of their own is no matter of one sidecar.
         let mut warnings = loaded.warnings.iter().map(ToString::to_string);
         assert!(warnings.all(|warning| warning.contains("each replica signs")), "{:?}", loaded.warnings);
-        assert_eq!(loaded.config.state.as_deref(), Some(Path::new("/tmp/a \"b\": #c")));
-        let model = loaded.config.model("digits").unwrap();
-        let Strategy::Canary(canary) = &model.strategy else { panic!("{:?}", model.strategy) };
-        config::Canary::clone(canary)
+        assert_eq!(loaded.config.state.as_deref(), Some(state));
+        (Arc::clone(loaded.config.model("digits").unwrap()), text)
     }
 
     #[test]
-    fn what_its_comments_say_of_margins_is_what_the_judge_needs() {
-        let mut canary = canary();
-        for (margin, said) in [(0.02, NEEDED[0]), (0.001, NEEDED[1])] {
-            canary.guards.errors = Some(config::Margin { absolute: margin, relative: 0.0 });
-            let needs = needs(&canary, &Expected { rate: 0.0, spread: 0.5 });
-            let calls = needs.iter().find(|need| &*need.guard == "errors").unwrap().calls.unwrap();
-            assert!(calls.abs_diff(said) * 20 <= said, "{margin}: {calls} calls are needed, {said} are said");
-        }
-        assert!(text().contains(&format!("about {} of the candidate's", NEEDED[0])), "{}", text());
-    }
-
-    #[test]
-    fn the_trouble_falls_into_its_step_and_every_step_ends_in_time() {
-        let canary = canary();
-        assert!(canary.steps[TROUBLE_AT as usize].hold > BEFORE_TROUBLE * 2);
-        assert!(canary.max_step_time * canary.steps.len() as u32 <= Duration::from_secs(110));
-    }
-
-    #[test]
-    fn names_are_those_that_are_typed() {
+    fn names_are_those_that_are_typed_and_each_leads_to_another() {
         use clap::ValueEnum as _;
+        let mut tried = Vec::new();
+        let mut next = Scenario::CanaryGood;
         for scenario in Scenario::value_variants() {
             assert_eq!(scenario.to_possible_value().unwrap().get_name(), scenario.name());
             assert_eq!(scenario.trouble().is_none(), scenario.end() == Action::Promoted);
-            assert_ne!(scenario.next(), *scenario);
+            assert!(!tried.contains(&next));
+            tried.push(next);
+            next = next.next();
+        }
+        assert_eq!(next, Scenario::CanaryGood);
+    }
+
+    #[test]
+    fn every_configuration_is_accepted_and_fits_a_terminal() {
+        use clap::ValueEnum as _;
+        for scenario in Scenario::value_variants() {
+            let (model, text) = read(*scenario);
+            assert_eq!(model.feedback.is_empty(), !scenario.has_feedback(), "{scenario:?}");
+            assert!(text.lines().all(|line| line.len() <= 84), "{text}");
+            assert!(scenario.beforehand().iter().all(|line| line.len() <= 80), "{scenario:?}");
         }
     }
 }

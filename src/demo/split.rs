@@ -16,7 +16,7 @@ use super::caller::{self, Called, Known, Script};
 use super::rows::Row;
 use super::shadow::{Copies, Shadow};
 use super::tally::{Summary, Tally};
-use super::{Demo, DemoError, Ended, Ports, Sidecar, program};
+use super::{Configuration, Demo, DemoError, Ended, Ports, Sidecar, program};
 use crate::tasks::Tasks;
 
 mod telling;
@@ -41,7 +41,7 @@ impl<W: Write> Demo<W> {
     /// Runs it; whether no call failed.
     pub(super) async fn split<S: Sidecar>(
         mut self,
-        start: impl AsyncFnOnce(String) -> Result<S, String>,
+        start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
     ) -> Result<bool, DemoError> {
         let tasks = Tasks::new(Arc::default());
         let collect = !self.options.models_only && own_collector();
@@ -51,7 +51,8 @@ impl<W: Write> Demo<W> {
             self.interrupts.recv().await;
             return Ok(true);
         }
-        let sidecar = start(world.configuration(Ports::Free)).await.map_err(DemoError::Sidecar)?;
+        let sidecar =
+            start(Configuration::Text(world.configuration(Ports::Free))).await.map_err(DemoError::Sidecar)?;
         self.until_ready(&sidecar).await?;
         self.open(&world, &sidecar)?;
         let script = self.script(&world, sidecar.data());

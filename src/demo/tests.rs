@@ -177,7 +177,8 @@ impl Sidecar for Stand {
 }
 
 /// Starts the stand-in before whatever servers the configuration names.
-async fn stand(configuration: String, bug: Bug) -> Result<Stand, String> {
+async fn stand(configuration: Configuration, bug: Bug) -> Result<Stand, String> {
+    let Configuration::Text(configuration) = configuration else { return Err(format!("{configuration:?}")) };
     let addresses = configuration.split("http://").skip(1);
     let addresses: Vec<SocketAddr> =
         addresses.map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
@@ -357,11 +358,13 @@ fn options_that_make_no_sense_are_refused() {
     };
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
     assert!(parse("--scenario canary-good --rate 100 --stay --json"));
+    assert!(parse("--scenario switch --json") && parse("--scenario staged"));
     assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
     for line in [
         "--scenario canary-bad",
         "--scenario canary-good --calls 5",
         "--scenario canary-good --users 5",
+        "--scenario switch --users 5",
         "--scenario canary-good --models-only",
         "--scenario canary-good --shadow 127.0.0.1:1",
         "--stay",

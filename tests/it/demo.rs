@@ -25,7 +25,10 @@ fn scenario(name: &str) -> (Value, String) {
         "evidence",
     ];
     assert_eq!(keys, documented);
-    assert_eq!((&said["scenario"], &said["caller_failures"]), (&name.into(), &0.into()), "{text}");
+    assert_eq!(said["scenario"], name, "{text}");
+    // After a switch nobody stands in for the variant that fails; else no caller notices anything.
+    let seen = if name == "switch" { said["candidate_failures"].clone() } else { 0.into() };
+    assert_eq!(said["caller_failures"], seen, "{text}\n{story}");
     let (decided, calls) = (&said["decided_after_calls"], &said["calls"]);
     assert!(decided.as_u64() > Some(0) && decided.as_u64() <= calls.as_u64(), "{text}");
     (said, story)
@@ -53,7 +56,7 @@ fn a_good_candidate_walks_its_steps_and_is_promoted() {
     let reported = said["calls"].as_u64().unwrap();
     let told = format!("{reported} reports on whether an answer was right, {reported} counted");
     assert!(story.contains(&told), "{told} is not in\n{story}");
-    for part in ["v2 gets 10 %: ", "v2 gets 20 %: ", "v2 gets 50 %: ", "v2 gets 100 %: "] {
+    for part in ["v2 gets 25 %: ", "v2 gets 35 %: ", "v2 gets 50 %: ", "v2 gets 100 %: "] {
         assert!(story.contains(part), "{part} is not in\n{story}");
     }
 }
@@ -77,6 +80,44 @@ fn a_slow_candidate_is_rolled_back_by_its_latency() {
     assert_eq!(latency["verdict"], "fail", "{latency}");
     assert!(latency["candidate"]["value"].as_f64() > latency["baseline"]["value"].as_f64(), "{latency}");
     assert_ne!(found(&said, "errors")["verdict"], "fail");
+}
+
+#[test]
+fn a_switch_is_warmed_flipped_and_taken_back_when_the_new_version_fails() {
+    let (said, story) = scenario("switch");
+    assert_eq!((&said["verdict"], &said["action"]), (&"fail".into(), &"rolled_back".into()), "{story}");
+    assert!(said["caller_failures"].as_u64() > Some(0), "{said}");
+    let errors = found(&said, "errors");
+    assert_eq!((&errors["verdict"], &errors["baseline"]["n"]), (&"fail".into(), &0.into()), "{errors}");
+    let order = [
+        "the file says `variant: v2`, no longer `variant: v1`",
+        "flipped     v2 gets 100 %: the new variant is ready and warm",
+        "answers every call with INTERNAL",
+        "rolled back v2 gets 0 %: the new variant breaks its limit: errors",
+        " failed: 0 before the trouble, ",
+        ", 0 of them to v2, 0 failed",
+    ];
+    let places: Vec<_> = order.iter().map(|part| story.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{story}");
+}
+
+#[test]
+fn stages_lead_from_copies_to_everything_and_no_user_moves_back() {
+    let (said, story) = scenario("staged");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    assert_eq!(said["candidate_failures"], 0);
+    for guard in ["errors", "rejections", "feedback right"] {
+        assert_eq!(found(&said, guard)["verdict"], "pass", "{said}");
+    }
+    let order = [
+        "stage copies is passed",
+        "v2 gets 25 %: ",
+        "v2 gets 50 %: ",
+        "promoted    v2 gets 100 %: ",
+        "moved to v2, and 0 moved back",
+    ];
+    let places: Vec<_> = order.iter().map(|part| story.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{story}");
 }
 
 #[test]

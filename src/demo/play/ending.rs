@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
+use super::super::server::manner::Trouble;
 use crate::rollout::{Actor, AuditRecord};
 use crate::verdict::{Action, Finding, Scale, Verdict};
 
@@ -14,7 +15,7 @@ pub struct Ending {
     pub scenario: &'static str,
     /// What all guards said together at the decision.
     pub verdict: Verdict,
-    /// What was done: `promoted`, `rolled_back` or `held`.
+    /// What was done: `promoted`, `rolled_back`, `held` or `settled`.
     pub action: Action,
     /// Calls that the callers made.
     pub calls: u64,
@@ -31,28 +32,37 @@ pub struct Ending {
     pub differs: Vec<String>,
 }
 
+/// What was counted until the end.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counted {
+    /// Calls that the callers made.
+    pub(super) calls: u64,
+    /// Of these: without an answer that can be relied on.
+    pub(super) failed: u64,
+    /// Of these: before the trouble began; none where there was none.
+    pub(super) failed_before: Option<u64>,
+    /// Calls that the candidate's server failed.
+    pub(super) candidate: u64,
+    /// Users who went back to the baseline.
+    pub(super) moved_back: u64,
+}
+
 impl Ending {
-    /// Made of the decision's record and what was counted: (calls, those that failed) at the callers, and failures at
-    /// the candidate's server.
-    pub(super) fn new(
-        scenario: Scenario,
-        record: &AuditRecord,
-        (calls, caller_failures): (u64, u64),
-        candidate_failures: u64,
-    ) -> Ending {
+    /// Made of the decision's record and what was counted.
+    pub(super) fn new(scenario: Scenario, record: &AuditRecord, counted: Counted) -> Ending {
         let evidence = record.change.findings.clone();
         let mut ending = Ending {
             scenario: scenario.name(),
             verdict: together(&evidence),
             action: record.change.action,
-            calls,
-            caller_failures,
-            candidate_failures,
+            calls: counted.calls,
+            caller_failures: counted.failed,
+            candidate_failures: counted.candidate,
             decided_after_calls: rests_on(&evidence),
             evidence,
             differs: Vec::new(),
         };
-        ending.differs = ending.differences(scenario, &record.actor);
+        ending.differs = ending.differences(scenario, &record.actor, counted);
         ending
     }
 
@@ -67,7 +77,7 @@ impl Ending {
         self.differs.is_empty()
     }
 
-    fn differences(&self, scenario: Scenario, actor: &Actor) -> Vec<String> {
+    fn differences(&self, scenario: Scenario, actor: &Actor, counted: Counted) -> Vec<String> {
         let mut differs = Vec::new();
         if self.action != scenario.end() {
             let (action, end) = (self.action.name(), scenario.end().name());
@@ -76,11 +86,18 @@ impl Ending {
         if *actor != Actor::Judge {
             differs.push(format!("{actor} decided, not the evidence"));
         }
-        if self.caller_failures > 0 {
-            differs.push(format!("{} calls failed at their callers", self.caller_failures));
+        // Where nobody stands in, what the candidate fails at its callers see, and nothing else.
+        let excused = if scenario.has_fallback() { 0 } else { self.candidate_failures };
+        if self.caller_failures > excused {
+            differs.push(format!("{} calls failed at their callers", self.caller_failures - excused));
+        } else if let Some(before) = counted.failed_before.filter(|before| *before > 0) {
+            differs.push(format!("{before} calls failed at their callers before the trouble"));
         }
-        if scenario == Scenario::CanaryBroken && self.candidate_failures == 0 {
+        if scenario.trouble() == Some(Trouble::Fails) && self.candidate_failures == 0 {
             differs.push("the candidate failed no call before that".to_owned());
+        }
+        if counted.moved_back > 0 {
+            differs.push(format!("{} users moved back to the baseline", counted.moved_back));
         }
         differs
     }
@@ -143,10 +160,27 @@ mod tests {
         AuditRecord { sequence: 3, millis: 0, model, revision: 1, epoch: 1, config, actor, change }
     }
 
+    fn counted(calls: u64, failed: u64, candidate: u64) -> Counted {
+        Counted { calls, failed, candidate, ..Counted::default() }
+    }
+
+    #[test]
+    fn a_switch_excuses_what_its_candidate_failed_and_nothing_else() {
+        let record = record(Action::RolledBack, Actor::Judge, vec![finding(Verdict::Fail)]);
+        let differs = |counted| Ending::new(Scenario::Switch, &record, counted).differs;
+        assert!(differs(counted(100, 7, 7)).is_empty());
+        assert_eq!(differs(counted(100, 8, 7)), ["1 calls failed at their callers"]);
+        let before = Counted { failed_before: Some(1), ..counted(100, 7, 7) };
+        assert_eq!(differs(before), ["1 calls failed at their callers before the trouble"]);
+        assert_eq!(differs(counted(100, 0, 0)), ["the candidate failed no call before that"]);
+        let back = Counted { moved_back: 2, ..counted(100, 7, 7) };
+        assert_eq!(differs(back), ["2 users moved back to the baseline"]);
+    }
+
     #[test]
     fn it_is_the_documented_object() {
         let record = record(Action::RolledBack, Actor::Judge, vec![finding(Verdict::Fail)]);
-        let ending = Ending::new(Scenario::CanaryBroken, &record, (150, 0), 4);
+        let ending = Ending::new(Scenario::CanaryBroken, &record, counted(150, 0, 4));
         assert!(ending.is_as_named(), "{:?}", ending.differs);
         let said = serde_json::to_value(&ending).unwrap();
         let expected = serde_json::json!({
@@ -166,20 +200,20 @@ mod tests {
     fn whatever_went_differently_is_said() {
         let judged = |action, findings| record(action, Actor::Judge, findings);
         let held = judged(Action::Held, vec![finding(Verdict::Pass), finding(Verdict::NotEnoughData)]);
-        let held = Ending::new(Scenario::CanaryGood, &held, (10, 2), 0);
+        let held = Ending::new(Scenario::CanaryGood, &held, counted(10, 2, 0));
         assert_eq!(held.verdict, Verdict::NotEnoughData);
         let said = ["the candidate was to be promoted, and was held", "2 calls failed at their callers"];
         assert_eq!(held.differs, said);
         let ann = Actor::Operator { name: "ann".to_owned(), reason: String::new() };
-        let by_hand =
-            Ending::new(Scenario::CanaryGood, &record(Action::Promoted, ann, Vec::new()), (10, 0), 0);
+        let by_hand = record(Action::Promoted, ann, Vec::new());
+        let by_hand = Ending::new(Scenario::CanaryGood, &by_hand, counted(10, 0, 0));
         assert_eq!(by_hand.verdict, Verdict::NotEnoughData);
         assert_eq!(by_hand.differs, ["operator ann decided, not the evidence"]);
         let wrong = Some("2 came too fast to be sent".to_owned());
         let told = by_hand.with_feedback(&Reported { wrong, ..Reported::default() });
         assert_eq!(told.differs[1], "of the callers' reports 2 came too fast to be sent");
         let well = judged(Action::RolledBack, vec![finding(Verdict::Pass)]);
-        let well = Ending::new(Scenario::CanaryBroken, &well, (10, 0), 0);
+        let well = Ending::new(Scenario::CanaryBroken, &well, counted(10, 0, 0));
         assert_eq!((well.verdict, well.differs.len()), (Verdict::Pass, 1));
     }
 }

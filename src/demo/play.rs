@@ -1,8 +1,8 @@
-//! A canary as it happens: callers, two servers, one of which may get into trouble, and the decisions of the sidecar.
+//! A scenario as it happens: callers, two servers, one of which may get into trouble, and the decisions of the sidecar.
 //!
-//! The demo decides nothing. It makes the calls, starts the trouble, and tells what the sidecar's own audit trail and
-//! status say; how long a decision took is measured from the first call that met the trouble until the decision was
-//! read there. For every answer the callers report whether it was right, which a guard of the rollout looks at.
+//! The demo decides nothing. It makes the calls, starts the trouble or changes the file, and tells what the sidecar's
+//! own audit trail and status say; how long a decision took is measured from the first call that met the trouble until
+//! the decision was read there. For every answer the callers report whether it was right, where a guard looks at that.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,25 +11,28 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::caller::{self, Called, Known, Script};
+use super::caller::{self, Answer, Called, Known, Script};
 use super::model::Model;
 use super::reporter::{Reported, Reporter};
 use super::rows::Row;
-use super::scenario::{self, BEFORE_TROUBLE, Named, Scenario, TROUBLE_AT};
+use super::scenario::{self, Deed, Named, Place, Scenario};
 use super::server::{self, Standing};
 use super::shadow::Shadow;
 use super::tally::Tally;
-use super::{Demo, DemoError, Sidecar, program};
-use crate::rollout::{Actor, AuditRecord};
+use super::{Configuration, Demo, DemoError, Sidecar, program};
+use crate::rollout::{Actor, AuditRecord, Status};
 use crate::tasks::Tasks;
 use crate::verdict::{Action, State};
 
 mod ending;
 mod folder;
+mod moves;
 mod words;
 
+use ending::Counted;
 pub use ending::Ending;
 use folder::Folder;
+use moves::Moves;
 
 /// Calls per second where none said how many: enough to decide soon, few enough for a machine that does much else.
 const RATE: u32 = 400;
@@ -41,6 +44,8 @@ const LIMIT: Duration = Duration::from_secs(118);
 const AFTER: Duration = Duration::from_millis(1_500);
 /// Calls that were under way at the decision have arrived by then.
 const ARRIVED: Duration = Duration::from_millis(100);
+/// In what a switch waits for, while it warms.
+const WARMED: &str = "warmed";
 /// How often the time is looked at.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -71,23 +76,24 @@ impl World {
         Ok(World { model, variants, candidate, _baseline: baseline, folder: Folder::new()? })
     }
 
-    fn configuration(&self) -> String {
+    /// What is made of the place where this stands.
+    fn place<T>(&self, make: impl FnOnce(&Place<'_>) -> T) -> T {
         let variants = self.variants.each_ref().map(|Known { name, version, server }| Named {
             name,
             version,
             server: *server,
         });
-        scenario::configuration(&self.model, &variants, &self.folder.state())
+        make(&Place { model: &self.model, variants: &variants, state: &self.folder.state() })
     }
 
-    fn script(&self, data: SocketAddr, rate: Option<u32>) -> Script {
+    fn script(&self, data: SocketAddr, rate: Option<u32>, users: Option<u64>) -> Script {
         Script {
             data,
             model: self.model.clone(),
             variants: self.variants.clone(),
             calls: None,
             rate: Some(rate.unwrap_or(RATE)).filter(|rate| *rate > 0),
-            users: None,
+            users,
             callers: CALLERS,
             direct: false,
         }
@@ -101,11 +107,17 @@ struct Course {
     tally: Tally,
     /// The last audit record that was told.
     told: u64,
-    /// When the trouble is due, while it has not begun.
-    trouble: Option<Instant>,
+    /// What the demo does next, and when.
+    due: Option<(Instant, Deed)>,
+    /// Calls that had failed when the trouble began.
+    failed_before: Option<u64>,
     decided: Option<Decided>,
-    /// Calls, and those that the candidate's server was asked, when those under way at the decision had arrived.
-    arrived: Option<(u64, u64)>,
+    /// When those under way at the decision had arrived.
+    arrived: Option<Arrived>,
+    /// Users who went from one variant to the other.
+    moves: Moves,
+    /// What the rollout was last said to wait for.
+    waits_for: String,
     /// Whether a person has taken part: then nothing is due at any time.
     person: bool,
     /// Whether it was told that calls go on after the end.
@@ -120,37 +132,35 @@ struct Decided {
     at: Instant,
 }
 
+/// A moment after the decision.
+#[derive(Debug, Clone, Copy)]
+struct Arrived {
+    calls: u64,
+    failed: u64,
+    /// Calls that the candidate's server was asked.
+    candidate: u64,
+}
+
 impl<W: Write> Demo<W> {
     /// Runs a scenario to its end.
-    pub(super) async fn canary<S: Sidecar>(
+    pub(super) async fn play<S: Sidecar>(
         mut self,
         scenario: Scenario,
-        start: impl AsyncFnOnce(String) -> Result<S, String>,
+        start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
     ) -> Result<Ending, DemoError> {
         let tasks = Tasks::new(Arc::default());
         let world = World::start()?;
-        let text = world.configuration();
+        let text = world.place(|place| scenario::configuration(scenario, place));
         world.folder.write(&text)?;
-        let sidecar = start(text.clone()).await.map_err(DemoError::Sidecar)?;
+        let file = Configuration::File(world.folder.file().to_owned());
+        let sidecar = start(file).await.map_err(DemoError::Sidecar)?;
         self.until_ready(&sidecar).await?;
         self.screen.say(&words::opening(scenario, &text, world.folder.file()))?;
         self.screen.say(&words::meanwhile(&program(), &world.model, sidecar.admin(), sidecar.health()))?;
 
-        let script = world.script(sidecar.data(), self.options.rate);
+        let script = world.script(sidecar.data(), self.options.rate, scenario.users());
         let answers = caller::start(script, Row::bundled()?.into(), &tasks).await?;
-        let variants = world.variants.iter().map(|known| (known.name.as_str(), known.version.as_str()));
-        let mut course = Course {
-            scenario,
-            began: Instant::now(),
-            tally: Tally::new(variants, Shadow::default()),
-            told: 0,
-            trouble: None,
-            decided: None,
-            arrived: None,
-            person: false,
-            staying: false,
-            reported: Reported::default(),
-        };
+        let mut course = Course::new(scenario, &world);
         let mut reporter = Reporter::start(sidecar.data(), &tasks).await?;
         self.follow(&world, &sidecar, &mut course, (answers, &mut reporter)).await?;
         let end = async {
@@ -186,7 +196,9 @@ impl<W: Write> Demo<W> {
                 Some(()) = self.interrupts.recv() => answers.close(),
                 Ok(()) = changes.changed() => self.tell(world, sidecar, course)?,
                 _ = tick.tick() => {
-                    self.screen.say(&course.trouble_due(world))?;
+                    let waits = sidecar.rollout(&world.model).map_or_else(Vec::new, |status| course.waits(status));
+                    self.screen.say(&waits)?;
+                    self.screen.say(&course.deed_due(world)?)?;
                     course.look_after(world);
                     if course.is_over() && self.options.stay {
                         self.screen.say(&course.stay())?;
@@ -199,7 +211,7 @@ impl<W: Write> Demo<W> {
                 _ = draw.tick() => self.draw(world, sidecar, course)?,
                 called = answers.recv() => match called {
                     Some(called) => {
-                        called.iter().for_each(|answer| reporter.report(answer));
+                        called.iter().for_each(|answer| course.heard(answer, reporter));
                         course.tally.add(called);
                     }
                     None => return Ok(()),
@@ -227,33 +239,88 @@ impl<W: Write> Demo<W> {
 }
 
 impl Course {
+    fn new(scenario: Scenario, world: &World) -> Course {
+        let began = Instant::now();
+        let variants = world.variants.iter().map(|known| (known.name.as_str(), known.version.as_str()));
+        Course {
+            scenario,
+            began,
+            tally: Tally::new(variants, Shadow::default()),
+            told: 0,
+            due: scenario.first().map(|(after, deed)| (began + after, deed)),
+            failed_before: None,
+            decided: None,
+            arrived: None,
+            moves: Moves::default(),
+            waits_for: String::new(),
+            person: false,
+            staying: false,
+            reported: Reported::default(),
+        }
+    }
+
+    /// What a caller does with its answer.
+    fn heard(&mut self, answer: &Answer, reporter: &mut Reporter) {
+        if self.scenario.has_feedback() {
+            reporter.report(answer);
+        }
+        if self.scenario.users().is_some() {
+            self.moves.add(answer);
+        }
+    }
+
     fn take(&mut self, record: &Arc<AuditRecord>) {
         let now = Instant::now();
         self.told = record.sequence;
         self.person |= matches!(record.actor, Actor::Operator { .. });
-        if record.change.action == Action::Advanced && record.change.step == Some(TROUBLE_AT) {
-            self.trouble = self.scenario.trouble().map(|_| now + BEFORE_TROUBLE);
+        if let Some((after, deed)) = self.scenario.after(&record.change) {
+            self.due = Some((now + after, deed));
         }
-        if matches!(record.change.to, State::Promoted | State::RolledBack | State::Held) {
+        let over = matches!(record.change.to, State::Promoted | State::RolledBack | State::Held);
+        if over || record.change.action == Action::Settled {
             self.decided.get_or_insert(Decided { record: Arc::clone(record), at: now });
         }
     }
 
-    /// Starts the trouble once it is due; what is told of it.
-    fn trouble_due(&mut self, world: &World) -> Vec<String> {
-        let Some(trouble) = self.scenario.trouble() else { return Vec::new() };
-        if self.decided.is_some() || self.trouble.is_none_or(|due| due > Instant::now()) {
+    /// Does what is due; what is told of it.
+    fn deed_due(&mut self, world: &World) -> io::Result<Vec<String>> {
+        let Some((_, deed)) = self.due.filter(|(due, _)| self.decided.is_none() && *due <= Instant::now())
+        else {
+            return Ok(Vec::new());
+        };
+        self.due = None;
+        let elapsed = self.began.elapsed();
+        match deed {
+            Deed::Trouble(trouble) => {
+                self.failed_before = Some(self.tally.failed);
+                world.candidate.manner().begin(trouble);
+                Ok(words::trouble(elapsed, trouble))
+            }
+            Deed::Change => {
+                let change = world.place(|place| scenario::changed(self.scenario, place));
+                let Some((text, words)) = change else { return Ok(Vec::new()) };
+                world.folder.write(&text)?;
+                Ok(words::did(elapsed, "file", &words))
+            }
+        }
+    }
+
+    /// How far the new variant of a switch is warmed, where that is news.
+    fn waits(&mut self, status: Status) -> Vec<String> {
+        let waits_for = status.report.waits_for;
+        let waits = status.report.state == State::Waiting && waits_for.contains(WARMED);
+        if self.scenario != Scenario::Switch || !waits || waits_for == self.waits_for {
             return Vec::new();
         }
-        self.trouble = None;
-        world.candidate.manner().begin(trouble);
-        words::trouble(self.began.elapsed(), trouble)
+        self.waits_for = waits_for;
+        words::did(self.began.elapsed(), "waiting", &format!("for {}", self.waits_for))
     }
 
     fn look_after(&mut self, world: &World) {
         if self.decided.as_ref().is_some_and(|decided| decided.at.elapsed() >= ARRIVED) {
-            let asked = world.candidate.manner().asked().calls;
-            self.arrived.get_or_insert((self.tally.calls(), asked));
+            let candidate = world.candidate.manner().asked().calls;
+            let (calls, failed) = (self.tally.calls(), self.tally.failed);
+            self.arrived.get_or_insert(Arrived { calls, failed, candidate });
         }
     }
 
@@ -275,8 +342,14 @@ impl Course {
     fn ending(&self, world: &World) -> Option<Ending> {
         let decided = self.decided.as_ref()?;
         let asked = world.candidate.manner().asked();
-        let (calls, failed) = (self.tally.calls(), self.tally.failed);
-        let ending = Ending::new(self.scenario, &decided.record, (calls, failed), asked.failures);
+        let counted = Counted {
+            calls: self.tally.calls(),
+            failed: self.tally.failed,
+            failed_before: self.failed_before,
+            candidate: asked.failures,
+            moved_back: self.moves.back(),
+        };
+        let ending = Ending::new(self.scenario, &decided.record, counted);
         Some(ending.with_feedback(&self.reported))
     }
 }

@@ -8,7 +8,7 @@ use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
 use super::super::server::manner::{Asked, SLOW, Trouble};
 use super::super::tally::{Arm, Tally};
-use super::{Course, Ending};
+use super::{Arrived, Course, Ending, Moves};
 use crate::rollout::{AuditRecord, Status};
 use crate::verdict::{Finding, Scale, State, Verdict};
 
@@ -25,17 +25,25 @@ pub(super) struct Now<'a> {
 
 /// What is going to happen, and with which configuration.
 pub(super) fn opening(scenario: Scenario, configuration: &str, file: &Path) -> Vec<String> {
-    vec![
-        format!("{}: {}.", scenario.name(), scenario.story()),
-        String::new(),
-        "Two versions of a model that reads handwritten digits serve on loopback: v1 is".into(),
-        "the baseline, v2 the candidate. Callers send real images through a sidecar, and".into(),
-        "report whether each answer was right. The sidecar is given this configuration:".into(),
-        String::new(),
-        configuration.to_owned(),
-        String::new(),
-        format!("While the demo runs it stands in {}.", file.display()),
-    ]
+    let mut lines = vec![format!("{}: {}.", scenario.name(), scenario.story()), String::new()];
+    let callers: &[&str] = match scenario.has_feedback() {
+        true => &[
+            "Two versions of a model that reads handwritten digits serve on loopback: v1 is",
+            "the baseline, v2 the candidate. Callers send real images through a sidecar, and",
+            "report whether each answer was right. The sidecar is given this configuration:",
+        ],
+        false => &[
+            "Two versions of a model that reads handwritten digits serve on loopback: v1 is",
+            "the one in use, v2 the new one. Callers send real images through a sidecar,",
+            "which is given this configuration:",
+        ],
+    };
+    lines.extend(callers.iter().map(|line| (*line).to_owned()));
+    lines.extend([String::new(), configuration.to_owned(), String::new()]);
+    lines.push(format!("While the demo runs it stands in {}.", file.display()));
+    lines.extend(scenario.beforehand().iter().map(|line| (*line).to_owned()));
+    lines.push(String::new());
+    lines
 }
 
 /// Where to look at it meanwhile.
@@ -70,12 +78,17 @@ pub(super) fn trouble(elapsed: Duration, trouble: Trouble) -> Vec<String> {
         Trouble::Fails => "answers every call with INTERNAL".to_owned(),
         Trouble::Slow => format!("takes {} ms longer for every call", SLOW.as_millis()),
     };
-    vec![format!("{} {:<11} from now on {CANDIDATE}'s server {what}", clock(elapsed), "trouble")]
+    did(elapsed, "trouble", &format!("from now on {CANDIDATE}'s server {what}"))
+}
+
+/// Something that happened, in a word and in a sentence.
+pub(super) fn did(elapsed: Duration, what: &str, sentence: &str) -> Vec<String> {
+    vec![format!("{} {what:<11} {sentence}", clock(elapsed))]
 }
 
 /// The end, where calls go on.
 pub(super) fn staying(elapsed: Duration) -> Vec<String> {
-    vec![format!("{} {:<11} the story is over; calls go on until Ctrl-C", clock(elapsed), "stay")]
+    did(elapsed, "stay", "the story is over; calls go on until Ctrl-C")
 }
 
 /// What one guard finds: how much worse the candidate is, by its interval, of what is allowed.
@@ -108,6 +121,13 @@ fn finding(finding: &Finding) -> String {
         (Some(value), Scale::Mean) => format!("{value:.3}"),
     };
     let (baseline, candidate) = (seen(finding.baseline.value), seen(finding.candidate.value));
+    if let (Some(rate), 0, Scale::Share) = (finding.harm, finding.baseline.n, scale) {
+        let (low, high) = (percent(rate.low, 1), percent(rate.high, 1));
+        return format!(
+            "{:<14} {CANDIDATE} {candidate:>7}: surely {low} to {high}, {allowed} is allowed: {verdict}",
+            finding.guard
+        );
+    }
     format!("{:<14} v1 {baseline:>7}, v2 {candidate:>7}: {worse}: {verdict}", finding.guard)
 }
 
@@ -120,11 +140,17 @@ pub(super) fn block(now: &Now<'_>) -> Vec<String> {
         lines.push(bar(name, arm, tally.answers()));
     }
     lines.push(format!("  callers made {} calls, and {} failed", tally.calls(), tally.failed));
-    lines.push(format!(
-        "  {CANDIDATE}'s server failed {} of its {} calls, and v1 answered {} in its place",
-        asked.failures, asked.calls, tally.fallbacks
-    ));
-    lines.push(format!("  harm is how much worse {CANDIDATE} is, and of what is allowed:"));
+    let (failures, calls) = (asked.failures, asked.calls);
+    let failed = format!("  {CANDIDATE}'s server failed {failures} of its {calls} calls");
+    if course.scenario.has_fallback() {
+        lines.push(format!("{failed}, and v1 answered {} in its place", tally.fallbacks));
+        lines.push(format!("  harm is how much worse {CANDIDATE} is, and of what is allowed:"));
+    } else {
+        lines.push(failed);
+    }
+    if course.scenario.users().is_some() {
+        lines.push(format!("  {}", moves(&course.moves)));
+    }
     lines.extend(status.report.findings.iter().map(|found| format!("  {}", finding(found))));
     lines.push(format!("{} Ctrl-C ends it", clock(course.began.elapsed())));
     lines
@@ -168,7 +194,15 @@ fn at(status: &Status) -> String {
         (State::Running, Some((step, steps))) => format!("step {} of {steps}", step + 1),
         (state, _) => state.name().replace('_', " "),
     };
-    format!("{at}, {CANDIDATE} gets {}", percent(share, 0))
+    let stage = report.stage.as_ref();
+    let stage = stage.map(|stage| format!("stage {} of {}, {}: ", stage.index + 1, stage.of, stage.name));
+    format!("{}{at}, {CANDIDATE} gets {}", stage.unwrap_or_default(), percent(share, 0))
+}
+
+/// Who went where.
+fn moves(moves: &Moves) -> String {
+    let (users, over, back) = (moves.users(), moves.over(), moves.back());
+    format!("of {users} users {over} moved to {CANDIDATE}, and {back} moved back")
 }
 
 /// How it ended.
@@ -184,18 +218,10 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
         lines.push(format!("  The first failure: {reason}"));
     }
     let mut fact = |name: &str, text: String| lines.push(format!("  {name:<10} {text}"));
-    let fallbacks = course.tally.fallbacks;
-    fact("callers", format!("{} calls, {} failed", ending.calls, ending.caller_failures));
-    if asked.failures > 0 {
-        fact(
-            "candidate",
-            format!(
-                "failed {} of its {} calls; v1 answered {fallbacks} in its place",
-                asked.failures, asked.calls
-            ),
-        );
-    } else {
-        fact("candidate", format!("failed none of its {} calls", asked.calls));
+    fact("callers", callers(course, ending));
+    fact("candidate", candidate(course, asked));
+    if course.scenario.users().is_some() {
+        fact("users", moves(&course.moves));
     }
     let first = asked.first.map(|first| decided.at.saturating_duration_since(first).as_secs_f64());
     let since = first
@@ -205,15 +231,46 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
         format!("{since}on {} calls: {}", ending.decided_after_calls, decided.record.change.why),
     );
     fact("answers", right(&course.tally));
-    let Reported { received, counted, .. } = &course.reported;
-    fact("feedback", format!("{received} reports on whether an answer was right, {counted} counted"));
-    if let Some((calls, candidate)) = course.arrived {
+    if course.scenario.has_feedback() {
+        let Reported { received, counted, .. } = &course.reported;
+        fact("feedback", format!("{received} reports on whether an answer was right, {counted} counted"));
+    }
+    if let Some(Arrived { calls, failed, candidate }) = course.arrived {
         let (after, of) = (ending.calls.saturating_sub(calls), asked.calls.saturating_sub(candidate));
-        fact("since then", format!("{after} calls, {of} of them to {CANDIDATE}"));
+        let failed = ending.caller_failures.saturating_sub(failed);
+        fact("since then", format!("{after} calls, {of} of them to {CANDIDATE}, {failed} failed"));
     }
     lines.push("  evidence".to_owned());
     lines.extend(ending.evidence.iter().map(|found| format!("    {}", finding(found))));
     lines
+}
+
+/// What callers saw.
+fn callers(course: &Course, ending: &Ending) -> String {
+    let (calls, failed) = (ending.calls, ending.caller_failures);
+    match course.failed_before {
+        Some(before) if !course.scenario.has_fallback() => format!(
+            "{calls} calls, {failed} failed: {before} before the trouble, {} from it to the way back",
+            failed.saturating_sub(before)
+        ),
+        _ => format!("{calls} calls, {failed} failed"),
+    }
+}
+
+/// What the candidate's server did.
+fn candidate(course: &Course, Asked { calls, failures, .. }: Asked) -> String {
+    let warmed = match course.scenario {
+        Scenario::Switch => ", those that warmed it included",
+        _ => "",
+    };
+    match (failures, course.scenario.has_fallback()) {
+        (0, _) => format!("failed none of its {calls} calls{warmed}"),
+        (_, true) => {
+            let fallbacks = course.tally.fallbacks;
+            format!("failed {failures} of its {calls} calls; v1 answered {fallbacks} in its place")
+        }
+        (_, false) => format!("failed {failures} of its {calls} calls{warmed}; nobody stands in for it"),
+    }
 }
 
 /// How many answers of each version were the true digit.
@@ -302,12 +359,17 @@ mod tests {
         };
         let expected = "feedback right v1   0.874, v2   0.976: harm -0.142 to -0.061 of 0.050: pass";
         assert_eq!(finding(&right), expected);
-        assert!([right, slow, example()].iter().all(|found| finding(found).chars().count() <= 77));
+        let alone = Finding { baseline: Estimate::default(), ..example() };
+        let alone = Finding { harm: Some(Interval { low: 0.021, middle: 0.03, high: 0.05 }), ..alone };
+        let expected = "errors         v2   2.0 %: surely 2.1 % to 5.0 %, 2.0 % is allowed: 130 to go";
+        assert_eq!(finding(&alone), expected);
+        assert!([right, slow, example(), alone].iter().all(|found| finding(found).chars().count() <= 77));
     }
 
     #[test]
     fn every_scenario_says_its_configuration_and_where_to_look() {
-        for scenario in [Scenario::CanaryGood, Scenario::CanaryBroken, Scenario::CanarySlow] {
+        use clap::ValueEnum as _;
+        for scenario in Scenario::value_variants().iter().copied() {
             let said = opening(scenario, "models: {}", Path::new("/tmp/x/demo.yaml")).join("\n");
             assert!(said.starts_with(scenario.name()) && said.contains("\nmodels: {}\n"), "{said}");
             assert!(said.contains("/tmp/x/demo.yaml"), "{said}");
