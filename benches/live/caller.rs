@@ -4,7 +4,7 @@
 //! A call in its turn may be a stranger's: it has one millisecond of time, is cancelled, or holds rubbish. Strangers
 //! have a connection of their own, and half of them are the same ten units again and again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,8 +25,6 @@ use crate::wire::{Cork, Wire};
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
 const CONNECTIONS: usize = 8;
-/// Users of their own that calls come from.
-const USERS: u64 = 100_003;
 /// One call in so many is a stranger's, where there are strangers.
 const STRANGE: u64 = 20;
 /// So long after its message a stranger's call is cancelled.
@@ -43,6 +41,8 @@ pub(crate) struct Script {
     pub(crate) rate: u32,
     /// Models `m0`, `m1`, …, in turn.
     pub(crate) models: u32,
+    /// Units of their own that calls come from, in turn.
+    pub(crate) users: u64,
     /// Whether a twentieth of the calls is strange.
     pub(crate) strangers: bool,
 }
@@ -62,6 +62,11 @@ pub(crate) struct Seen {
     pub(crate) longest_baseline: Duration,
     /// Calls of strangers, by what they are and how they ended.
     pub(crate) strange: BTreeMap<String, u64>,
+    /// Units that were given to the candidate.
+    had: HashSet<u64>,
+    /// Calls of such units after that, and those of them that were given to the baseline.
+    pub(crate) returned: u64,
+    pub(crate) moved_back: u64,
 }
 
 impl Seen {
@@ -74,9 +79,18 @@ impl Seen {
         self.failures.values().sum()
     }
 
-    fn add(&mut self, result: Result<Answer, String>, waited: Duration) {
+    fn add(&mut self, unit: u64, result: Result<Answer, String>, waited: Duration) {
         self.calls += 1;
         self.longest = self.longest.max(waited);
+        if let Ok(answer) = &result {
+            let candidate = answer.fell_back || !answer.baseline;
+            if candidate && self.had.insert(unit) {
+                // It comes for the first time.
+            } else if self.had.contains(&unit) {
+                self.returned += 1;
+                self.moved_back += u64::from(!candidate);
+            }
+        }
         match result {
             Ok(answer) if answer.fell_back => self.fell_back += 1,
             Ok(answer) if answer.baseline => self.longest_baseline = self.longest_baseline.max(waited),
@@ -139,6 +153,7 @@ async fn open_loop(script: Script, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>
         (0..script.models).map(|model| message::request(&format!("m{model}"), 300)).collect();
     let (tell, mut due) = mpsc::unbounded_channel();
     let rate = f64::from(script.rate);
+    let users = script.users;
     // A thread of its own sleeps to within 100 µs; the runtime's own timer only to a millisecond.
     std::thread::spawn(move || {
         let begun = Instant::now();
@@ -159,11 +174,11 @@ async fn open_loop(script: Script, stop: Arc<AtomicBool>, seen: Arc<Mutex<Seen>>
         let place = if strange { CONNECTIONS } else { number as usize % CONNECTIONS };
         let (links, message, seen) = (Arc::clone(&links), message.clone(), Arc::clone(&seen));
         under_way.spawn(async move {
-            let user = user(number, turn, kind);
+            let user = user(number, turn, kind, users);
             let result = call(&links[place], &user, message, kind).await;
             let mut seen = lock(&seen);
             match kind {
-                Kind::Sound => seen.add(result, at.elapsed()),
+                Kind::Sound => seen.add(number % users, result, at.elapsed()),
                 _ => *seen.strange.entry(told(kind, &result)).or_default() += 1,
             }
         });
@@ -191,11 +206,11 @@ fn told(kind: Kind, result: &Result<Answer, String>) -> String {
     format!("{kind:?}: {end}").to_lowercase()
 }
 
-fn user(number: u64, turn: u64, kind: Kind) -> String {
+fn user(number: u64, turn: u64, kind: Kind, users: u64) -> String {
     match kind {
-        Kind::Sound => format!("user-{}", number % USERS),
+        Kind::Sound => format!("user-{}", number % users),
         _ if (turn / STRANGE / 4).is_multiple_of(2) => format!("stranger-{}", number % 10),
-        _ => format!("user-{}", number % USERS),
+        _ => format!("user-{}", number % users),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Canaries over real sockets: how soon a candidate in trouble is out, and what its callers notice of it.
+//! Rollouts over real sockets: how soon a candidate in trouble is out, and what callers notice of that, of a switch and
+//! its way back, and of a rollout of several stages.
 //!
 //! The sidecar is the real program in a process of its own; its two model servers and its callers are threads of this
 //! one. Calls begin 2,000 times a second whatever became of those before. The moment of the decision is that of the
@@ -6,9 +7,11 @@
 //! meanwhile. Each row is held to its bounds, and the worst of its rounds counts.
 
 mod caller;
+mod change;
 mod costs;
 #[path = "../peers/message.rs"]
 mod message;
+mod plans;
 mod play;
 mod report;
 mod rows;
@@ -27,13 +30,15 @@ use clap::Parser;
 
 use rows::Row;
 
-/// Plays candidates that get into trouble, on a real sidecar, and says what its callers noticed.
+/// Plays candidates that get into trouble, a switch and a rollout of stages, on a real sidecar, and says what its callers
+/// noticed.
 #[derive(Debug, Parser)]
 #[command(
     name = "live",
     after_help = "Examples:
-  cargo bench --bench live                                  every row, three rounds: about three minutes
+  cargo bench --bench live                                  every row, three rounds: about six minutes
   cargo bench --bench live -- --rows fail,hang --rounds 9
+  cargo bench --bench live -- --rows switch,staged
   cargo bench --bench live -- --share 1 --json
   cargo bench --bench live -- --costs
   cargo bench --bench live -- --rows strange --rollouts 100 --rounds 10     1,000 rollouts
@@ -72,26 +77,8 @@ struct Options {
 
 impl Options {
     /// The configuration of so many rollouts at the same two servers.
-    fn models(&self, [v1, v2]: [SocketAddr; 2], rollouts: u32) -> String {
-        let (share, attempt) = (self.share, rows::ATTEMPT.as_millis());
-        let model = |number| {
-            format!(
-                "  m{number}:
-    variants: {{v1: {{endpoint: 'http://{v1}', version: '1'}}, v2: {{endpoint: 'http://{v2}', version: '2'}}}}
-    unit: [metadata:x-user-id]
-    feedback: {{approved: {{kind: binary, window: 1h, max_rate: 1000000}}}}
-    fallback: {{timeout: {attempt}ms}}
-    strategy:
-      kind: canary
-      baseline: v1
-      candidate: v2
-      steps: [{{share: {share}%, hold: 1h}}]
-      max_step_time: 2h
-      warmup: {{time: 1s, calls: 50}}
-"
-            )
-        };
-        format!("default: m0\nmodels:\n{}", (0..rollouts).map(model).collect::<String>())
+    fn models(&self, at: [SocketAddr; 2], rollouts: u32) -> String {
+        plans::canaries(at, rollouts, self.share, rows::ATTEMPT)
     }
 }
 
@@ -107,7 +94,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
 /// What is said of the rows, and whether all bounds were held.
 fn of_rows(options: &Options) -> Result<(String, bool), Box<dyn Error>> {
     let mut played = Vec::new();
+    let mut changed = Vec::new();
     for row in &options.rows {
+        if row.is_asked_for() {
+            changed.push(of_change(*row, options)?);
+            continue;
+        }
         let mut rounds = Vec::new();
         for number in 1..=options.rounds {
             let round = play::play(*row, options)?;
@@ -116,8 +108,23 @@ fn of_rows(options: &Options) -> Result<(String, bool), Box<dyn Error>> {
         }
         played.push(report::Played { row: *row, rounds });
     }
-    let told = if options.json { report::json(&played, options).to_string() } else { report::table(&played) };
-    Ok((told, played.iter().all(report::Played::holds)))
+    let held = played.iter().all(report::Played::holds) && changed.iter().all(report::Changed::holds);
+    let told = match options.json {
+        true => report::json(&played, &changed, options).to_string(),
+        false => report::tables(&played, &changed),
+    };
+    Ok((told, held))
+}
+
+/// All rounds of a change that somebody asks for.
+fn of_change(row: Row, options: &Options) -> Result<report::Changed, Box<dyn Error>> {
+    let mut rounds = Vec::new();
+    for number in 1..=options.rounds {
+        let round = change::play(row, options)?;
+        writeln!(std::io::stderr(), "{} {number}: {}", row.name(), round.line())?;
+        rounds.push(round);
+    }
+    Ok(report::Changed { row, rounds })
 }
 
 /// The same of the costs.

@@ -102,8 +102,13 @@ pub(crate) fn play(row: Row, options: &Options) -> Result<Round, Box<dyn Error>>
     let rollouts = if row == Row::Strange { options.rollouts } else { 1 };
     let [(baseline, v1), (candidate, v2)] = server::start()?;
     let sidecar = Sidecar::start(&options.parhelion, &options.models([v1, v2], rollouts))?;
-    let script =
-        Script { to: sidecar.data, rate: options.rate, models: rollouts, strangers: row == Row::Strange };
+    let script = Script {
+        to: sidecar.data,
+        rate: options.rate,
+        models: rollouts,
+        users: row.users(),
+        strangers: row == Row::Strange,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = runtime.block_on(course(row, script, &baseline, &candidate))?;
     let decisions: Vec<Duration> = sidecar.audit()?.iter().filter_map(rolled_back).collect();

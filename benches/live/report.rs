@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::Options;
+use crate::change::{self, plain};
 use crate::play::Round;
 use crate::rows::{Row, UNDER_WAY};
 
@@ -128,18 +129,67 @@ impl Played {
     }
 }
 
+/// All rounds of a change that somebody asks for.
+pub(crate) struct Changed {
+    pub(crate) row: Row,
+    pub(crate) rounds: Vec<change::Round>,
+}
+
+impl Changed {
+    pub(crate) fn holds(&self) -> bool {
+        self.rounds.iter().all(change::Round::holds)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "row": self.row.name(),
+            "rounds": self.rounds.iter().map(change::Round::json).collect::<Value>(),
+            "holds": self.holds(),
+        })
+    }
+
+    /// A line for each figure: median and worst, and its bound.
+    fn table(&self) -> String {
+        let words = self.rounds.first().map_or(&[][..], |round| &round.figures);
+        let mut rows = vec![[self.row.title(), "median", "worst", "at most"].map(str::to_owned).to_vec()];
+        for (place, first) in words.iter().enumerate() {
+            let mut values: Vec<f64> = self.rounds.iter().map(|round| round.figures[place].value).collect();
+            values.sort_unstable_by(f64::total_cmp);
+            let most = first.most.map_or("–".to_owned(), plain);
+            rows.push(vec![
+                first.words.to_owned(),
+                plain(values[values.len() / 2]),
+                plain(values[values.len() - 1]),
+                most,
+            ]);
+        }
+        aligned(&rows)
+    }
+}
+
 /// Everything, as one object.
-pub(crate) fn json(played: &[Played], options: &Options) -> Value {
+pub(crate) fn json(played: &[Played], changed: &[Changed], options: &Options) -> Value {
+    let rows = played.iter().map(Played::json).chain(changed.iter().map(Changed::json));
     json!({
         "rate": options.rate,
         "share_percent": options.share,
-        "rows": played.iter().map(Played::json).collect::<Value>(),
-        "holds": played.iter().all(Played::holds),
+        "rows": rows.collect::<Value>(),
+        "holds": played.iter().all(Played::holds) && changed.iter().all(Changed::holds),
     })
 }
 
-/// Rows side by side, as Markdown whose columns line up. Milliseconds, median and worst; bounds in brackets.
-pub(crate) fn table(played: &[Played]) -> String {
+/// Everything, as Markdown whose columns line up. Milliseconds, median and worst; bounds in brackets.
+pub(crate) fn tables(played: &[Played], changed: &[Changed]) -> String {
+    let mut all = Vec::new();
+    if !played.is_empty() {
+        all.push(table(played));
+    }
+    all.extend(changed.iter().map(Changed::table));
+    all.join("\n")
+}
+
+/// Troubles side by side.
+fn table(played: &[Played]) -> String {
     let head = [
         "the candidate",
         "calls",
@@ -152,8 +202,13 @@ pub(crate) fn table(played: &[Played]) -> String {
     ];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(played.iter().map(Played::cells));
+    aligned(&rows)
+}
+
+/// Rows of as many cells each, the first of them the head.
+fn aligned(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
     let line = |row: &[String]| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!(" {cell:<width$} |"));
         format!("|{}\n", cells.collect::<String>())

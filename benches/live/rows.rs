@@ -17,8 +17,14 @@ pub(crate) enum Row {
     Reject,
     /// Both fail every call for five seconds
     Outage,
+    /// Both take longer than an attempt may, for five seconds
+    Slow,
     /// A twentieth of the calls has 1 ms of time, is cancelled, or is rubbish; both servers are well
     Strange,
+    /// No trouble: the file names the other variant, and then a person takes that back
+    Switch,
+    /// No trouble: copies, a growing share, everything, for units that come again and again
+    Staged,
 }
 
 /// How long all is well first.
@@ -30,7 +36,8 @@ pub(crate) const UNDER_WAY: Duration = Duration::from_millis(100);
 
 impl Row {
     /// In the order they are played.
-    pub(crate) const ALL: [Row; 5] = [Row::Fail, Row::Hang, Row::Reject, Row::Outage, Row::Strange];
+    pub(crate) const ALL: [Row; 8] =
+        [Row::Fail, Row::Hang, Row::Reject, Row::Outage, Row::Slow, Row::Strange, Row::Switch, Row::Staged];
 
     /// As it is typed.
     pub(crate) fn name(self) -> &'static str {
@@ -39,7 +46,10 @@ impl Row {
             Row::Hang => "hang",
             Row::Reject => "reject",
             Row::Outage => "outage",
+            Row::Slow => "slow",
             Row::Strange => "strange",
+            Row::Switch => "switch",
+            Row::Staged => "staged",
         }
     }
 
@@ -50,7 +60,10 @@ impl Row {
             Row::Hang => "hangs",
             Row::Reject => "refuses valid calls",
             Row::Outage => "both fail for 5 s",
+            Row::Slow => "both slow for 5 s",
             Row::Strange => "5 % strange calls",
+            Row::Switch => "a switch and its way back",
+            Row::Staged => "copies, a growing share, everything",
         }
     }
 
@@ -61,8 +74,19 @@ impl Row {
             Row::Hang => (Manner::Well, Manner::Hangs),
             Row::Reject => (Manner::Well, Manner::Refuses),
             Row::Outage => (Manner::Fails, Manner::Fails),
-            Row::Strange => (Manner::Well, Manner::Well),
+            Row::Slow => (Manner::Slow, Manner::Slow),
+            Row::Strange | Row::Switch | Row::Staged => (Manner::Well, Manner::Well),
         }
+    }
+
+    /// Whether nothing goes wrong in it: somebody wants another variant to answer.
+    pub(crate) fn is_asked_for(self) -> bool {
+        matches!(self, Row::Switch | Row::Staged)
+    }
+
+    /// How many units calls come from, in turn. Where a unit is to come again often there are fewer.
+    pub(crate) fn users(self) -> u64 {
+        if self == Row::Staged { 5_003 } else { 100_003 }
     }
 
     /// How long the trouble lasts, and how long calls go on when it has passed.
@@ -70,8 +94,9 @@ impl Row {
         let (trouble, after) = match self {
             Row::Fail | Row::Reject => (3, 0),
             Row::Hang => (4, 0),
-            Row::Outage => (5, 3),
+            Row::Outage | Row::Slow => (5, 3),
             Row::Strange => (10, 0),
+            Row::Switch | Row::Staged => (0, 0),
         };
         (Duration::from_secs(trouble), Duration::from_secs(after))
     }
@@ -86,7 +111,7 @@ impl Row {
         match self {
             Row::Fail | Row::Reject => Some(Duration::from_secs(1)),
             Row::Hang => Some(Duration::from_secs(2)),
-            Row::Outage | Row::Strange => None,
+            Row::Outage | Row::Slow | Row::Strange | Row::Switch | Row::Staged => None,
         }
     }
 

@@ -8,8 +8,8 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -29,6 +29,8 @@ use crate::wire::{Cork, Wire};
 
 /// How long a model takes.
 const WORK: Duration = Duration::from_millis(2);
+/// How long a slow one does.
+const SLOW: Duration = Duration::from_millis(150);
 const WINDOW: u32 = 8 << 20;
 const STREAMS: u32 = 4096;
 
@@ -44,6 +46,8 @@ pub(crate) enum Manner {
     Refuses,
     /// Nothing to any call.
     Hangs,
+    /// It answers, and takes its time.
+    Slow,
 }
 
 /// One server, as its bench sees it. Times are in nanoseconds since 1970, none of them 0.
@@ -54,6 +58,7 @@ pub(crate) struct Server {
     spoilt: AtomicU64,
     first_spoilt: AtomicU64,
     last: AtomicU64,
+    arrivals: Mutex<Vec<u64>>,
 }
 
 impl Server {
@@ -76,10 +81,18 @@ impl Server {
         moment(&self.last)
     }
 
+    /// When each inference call came.
+    pub(crate) fn arrivals(&self) -> Vec<Duration> {
+        let all = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().copied().map(Duration::from_nanos).collect()
+    }
+
     /// Counts a call that came.
     fn arrived(&self) {
+        let now = now();
         self.calls.fetch_add(1, Ordering::AcqRel);
-        self.last.store(now(), Ordering::Release);
+        self.last.store(now, Ordering::Release);
+        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(now);
     }
 
     /// Counts a call that meets a bad manner.
@@ -95,7 +108,8 @@ fn moment(of: &AtomicU64) -> Option<Duration> {
     (nanos > 0).then(|| Duration::from_nanos(nanos))
 }
 
-fn now() -> u64 {
+/// Nanoseconds since 1970.
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos() as u64
 }
 
@@ -184,7 +198,13 @@ async fn call(
 ) {
     let (head, body) = request.into_parts();
     let message = match head.uri.path().rsplit('/').next() {
-        Some("ModelInfer") => return infer(body, respond, &server, version).await,
+        Some("ModelInfer") => {
+            // Who is only warmed was not called.
+            if !head.headers.contains_key("parhelion-warmup") {
+                server.arrived();
+            }
+            return infer(body, respond, &server, version).await;
+        }
         Some("ModelReady") => framed(&ModelReadyResponse { ready: true }),
         Some("ServerReady") => framed(&ServerReadyResponse { ready: true }),
         Some("ServerLive") => framed(&ServerLiveResponse { live: true }),
@@ -196,7 +216,6 @@ async fn call(
 }
 
 async fn infer(body: RecvStream, mut respond: SendResponse<Bytes>, server: &Server, version: &'static str) {
-    server.arrived();
     let Some(request) = read(body).await else { return };
     let request = request.get(PREFIX..).and_then(|bytes| ModelInferRequest::decode(bytes).ok());
     let Some(request) = request else { return refuse(&mut respond, "3") };
@@ -211,7 +230,7 @@ async fn infer(body: RecvStream, mut respond: SendResponse<Bytes>, server: &Serv
     } else if manner == Manner::Hangs as u8 {
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
     } else {
-        tokio::time::sleep(WORK).await;
+        tokio::time::sleep(if manner == Manner::Slow as u8 { SLOW } else { WORK }).await;
         answer(&mut respond, response(&request.model_name, version, 300));
     }
 }

@@ -30,12 +30,8 @@ impl Sidecar {
     /// ready for calls.
     pub(crate) fn start(program: &Path, models: &str) -> Result<Self, Box<dyn Error>> {
         let folder = tempfile::tempdir()?;
-        let file = folder.path().join("parhelion.yaml");
-        let state = folder.path().join("state");
-        std::fs::create_dir(&state)?;
-        let state = Value::from(state.to_string_lossy());
-        let ports = "listen: 127.0.0.1:0\nhealth: 127.0.0.1:0\nadmin: 127.0.0.1:0\n";
-        std::fs::write(&file, format!("{ports}state: {state}\n{models}"))?;
+        let file = written(folder.path(), models)?;
+        std::fs::create_dir(folder.path().join("state"))?;
         let mut child = command(program)
             .arg("run")
             .arg("-c")
@@ -54,17 +50,22 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    /// All audit records, the oldest first.
+    /// Gives its file other models.
+    pub(crate) fn rewrite(&self, models: &str) -> Result<(), Box<dyn Error>> {
+        written(self.folder.path(), models).map(drop)
+    }
+
+    /// A `parhelion ctl` of this sidecar.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Ctl {
+        let mut command = command(&self.program);
+        command.args(["ctl", "--admin", &self.admin.to_string(), "--json"]).args(arguments);
+        Ctl(command)
+    }
+
+    /// All audit records.
     pub(crate) fn audit(&self) -> Result<Vec<Value>, Box<dyn Error>> {
-        let admin = self.admin.to_string();
-        let told = command(&self.program)
-            .args(["ctl", "--admin", &admin, "--json", "audit", "--limit", "2048"])
-            .stderr(Stdio::inherit())
-            .output()?;
-        if !told.status.success() {
-            return Err(format!("ctl audit: {}", told.status).into());
-        }
-        Ok(serde_json::from_slice(&told.stdout)?)
+        let told = self.ctl(&["audit", "--limit", "2048"]).run().map_err(|error| error.to_string())?;
+        Ok(serde_json::from_slice(&told)?)
     }
 
     /// Where it keeps its state.
@@ -109,6 +110,31 @@ impl Drop for Sidecar {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A command of a person, not yet given.
+pub(crate) struct Ctl(Command);
+
+impl Ctl {
+    /// Gives it, and returns what it said.
+    pub(crate) fn run(mut self) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        let told = self.0.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
+        if !told.status.success() {
+            return Err(format!("{:?}: {}", self.0, told.status).into());
+        }
+        Ok(told.stdout)
+    }
+}
+
+/// Writes a configuration of those models into `folder`, whole at once; its path.
+fn written(folder: &Path, models: &str) -> Result<PathBuf, Box<dyn Error>> {
+    let file = folder.join("parhelion.yaml");
+    let state = Value::from(folder.join("state").to_string_lossy());
+    let ports = "listen: 127.0.0.1:0\nhealth: 127.0.0.1:0\nadmin: 127.0.0.1:0\n";
+    let new = folder.join("parhelion.new");
+    std::fs::write(&new, format!("{ports}state: {state}\n{models}"))?;
+    std::fs::rename(&new, &file)?;
+    Ok(file)
 }
 
 /// The program, told nothing by what surrounds this one.

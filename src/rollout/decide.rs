@@ -43,7 +43,7 @@ impl Rollouts {
                 change.flatten().map(|change| self.note(&mut inner, change, Actor::Judge))
             };
             let Some((record, batch)) = decided else { return };
-            self.finish(live, &record, batch).await;
+            self.finish(live, record, batch).await;
             drop(ordered);
         }
     }
@@ -81,8 +81,7 @@ impl Rollouts {
             let change = obeyed.unwrap_or_else(|| Err(unknown()))?;
             self.note(&mut inner, change, actor)
         };
-        let kept = self.finish(live, &record, batch).await;
-        Ok(Done { record, kept })
+        Ok(self.finish(live, record, batch).await)
     }
 
     /// Makes a record of a change that was made, and what must be written with it.
@@ -123,18 +122,34 @@ impl Rollouts {
     }
 
     /// Writes a change down, lets workers see it, and tells it.
-    async fn finish(&self, live: &Live, record: &AuditRecord, batch: Batch) -> Kept {
+    async fn finish(&self, live: &Live, record: Arc<AuditRecord>, batch: Batch) -> Done {
         let written = self.state.commit(batch, PATIENCE).await;
+        // The disk took its time: the record shall say when calls began to see the change.
+        let record = self.timed(record);
         live.publish();
         self.tell_answering(live);
         let kept = self.kept(written);
         if let Kept::Failing(why) = &kept {
-            let AuditRecord { model, sequence, .. } = record;
+            let AuditRecord { model, sequence, .. } = &*record;
             tracing::warn!(%model, sequence, why, "a change holds, but is not on the disk yet");
         }
-        log(record);
+        log(&record);
         self.changed();
-        kept
+        Done { record, kept }
+    }
+
+    /// Gives a record the time of now, in memory at once and on the disk with the next flush. Should the process end
+    /// before that, the change stands there all the same, with the time it was decided.
+    fn timed(&self, record: Arc<AuditRecord>) -> Arc<AuditRecord> {
+        let millis = self.clock.now().as_millis() as u64;
+        if millis == record.millis {
+            return record;
+        }
+        let timed = self.memory().audit.time(&record, millis);
+        if let Some(timed) = &timed {
+            self.state.defer(Batch { audit: vec![audit::entry(timed)], ..Batch::default() });
+        }
+        timed.unwrap_or(record)
     }
 
     /// Tells who is asked for readiness which variant answers, where a switch decides that.

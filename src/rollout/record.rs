@@ -12,7 +12,7 @@ use crate::verdict::{Change, Report, State, Verdict};
 pub struct AuditRecord {
     /// Grows by one with each record of this state directory.
     pub sequence: u64,
-    /// Milliseconds since 1970, UTC.
+    /// Milliseconds since 1970, UTC: when calls began to see the change; until they do, when it was decided.
     pub millis: u64,
     /// Whose rollout.
     pub model: Arc<str>,

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::process::{Model, PORTS, Sidecar, infer, run_to_end, until};
+use crate::support::process::{Client, Model, PORTS, Sidecar, get, infer, request, run_to_end, until};
 
 /// Of one call: when it began, who answered.
 #[derive(Debug, Clone)]
@@ -167,17 +167,75 @@ async fn a_switch_and_its_revert_under_load_lose_no_call() {
     assert!(code == 1 && text.contains("nothing is left to revert to"), "{text}");
 }
 
+/// Who answers one call that must not fail.
+async fn answers(client: &Client) -> String {
+    let answer = infer(client, "").await.unwrap();
+    answer.metadata().get("parhelion-variant").unwrap().to_str().unwrap().to_owned()
+}
+
 #[tokio::test]
 async fn what_is_not_ready_is_waited_for_and_the_way_back_needs_nobody() {
-    let mut house = House::new(", warmup: {requests: 0}, guards: {errors: {at_most: 20%}}").await;
+    let mut house = House::new(", warmup: {requests: 0}").await;
+    let (client, health) = (house.sidecar.client(), house.sidecar.health);
     let address = house.models[1].address;
-    house.models[1] = Model::start("2.0.0");
-    let gone = std::mem::replace(&mut house.models[1], Model::start("3.0.0"));
-    drop(gone);
-    assert_ne!(address, house.models[1].address);
+    house.models[1].end();
+    until("v2 is not ready", || async { get(health, "/readyz/m/v2").await.0 == 503 }).await;
+    house.name("v2");
+    house.is("waiting").await;
+    for _ in 0..50 {
+        assert_eq!(answers(&client).await, "v1");
+    }
+    assert_eq!(house.status()["state"], "waiting", "nobody is given to a dead server");
+    house.models[1] = Model::start_at("2.0.0", address);
+    house.is("running").await;
+    assert_eq!(answers(&client).await, "v2");
+
+    house.models[1].end();
+    until("v2 is dead", || async { infer(&client, "").await.is_err() }).await;
+    let (code, text) = house.ctl(&["rollback", "m"]);
+    assert_eq!(code, 0, "{text}");
+    for _ in 0..50 {
+        assert_eq!(answers(&client).await, "v1", "from the first call after the command");
+    }
+    assert_eq!(house.status()["state"], "rolled_back");
+}
+
+#[tokio::test]
+async fn a_canary_warms_its_candidate_before_it_is_given_a_call() {
+    let models = [Model::start("1.0.0"), Model::start("2.0.0")];
+    let strategy = "kind: canary, baseline: v1, candidate: v2, steps: [{share: 50%, hold: 1h}], \
+                    warmup: {requests: 6, time: 0s, calls: 1}";
+    let pinned = config(&models, "v1", "");
+    let sidecar = Sidecar::ready(&pinned.replace("kind: pinned, variant: v1", strategy)).await;
+    let client = sidecar.client();
+    let live = || async {
+        let mut call = tonic::Request::new(request(""));
+        call.metadata_mut().insert("x-live", "yes".parse().unwrap());
+        client.clone().model_infer(call).await.unwrap();
+    };
+    let said = |name: &str| -> Vec<usize> {
+        let headers = models[1].headers();
+        let places = headers.iter().enumerate().filter(|(_, (said, _))| said == name);
+        places.map(|(place, _)| place).collect()
+    };
+    // There is nothing to send it before callers have sent something.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(models[1].calls(), 0);
+    until("calls of the candidate", || async {
+        live().await;
+        !said("x-live").is_empty()
+    })
+    .await;
+    let (warmed, first) = (said("parhelion-warmup"), said("x-live")[0]);
+    assert_eq!(warmed.len(), 6, "as many as were asked for");
+    assert!(warmed.iter().all(|place| *place < first), "all of them first: {warmed:?}, {first}");
+}
+
+#[tokio::test]
+async fn a_guard_takes_the_way_back_by_itself() {
+    let house = House::new(", warmup: {requests: 0}, guards: {errors: {at_most: 20%}}").await;
     house.name("v2");
     house.is("running").await;
-    // A guard against a fixed limit takes the way back by itself.
     let client = house.sidecar.client();
     until("the guard's verdict", || async {
         for _ in 0..20 {

@@ -389,6 +389,14 @@ impl Model {
         Model { address, service, stop: Some(stop), thread: Some(thread) }
     }
 
+    /// Ends it, as the end of its process would.
+    pub(crate) fn end(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
     /// Calls that reached it.
     pub(crate) fn calls(&self) -> usize {
         self.service.calls.load(Ordering::Relaxed)
@@ -407,10 +415,7 @@ impl Model {
 
 impl Drop for Model {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 
