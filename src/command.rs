@@ -27,6 +27,7 @@ use crate::upstream::probe;
 use crate::{ctl, demo};
 
 mod needs;
+mod plan;
 
 /// Cannot begin.
 const REFUSED: u8 = 2;
@@ -75,6 +76,8 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
         #[arg(long, conflicts_with = "json")]
         effective: bool,
     },
+    /// See how long a rollout takes, and how small a difference it can see, before it runs
+    Plan(plan::Options),
     /// Print the JSON Schema of the configuration file
     #[command(after_help = "Example:
   parhelion schema > parhelion.schema.json      for an editor that completes YAML by schema")]
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Run { config } => control(run(config)),
         Command::Check { config, json, effective } => check(&config, json, effective),
+        Command::Plan(options) => plan::run(&options),
         Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
         Command::Ctl(options) => control(async { ctl::run(options).await.map(ExitCode::from) }),
         Command::Simulate(options) => simulate(&options),

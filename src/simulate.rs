@@ -1,4 +1,4 @@
-//! What a strategy would do in a world that is written down: thousands of canaries on a virtual clock.
+//! What a strategy would do in a world that is written down: thousands of rollouts on a virtual clock.
 //!
 //! It is the very code that judges live calls. Only the calls are drawn, from a seed, so that a scenario has the same
 //! outcome on every machine. What calls are like is a `world`: `stream` passes through it, with its `strange` callers
@@ -204,7 +204,7 @@ impl Scenario {
             }
         };
         let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let mut courses: Vec<(u64, Course)> = thread::scope(|scope| {
+        let mut courses: Vec<(u64, Option<Course>)> = thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let mut courses = work();
             for other in others {
@@ -215,11 +215,11 @@ impl Scenario {
         });
         progress(self.runs, self.runs);
         courses.sort_by_key(|(run, _)| *run);
-        let courses: Vec<Course> = courses.into_iter().map(|(_, course)| course).collect();
+        let courses: Vec<Course> = courses.into_iter().filter_map(|(_, course)| course).collect();
         tally::sum_up(self, &courses)
     }
 
-    fn run(&self, run: u64, laws: Option<&Laws>) -> Course {
+    fn run(&self, run: u64, laws: Option<&Laws>) -> Option<Course> {
         let mut seed = [0; 32];
         seed[..8].copy_from_slice(&self.seed.to_le_bytes());
         seed[8..16].copy_from_slice(&run.to_le_bytes());

@@ -5,13 +5,12 @@
 
 use serde_json::{Value, json};
 
+use super::plan::SPREAD;
 use crate::config::{Config, Strategy};
 use crate::strategy::canary::plan::{Expected, Need, needs};
 
 /// Shares of calls that fail, for which it is said.
 const RATES: [f64; 3] = [0.0, 0.01, 0.05];
-/// Spread of latency: the standard deviation of its natural logarithm, as a model server's often is.
-const SPREAD: f64 = 0.5;
 
 /// What is said of one model.
 struct Plan<'a> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::file::{Part, Range, Scenario, ShareRange};
 use super::print::number;
-use super::tally::{Share, Spread, Summary};
+use super::tally::{Lengths, Share, Spread, Summary};
 
 /// One thing that is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,18 +27,34 @@ pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
         ("rolled_back", expect.rolled_back, Some(&summary.rolled_back)),
         ("promoted", expect.promoted, Some(&summary.promoted)),
         ("held", expect.held, Some(&summary.held)),
+        ("decided", expect.decided, summary.decided.as_ref()),
+        ("blocked", expect.blocked, summary.blocked.as_ref()),
+        ("covered", expect.covered, summary.covered.as_ref()),
         ("naive", expect.naive, summary.naive.as_ref()),
     ];
     let shares = shares.into_iter().filter_map(|(name, range, share)| Some(range?.figure(name, share)));
-    let verdict = summary.until_rolled_back.as_ref().or(summary.until_promoted.as_ref());
+    let verdict = verdict(summary);
     let failures = summary.until_rolled_back.as_ref().map(|lengths| &lengths.candidate_failures);
     let medians = [
         ("errors_median", expect.errors_median, failures),
         ("calls_median", expect.calls_median, verdict.map(|lengths| &lengths.candidate_calls)),
+        ("units_median", expect.units_median, verdict.map(|lengths| &lengths.calls)),
         ("feedback_median", expect.feedback_median, verdict.and_then(|lengths| lengths.feedback.as_ref())),
     ];
     let medians = medians.into_iter().filter_map(|(name, range, spread)| Some(range?.figure(name, spread)));
     shares.chain(medians).chain(expect.announced.map(|within| announced(summary, within))).collect()
+}
+
+/// The lengths of the end that most runs had.
+fn verdict(summary: &Summary) -> Option<&Lengths> {
+    let blocked = summary.blocked.map_or(0, |blocked| blocked.count);
+    let ends = [
+        (summary.rolled_back.count, &summary.until_rolled_back),
+        (summary.promoted.count, &summary.until_promoted),
+        (blocked, &summary.until_blocked),
+    ];
+    let most = ends.into_iter().rev().max_by_key(|(count, _)| *count)?;
+    most.1.as_ref()
 }
 
 /// The median of calls until promotion, beside those that were announced.
@@ -66,7 +82,7 @@ impl ShareRange {
         let percent = |part: Part| format!("{} %", 100.0 * part.0);
         let bound = bound(self.at_least.map(percent), self.at_most.map(percent));
         let Some(share) = share else {
-            let measured = "not measured; set naive: true".to_owned();
+            let measured = "not measured here".to_owned();
             return Figure { figure, bound, measured, passed: false };
         };
         let [middle, low, high] = [share.share, share.low, share.high].map(|part| 100.0 * part);

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use super::VARIANTS;
 use super::world::World;
 use crate::config::document::Document;
-use crate::config::{Canary, Errors, Model, Problem, Strategy};
-use crate::strategy::canary::plan::{Expected, needs};
+use crate::config::{Errors, Model, Problem, Strategy};
+use crate::strategy::canary::plan::{Expected, legs};
 
 mod learnt;
 mod words;
@@ -25,7 +25,6 @@ use words::Span;
 pub struct Scenario {
     pub(super) about: String,
     pub(super) model: Arc<Model>,
-    pub(super) canary: Arc<Canary>,
     pub(super) world: World,
     pub(super) until: Duration,
     pub(super) runs: u64,
@@ -43,13 +42,20 @@ pub(super) struct Expect {
     pub(super) rolled_back: Option<ShareRange>,
     pub(super) promoted: Option<ShareRange>,
     pub(super) held: Option<ShareRange>,
+    /// Of all runs of a comparison: those that had a winner or a loser, those whose samples were said to be broken,
+    /// and those whose interval held the true difference when they ended.
+    pub(super) decided: Option<ShareRange>,
+    pub(super) blocked: Option<ShareRange>,
+    pub(super) covered: Option<ShareRange>,
     /// Runs in which the naive test ever said "worse".
     pub(super) naive: Option<ShareRange>,
     /// Failed calls of the candidate before it was rolled back.
     pub(super) errors_median: Option<Range>,
     /// Calls of the candidate until the verdict.
     pub(super) calls_median: Option<Range>,
-    /// Values of the first guard's feedback, of both arms, until the verdict.
+    /// Calls of both arms until the verdict.
+    pub(super) units_median: Option<Range>,
+    /// Values of the feedback that is asked for first, of both arms, until the verdict.
     pub(super) feedback_median: Option<Range>,
     /// How far the median of calls until the promotion may be from what `check` announces.
     pub(super) announced: Option<Part>,
@@ -102,7 +108,9 @@ pub fn read_text(name: &str, text: &str) -> Result<Scenario, Errors> {
 fn accept(mut document: Document) -> Result<Scenario, Errors> {
     let model = document.model(&["strategy", "unit", "feedback"], &VARIANTS);
     let raw: Raw = document.shape();
-    let canary = model.as_ref().and_then(|model| canary(&mut document, model));
+    if let Some(model) = &model {
+        refuse_idle(&mut document, model);
+    }
     let world = match &raw.world {
         Some(world) => Some(world::accept(&mut document, model.as_deref(), world)),
         None => {
@@ -117,13 +125,12 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
     }
     document.finish()?;
     // Whatever is missing here was refused above.
-    let (Some(model), Some(canary), Some(world)) = (model, canary, world) else {
+    let (Some(model), Some(world)) = (model, world) else {
         return Err(Errors(Vec::new()));
     };
     Ok(Scenario {
         about: raw.about.unwrap_or_default(),
         model,
-        canary,
         world,
         until,
         runs: raw.runs.unwrap_or(1000).max(1),
@@ -134,38 +141,41 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
     })
 }
 
-fn canary(document: &mut Document, model: &Model) -> Option<Arc<Canary>> {
-    if let Strategy::Canary(canary) = &model.strategy {
-        return Some(Arc::clone(canary));
+/// Refuses a strategy that finds nothing out.
+fn refuse_idle(document: &mut Document, model: &Model) {
+    let idle = match &model.strategy {
+        Strategy::Ab(ab) => ab.judge.is_none(),
+        Strategy::Pinned(_) | Strategy::Shadow(_) => true,
+        Strategy::Canary(_) | Strategy::Staged(_) => false,
+    };
+    if idle {
+        let problem = Problem::new("strategy.kind", "decides nothing, so there is nothing to simulate");
+        let hint = "use kind: canary, kind: ab with metrics, or kind: staged";
+        document.refuse(problem.with_value(format!("{:?}", model.strategy.kind())).with_hint(hint));
     }
-    let problem = Problem::new("strategy.kind", "decides nothing, so there is nothing to simulate");
-    document.refuse(problem.with_value(format!("{:?}", model.strategy.kind())).with_hint("use kind: canary"));
-    None
 }
 
 impl Scenario {
+    /// Whether the candidate is compared with the baseline for a winner.
+    pub(super) fn compares(&self) -> bool {
+        self.model.strategy.stages().any(|stage| matches!(stage, Strategy::Ab(_)))
+    }
+
     /// Whether calls belong to units.
     pub(super) fn units(&self) -> bool {
         !self.model.unit.is_empty()
     }
 
-    /// What the canary announces for this world: calls of the candidate until it can be promoted, by its slowest
+    /// What a canary announces for this world: calls of the candidate until it can be promoted, by its slowest
     /// guard; none where a guard can never pass, or waits for feedback, of which nothing is announced.
     pub(super) fn announced(&self) -> Option<u64> {
-        if !self.canary.guards.feedback.is_empty() {
+        let Strategy::Canary(canary) = &self.model.strategy else { return None };
+        if !canary.guards.feedback.is_empty() {
             return None;
         }
         let rate = self.world.errors.rate.max(self.world.rejections.rate);
         let spread = self.world.latency.map_or(0.5, |latency| latency.baseline.spread);
-        let needs = needs(&self.canary, &Expected { rate, spread });
-        let slowest =
-            needs.iter().map(|need| need.calls).try_fold(0, |most, calls| Some(most.max(calls?)))?;
-        // A step takes its hold's calls, however soon it has passed.
-        let mut least = self.canary.steps.iter().map(|step| {
-            let in_hold = self.world.calls * step.share.probability() * step.hold.as_secs_f64();
-            step.calls.max(in_hold as u64)
-        });
-        let first = least.next().unwrap_or(0);
-        Some(slowest.max(first) + least.sum::<u64>())
+        let legs = legs(canary, &Expected { rate, spread }, self.world.calls)?;
+        Some(legs.iter().map(|leg| leg.calls).sum())
     }
 }

@@ -5,26 +5,32 @@
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
+use super::VARIANTS;
 use super::chance::{normal, poisson};
+use super::file::Scenario;
 use super::judged::{Judged, arm};
+use super::naive::Means;
 use super::stream::Stretch;
-use super::world::Learnt;
+use super::world::{Law, Learnt};
 use crate::assignment::{Odds, Reason};
 use crate::config::{Feedback, FeedbackKind, Model};
+use crate::evidence::{ArmGain, Gain};
 use crate::feedback::{Book, Report, Value};
 use crate::prediction::{self, Prediction};
-use crate::strategy::Strategy;
 
 /// Feedback of one run.
 pub(super) struct Learning<'a> {
     model: &'a Model,
     worlds: &'a [Learnt],
-    strategy: Strategy,
+    /// Of the candidate's share, what it really gets.
+    kept: f64,
+    until: f64,
+    /// Of the first of them.
+    naive: Means,
     book: Book,
     /// Of each world.
     people: Vec<Vec<Person>>,
@@ -41,6 +47,8 @@ struct Person {
     place: f64,
     /// How far its own mean is from that of all.
     off: f64,
+    /// Whether it has been here before.
+    known: bool,
 }
 
 /// A report that is on its way.
@@ -76,13 +84,14 @@ impl Eq for Due {}
 
 impl Person {
     fn draw(spread: f64, rng: &mut impl Rng) -> Self {
-        Person { unit: rng.random(), place: rng.random(), off: spread * normal(rng) }
+        Person { unit: rng.random(), place: rng.random(), off: spread * normal(rng), known: false }
     }
 }
 
 impl<'a> Learning<'a> {
     /// None where nothing is learnt.
-    pub(super) fn new(model: &'a Arc<Model>, worlds: &'a [Learnt], rng: &mut impl Rng) -> Option<Self> {
+    pub(super) fn new(scenario: &'a Scenario, rng: &mut impl Rng) -> Option<Self> {
+        let (model, worlds) = (&scenario.model, &scenario.world.feedback[..]);
         let mut people = Vec::new();
         for world in worlds {
             let (n, spread) = world.units.unwrap_or((0, 0.0));
@@ -95,7 +104,9 @@ impl<'a> Learning<'a> {
         (!worlds.is_empty()).then(|| Learning {
             model,
             worlds,
-            strategy: Strategy::new(model, &[0; 32]),
+            kept: 1.0 - scenario.world.strays,
+            until: scenario.until.as_secs_f64(),
+            naive: Means::default(),
             book: Book::new(model),
             people,
             reports: worlds.iter().map(report).collect(),
@@ -114,42 +125,71 @@ impl<'a> Learning<'a> {
         while let Some(Reverse(due)) = self.due.peek().filter(|Reverse(due)| due.at <= now) {
             let report = &mut self.reports[due.world];
             report.value = Some(Value::Number(due.value));
+            if due.world == 0 {
+                self.naive.add(due.prediction.assigned == arm(self.model, judged.variant(true)), due.value);
+            }
             // What is refused here is refused live as well: a report after its window, or one of too many.
             let _ = self.book.take(&due.prediction, report, due.at);
             self.due.pop();
         }
+        self.naive.look();
         let gains = self.book.drain(now).gains;
         gains.iter().map(|gain| judged.learn(gain)).sum()
     }
 
+    /// Whether a test that is read over and over ever said that the first feedback differs.
+    pub(super) fn naive_differs(&self) -> bool {
+        self.naive.differ()
+    }
+
+    /// Whether units are told apart here, and not where calls are counted.
+    pub(super) fn counts_units(&self) -> bool {
+        self.people.iter().any(|people| !people.is_empty())
+    }
+
     /// Predictions of that time, those that matter for one feedback.
-    fn predict(&mut self, world: usize, stretch: Stretch, judged: &Judged<'_>, rng: &mut impl Rng) {
-        let learnt = &self.worlds[world];
-        let feedback = &self.model.feedback[learnt.feedback];
-        let odds = self.strategy.odds(&judged.standing(), None, &|_| true);
+    fn predict(&mut self, world: usize, stretch: Stretch, judged: &mut Judged<'_>, rng: &mut impl Rng) {
+        let (worlds, model) = (self.worlds, self.model);
+        let learnt = &worlds[world];
+        let feedback = &model.feedback[learnt.feedback];
+        let odds = judged.split().odds(&judged.standing(), None, &|_| true);
         // Without a default a prediction that brings no report says nothing, so none is drawn.
         let (drawn, reporting) = match feedback.default {
             Some(_) => (1.0, learnt.share),
             None => (learnt.share, 1.0),
         };
         let length = stretch.until - stretch.from;
+        let mut units = [0; 2];
         for _ in 0..poisson(rng, stretch.calls * drawn * length) {
             let at = stretch.from + length * rng.random::<f64>();
-            let person = match self.people[world].len() {
-                0 => Person::draw(0.0, rng),
-                n => self.people[world][rng.random_range(0..n)],
-            };
-            let candidate = person.place < judged.share();
+            let person = self.person(world, rng);
+            let candidate = person.place < self.kept * judged.share();
+            units[usize::from(candidate)] += u64::from(!person.known);
             let prediction = self.prediction(at, &person, judged, candidate, odds, rng);
             self.book.expose(&prediction, feedback);
             if rng.random::<f64>() < reporting {
-                let value = value(learnt, feedback, (candidate, at), person.off, rng);
+                let value = value(learnt, feedback, (candidate, at / self.until, at), person.off, rng);
                 let delay = learnt.delay.0.mul_f64((learnt.delay.1 * normal(rng)).exp());
                 let at = Duration::from_secs_f64(at) + delay;
                 self.drawn += 1;
                 self.due.push(Reverse(Due { at, number: self.drawn, world, value, prediction }));
             }
         }
+        if world == 0 && self.counts_units() {
+            judged.absorb(&exposed(judged, units), Duration::from_secs_f64(stretch.until));
+        }
+    }
+
+    /// Who comes: somebody who comes back, and is known from then on, or somebody new.
+    fn person(&mut self, world: usize, rng: &mut impl Rng) -> Person {
+        let people = &mut self.people[world];
+        if people.is_empty() {
+            return Person::draw(0.0, rng);
+        }
+        let place = rng.random_range(0..people.len());
+        let person = people[place];
+        people[place].known = true;
+        person
     }
 
     fn prediction(
@@ -180,23 +220,38 @@ impl<'a> Learning<'a> {
     }
 }
 
+/// Units of the baseline and the candidate that came for the first time.
+fn exposed(judged: &Judged<'_>, units: [u64; 2]) -> Gain {
+    let mut arms = vec![ArmGain::default(); VARIANTS.len()];
+    for (candidate, units) in [false, true].into_iter().zip(units) {
+        arms[judged.variant(candidate)].units = units;
+    }
+    Gain { epoch: judged.standing().epoch, segment: None, arms }
+}
+
 /// A value of the baseline, or of the candidate; `off` is what its unit adds.
 fn value(
     learnt: &Learnt,
     feedback: &Feedback,
-    (candidate, at): (bool, f64),
+    (candidate, over, at): (bool, f64, f64),
     off: f64,
     rng: &mut impl Rng,
 ) -> f64 {
     let (other, after) = learnt.candidate;
     let mean = if candidate && at >= after.as_secs_f64() { other } else { learnt.mean };
-    let mean = mean + off;
+    let mean = mean * (1.0 + (learnt.drift - 1.0) * over) + off;
     match feedback.kind {
         FeedbackKind::Binary => f64::from(u8::from(rng.random::<f64>() < mean)),
         FeedbackKind::Bounded { min, max } => {
             // Even between two ends, which has this spread.
             let reach = learnt.spread * 3_f64.sqrt();
             (mean + reach * (2.0 * rng.random::<f64>() - 1.0)).clamp(min, max)
+        }
+        FeedbackKind::Real if learnt.law == Law::Lognormal => {
+            // Of the logarithm, so that values have this mean and this spread.
+            let variance = (learnt.spread / (mean - off)).powi(2).ln_1p();
+            let middle = (mean - off).ln() - variance / 2.0;
+            off + variance.sqrt().mul_add(normal(rng), middle).exp()
         }
         FeedbackKind::Real | FeedbackKind::Label | FeedbackKind::Clicks => mean + learnt.spread * normal(rng),
     }

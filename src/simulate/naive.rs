@@ -52,6 +52,41 @@ impl Naive {
     }
 }
 
+/// The same for means of values, two-sided, at 5 %: read again with every look.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Means {
+    /// (values, their sum, the sum of their squares) of the baseline and the candidate.
+    arms: [(f64, f64, f64); 2],
+    differ: bool,
+}
+
+impl Means {
+    pub(super) fn add(&mut self, candidate: bool, value: f64) {
+        let (n, sum, squares) = &mut self.arms[usize::from(candidate)];
+        (*n, *sum, *squares) = (*n + 1.0, *sum + value, *squares + value * value);
+    }
+
+    /// Whether it ever said that they differ.
+    pub(super) fn differ(&self) -> bool {
+        self.differ
+    }
+
+    pub(super) fn look(&mut self) {
+        self.differ |= self.z().is_some_and(|z| z.abs() > 1.96);
+    }
+
+    /// Two means, each with its own variance, from 100 values of either on.
+    fn z(&self) -> Option<f64> {
+        let [baseline, candidate] = self.arms.map(|(n, sum, squares)| {
+            let mean = sum / n;
+            (n >= 100.0).then(|| (mean, (squares / n - mean * mean) / n))
+        });
+        let (baseline, candidate) = (baseline?, candidate?);
+        let error = (baseline.1 + candidate.1).sqrt();
+        (error > 0.0).then(|| (candidate.0 - baseline.0) / error)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +106,24 @@ mod tests {
         naive.add_calls(0, 100_000);
         naive.look(120.0);
         assert!(naive.said_worse());
+    }
+
+    #[test]
+    fn means_differ_once_they_were_seen_to() {
+        let mut means = Means::default();
+        for place in 0..100 {
+            let value = f64::from(place % 2);
+            means.add(false, value);
+            means.add(true, value + 0.1);
+        }
+        // 0.1 / sqrt(2 · 0.25 / 100) = 1.414
+        assert!((means.z().unwrap() - std::f64::consts::SQRT_2).abs() < 1e-9, "{:?}", means.z());
+        means.look();
+        assert!(!means.differ());
+        (0..100).for_each(|_| means.add(true, 0.9));
+        means.look();
+        (0..100).for_each(|_| means.add(true, 0.2));
+        means.look();
+        assert!(means.differ());
     }
 }

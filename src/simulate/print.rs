@@ -13,16 +13,23 @@ const BAR: usize = 30;
 pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
     let mut text = format!("{name}: {about}\n");
     let shares = [
-        ("promoted", Some(summary.promoted)),
+        (if summary.decided.is_some() { "won" } else { "promoted" }, Some(summary.promoted)),
         ("rolled back", Some(summary.rolled_back)),
         ("held", Some(summary.held)),
         ("still open", Some(summary.open)),
+        ("decided", summary.decided),
+        ("blocked", summary.blocked),
+        ("covered", summary.covered),
         ("naive z-test", summary.naive),
     ];
     for (what, share) in shares.iter().filter_map(|(what, share)| Some((what, share.as_ref()?))) {
         let _ = writeln!(text, "  {what:<13}{}", bar(share));
     }
-    let lengths = [("promoted", &summary.until_promoted), ("rolled back", &summary.until_rolled_back)];
+    let lengths = [
+        (if summary.decided.is_some() { "won" } else { "promoted" }, &summary.until_promoted),
+        ("rolled back", &summary.until_rolled_back),
+        ("blocked", &summary.until_blocked),
+    ];
     for (what, lengths) in lengths.iter().filter_map(|(what, lengths)| Some((what, lengths.as_ref()?))) {
         let _ = write!(text, "{}", lines(what, lengths));
     }
@@ -30,6 +37,7 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
         Some(calls) => {
             writeln!(text, "  announced: {} calls of the candidate until promoted", number(calls as f64))
         }
+        None if summary.decided.is_some() => Ok(()),
         None => writeln!(text, "  announced: nothing, for a guard allows nothing or waits for feedback"),
     };
     for Figure { figure, bound, measured, .. } in summary.figures.iter().filter(|figure| !figure.passed) {

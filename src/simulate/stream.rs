@@ -18,7 +18,7 @@ use super::weather::{Outages, busy, times};
 use super::world::{Arrivals, Failing, Latency, World};
 use crate::evidence::{ArmGain, Gain};
 use crate::stats::quantile;
-use crate::verdict::State;
+use crate::verdict::{State, Verdict};
 
 /// Within which a burst of one unit's failures lies.
 const BURST: f64 = 20.0;
@@ -30,6 +30,10 @@ const UNKNOWN: Duration = Duration::from_millis(20);
 pub(super) struct Course {
     /// Where it ended, or where it was when time was up.
     pub(super) end: State,
+    /// What all of it said then.
+    pub(super) verdict: Verdict,
+    /// Whether the first metric's interval held the true difference then.
+    pub(super) covered: Option<bool>,
     /// When it ended.
     pub(super) time: Duration,
     /// Calls of both arms until then, and of the candidate.
@@ -62,8 +66,10 @@ impl Laws {
 }
 
 /// Runs one canary to its end.
-pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) -> Course {
-    let judged = Judged::begin(&scenario.canary);
+///
+/// None where its strategy decides nothing.
+pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) -> Option<Course> {
+    let judged = Judged::begin(&scenario.model)?;
     let outages =
         [&scenario.world.errors, &scenario.world.rejections].map(|failing| Outages::new(failing, rng));
     let patience = scenario.world.latency.map_or(UNKNOWN, |latency| latency.baseline.median);
@@ -76,12 +82,14 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
         now: 0.0,
         outages,
         strange,
-        learning: Learning::new(&scenario.model, &scenario.world.feedback, rng),
+        learning: Learning::new(scenario, rng),
         due: Vec::new(),
         naive: Naive::default(),
         counts: vec![0; quantile::BUCKETS],
         course: Course {
             end: State::Waiting,
+            verdict: Verdict::NotEnoughData,
+            covered: None,
             time: Duration::ZERO,
             calls: 0,
             candidate_calls: 0,
@@ -94,11 +102,24 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
     while !stream.is_over() {
         stream.tick(rng);
     }
-    let Stream { mut course, judged, naive, now, .. } = stream;
+    let Stream { mut course, judged, naive, learning, now, .. } = stream;
     course.end = judged.state();
     course.time = Duration::from_secs_f64(now);
-    course.naive = naive.said_worse();
-    course
+    course.verdict = judged.verdict(course.time);
+    course.covered = covered(scenario, &judged, course.time);
+    course.naive = naive.said_worse() || learning.is_some_and(|learning| learning.naive_differs());
+    Some(course)
+}
+
+/// Whether the interval of the first metric holds the true difference, where there is one at all times: none where
+/// nothing is compared, or the difference changes.
+fn covered(scenario: &Scenario, judged: &Judged<'_>, now: Duration) -> Option<bool> {
+    let learnt = scenario.world.feedback.first()?;
+    let (other, after) = learnt.candidate;
+    let (low, high) = judged.difference(now)?;
+    let truth = other - learnt.mean;
+    let steady = truth == 0.0 || (learnt.drift == 1.0 && after.is_zero());
+    steady.then_some(low <= truth && truth <= high)
 }
 
 /// A time of the run in which all that a world says of it stays as it is.
@@ -153,7 +174,7 @@ impl Stream<'_> {
     /// Passes over a time in which all rates stay as they are, or until something is decided.
     fn tick(&mut self, rng: &mut impl Rng) {
         let world = &self.scenario.world;
-        let share = self.judged.share();
+        let share = self.judged.share() * (1.0 - world.strays);
         let all = world.calls * busy(world.arrivals, self.now);
         let calls = all * (1.0 - world.strange.as_ref().map_or(0.0, |strange| strange.share));
         let end = (self.now + self.length(calls * share)).min(self.scenario.until.as_secs_f64());
@@ -294,6 +315,10 @@ impl Stream<'_> {
             *(if failure.rejected { &mut arm.rejections } else { &mut arm.errors }) += hits;
             self.course.hurt += if failure.candidate { hits } else { 0 };
             self.naive.add_failure(failure.candidate);
+        }
+        if !self.learning.as_ref().is_some_and(Learning::counts_units) {
+            // Nobody comes back: each call is a unit.
+            arms.iter_mut().for_each(|arm| arm.units = arm.calls);
         }
         self.course.calls += arms.iter().map(|arm| arm.calls).sum::<u64>();
         self.course.candidate_calls += arms[of_candidate].calls;

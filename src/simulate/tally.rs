@@ -5,27 +5,36 @@ use serde::Serialize;
 use super::figure::{Figure, figures};
 use super::file::Scenario;
 use super::stream::Course;
-use crate::verdict::State;
+use crate::verdict::{State, Verdict};
 
 /// What many runs came to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// How many there were.
     pub runs: u64,
-    /// Canaries that got everything.
+    /// Rollouts whose candidate got everything, or won.
     pub promoted: Share,
-    /// Canaries that were taken out.
+    /// Those whose candidate was taken out.
     pub rolled_back: Share,
-    /// Canaries that got no verdict in time.
+    /// Those that got no verdict in time, or one that leaves all to a person.
     pub held: Share,
-    /// Canaries that were still going on, or waited for a person, when time was up.
+    /// Those that were still going on, or waited for a person, when time was up.
     pub open: Share,
+    /// Of comparisons: those that found a winner or a loser, those whose samples were said to be broken, and those whose
+    /// interval of the first metric held the true difference when they ended; none where nothing is compared.
+    pub decided: Option<Share>,
+    /// Samples said to be broken.
+    pub blocked: Option<Share>,
+    /// The interval held the truth.
+    pub covered: Option<Share>,
     /// Runs in which a z-test read each minute ever said "worse"; none where it was not asked for.
     pub naive: Option<Share>,
     /// Of those promoted.
     pub until_promoted: Option<Lengths>,
     /// Of those rolled back.
     pub until_rolled_back: Option<Lengths>,
+    /// Of those whose samples were said to be broken.
+    pub until_blocked: Option<Lengths>,
     /// Calls of the candidate that `check` announces until it can be promoted; none: a guard can never pass, or
     /// waits for feedback.
     pub announced: Option<u64>,
@@ -82,19 +91,30 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
     let share = |is: &dyn Fn(&Course) -> bool| {
         Share::of(courses.iter().filter(|course| is(course)).count() as u64, courses.len() as u64)
     };
-    let ended = |end: State| {
-        let ended: Vec<&Course> = courses.iter().filter(|course| course.end == end).collect();
+    let ended = |is: &dyn Fn(&Course) -> bool| {
+        let ended: Vec<&Course> = courses.iter().filter(|course| is(course)).collect();
         Lengths::of(&ended)
     };
+    let compares = scenario.compares();
+    let won =
+        move |course: &Course| course.end == State::Promoted || (compares && course.end == State::Passed);
+    let lost = |course: &Course| course.end == State::RolledBack;
+    let blocked = |course: &Course| course.verdict == Verdict::Invalid;
+    let held = |course: &Course| course.end == State::Held;
     let mut summary = Summary {
         runs: courses.len() as u64,
-        promoted: share(&|course| course.end == State::Promoted),
-        rolled_back: share(&|course| course.end == State::RolledBack),
-        held: share(&|course| course.end == State::Held),
-        open: share(&|course| !matches!(course.end, State::Promoted | State::RolledBack | State::Held)),
+        promoted: share(&won),
+        rolled_back: share(&lost),
+        held: share(&held),
+        open: share(&|course| !won(course) && !lost(course) && !held(course)),
+        decided: compares.then(|| share(&|course| won(course) || lost(course))),
+        blocked: compares.then(|| share(&blocked)),
+        covered: (compares && courses.iter().all(|course| course.covered.is_some()))
+            .then(|| share(&|course| course.covered == Some(true))),
         naive: scenario.naive.then(|| share(&|course| course.naive)),
-        until_promoted: ended(State::Promoted),
-        until_rolled_back: ended(State::RolledBack),
+        until_promoted: ended(&won),
+        until_rolled_back: ended(&lost),
+        until_blocked: ended(&blocked),
         announced: scenario.announced(),
         figures: Vec::new(),
     };

@@ -16,6 +16,8 @@ pub(super) struct World {
     pub(super) rejections: Failing,
     pub(super) latency: Option<Latency>,
     pub(super) strange: Option<Strange>,
+    /// This part of the candidate's units comes to the baseline instead, and nobody says so.
+    pub(super) strays: f64,
     /// What is learnt later, at most once for each feedback of the model.
     pub(super) feedback: Vec<Learnt>,
 }
@@ -97,6 +99,16 @@ impl Oddity {
     pub(super) const ALL: [Oddity; 3] = [Oddity::Deadlines, Oddity::Cancels, Oddity::Rubbish];
 }
 
+/// How values without bounds are spread.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Law {
+    #[default]
+    Normal,
+    /// Above 0, and a few of them large, as what is spent often is.
+    Lognormal,
+}
+
 /// What is learnt later about predictions.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Learnt {
@@ -104,9 +116,13 @@ pub(super) struct Learnt {
     pub(super) feedback: usize,
     /// Part of the predictions that bring a report.
     pub(super) share: f64,
-    /// Mean of the baseline's values, and the standard deviation of those that are not 0 or 1.
+    /// Mean of the baseline's values, what the mean of both has been multiplied by at the end, growing evenly, and the
+    /// standard deviation of those that are not 0 or 1.
     pub(super) mean: f64,
+    pub(super) drift: f64,
     pub(super) spread: f64,
+    /// How values without bounds are spread around it.
+    pub(super) law: Law,
     /// The candidate's mean, and how long after its first call it begins to differ.
     pub(super) candidate: (f64, Duration),
     /// Median of the time from a prediction to its report, and the standard deviation of its logarithm.

@@ -23,6 +23,7 @@ use crate::stats::hash::platforms::{PLACES, Platform};
 mod arm;
 mod judge;
 mod metric;
+pub mod plan;
 mod progress;
 mod ratio;
 mod shares;

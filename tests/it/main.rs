@@ -19,6 +19,7 @@ mod hostile;
 mod house;
 mod life;
 mod metadata;
+mod plan;
 mod ramp;
 mod reload;
 mod rename;

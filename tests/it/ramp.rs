@@ -6,6 +6,8 @@
 //! candidate, whoever was asked when. What a killed program left on its disk is then read by a third process, which
 //! says of each of many units who has it: 20,000, or as many as `RAMP_UNITS` says.
 //!
+//! A rollout of several stages is asked as well, without any calls: who has whom in each of its splits.
+//!
 //! `RAMP_UNITS=1000000 cargo test --test it ramp -- --nocapture`
 
 use std::collections::BTreeMap;
@@ -18,13 +20,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use parhelion::assignment::Reason;
 use parhelion::call::Call;
 use parhelion::config::{self, Environment};
+use parhelion::evidence::{ArmGain, Copies, Gain};
 use parhelion::feedback::Intake;
 use parhelion::keys::Keys;
 use parhelion::prediction::Prediction;
 use parhelion::rollout::{Ground, Rollouts};
 use parhelion::state::State;
-use parhelion::strategy::{Split, Strategy};
+use parhelion::strategy::course::Course;
+use parhelion::strategy::{Split, Standing, Strategy};
 use parhelion::telemetry;
+use parhelion::verdict::{self, State as Life};
 use tokio::sync::watch;
 
 use crate::support::process::{self, LONG, Model, PORTS, Sidecar};
@@ -206,4 +211,79 @@ async fn no_unit_leaves_the_candidate_across_steps_restarts_and_replicas() {
     steady.signal("KILL");
     drop(steady);
     assert_eq!(left(&file, &two, units), (top, before), "both replicas say the same of every unit");
+}
+
+const STAGES: &str = "
+models:
+  m:
+    variants: {v1: {endpoint: 'http://127.0.0.1:1', version: '1'}, v2: {endpoint: 'http://127.0.0.1:2', version: '2'}}
+    unit: [metadata:x-user]
+    shadows: [{variant: v2, sample: 20%}]
+    feedback: {bought: {kind: binary}}
+    strategy:
+      kind: staged
+      baseline: v1
+      candidate: v2
+      stages:
+        - {kind: shadow, hold: 1m, calls: 10, guards: {errors: {absolute: 50%}, rejections: off}}
+        - kind: canary
+          steps: [{share: 0.1%, hold: 1m, calls: 1}, {share: 7%, hold: 1m, calls: 1}, {share: 30%, hold: 1m, calls: 1}]
+          guards: {errors: {absolute: 50%}, rejections: off, latency: off}
+        - {kind: ab, weights: {v1: 60%, v2: 40%}, metrics: {feedback: {name: bought}}}
+        - {kind: pinned}
+state: /nowhere
+";
+
+/// Whether that unit has the candidate.
+fn has_candidate(strategy: &Strategy, standing: &Standing, number: usize) -> bool {
+    let name = http::HeaderName::from_static("x-user");
+    let metadata = http::HeaderMap::from_iter([(name, unit(number).parse().unwrap())]);
+    let call = Call { metadata: &metadata, parameters: &[] };
+    strategy.assign(standing, &call, 0, &|_| true).assignment.variant == 1
+}
+
+#[test]
+fn no_unit_leaves_the_candidate_from_stage_to_stage() {
+    let units: usize = std::env::var("RAMP_UNITS").map_or(20_000, |units| units.parse().unwrap());
+    let loaded = config::read("stages.yaml", STAGES, &Environment::default());
+    let config = loaded.unwrap_or_else(|errors| panic!("{errors}")).config;
+    let model = &config.models[0];
+    let strategy = Strategy::new(model, &[0; 32]);
+    let mut course = Course::begin(&model.strategy, Duration::ZERO).unwrap();
+    let (mut had, mut flips, mut seen) = (vec![false; units], 0, Vec::new());
+    for hour in 1.. {
+        assert!(hour < 30, "{course:?}");
+        let standing = course.standing();
+        if seen.last().is_none_or(|(last, _): &(Standing, usize)| *last != standing) {
+            let mut candidates = 0;
+            for (number, had) in had.iter_mut().enumerate() {
+                let candidate = has_candidate(&strategy, &standing, number);
+                flips += usize::from(*had && !candidate);
+                candidates += usize::from(candidate);
+                *had = candidate;
+            }
+            println!("stage {}: {candidates} of {units} units, {flips} left", standing.stage);
+            seen.push((standing, candidates));
+        }
+        if course.state() == Life::Promoted {
+            break;
+        }
+        let now = Duration::from_secs(3600 * hour);
+        let arm = ArmGain { calls: 1000, ..ArmGain::default() };
+        course.absorb_copies(&model.strategy, &Copies { calls: 1000, ..Copies::default() }, now);
+        let gain = Gain { epoch: standing.epoch, segment: None, arms: vec![arm.clone(), arm] };
+        course.absorb(&model.strategy, &gain, now);
+        if course.look(&model.strategy, &|_| Ok(()), now).is_none() && course.standing() == standing {
+            let promote = verdict::Command::Promote;
+            course.command(&model.strategy, &promote, &|_| Ok(()), now).unwrap();
+        }
+    }
+    assert_eq!(flips, 0);
+    let counts: Vec<usize> = seen.iter().map(|(_, candidates)| *candidates).collect();
+    assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&units)), "{seen:?}");
+    for (count, share) in counts.iter().zip([0.0, 0.001, 0.07, 0.3, 0.4, 1.0]) {
+        let expected = units as f64 * share;
+        assert!((*count as f64 - expected).abs() < 6.0 * expected.sqrt() + 1.0, "{share}: {count}");
+    }
+    assert_eq!(counts.len(), 6, "{seen:?}");
 }

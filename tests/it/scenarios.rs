@@ -64,7 +64,7 @@ until: 0s
     }
     const AB: &str = "strategy: {kind: ab, weights: {stable: 50%, next: 50%}}";
     let errors = simulate::read_text("ab.yaml", AB).unwrap_err();
-    assert!(errors.to_string().contains("use kind: canary"), "{errors}");
+    assert!(errors.to_string().contains("kind: ab with metrics"), "{errors}");
 }
 
 #[test]
@@ -143,7 +143,7 @@ world:
     stars: {mean: 4.9, spread: 0.5, candidate: {mean: 3}}
     word: {mean: 1}
     likes: {mean: 1}
-    known: {mean: 0.5, share: 120%, units: {n: 10}}
+    known: {mean: 0.5, share: 120%, law: lognormal, units: {n: 10}}
 ";
     let errors = simulate::read_text("bad.yaml", text).unwrap_err();
     let found: Vec<(&str, &str)> =
@@ -154,6 +154,7 @@ world:
         ("world.feedback.word", "bad.yaml:12"),
         ("world.feedback.likes", "bad.yaml:13"),
         ("world.feedback.known.units", "bad.yaml:14"),
+        ("world.feedback.known.law", "bad.yaml:14"),
         ("world.feedback.known.share", "bad.yaml:14"),
     ];
     assert_eq!(found, expected, "{errors}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::super::world::Learnt;
+use super::super::world::{Law, Learnt};
 use super::words::{Number, Part, Span, at_least_zero, positive};
 use crate::config::document::Document;
 use crate::config::{FeedbackKind, Model, Problem};
@@ -15,7 +15,9 @@ use crate::config::{FeedbackKind, Model, Problem};
 pub(super) struct RawLearnt {
     share: Option<Part>,
     mean: Number,
+    drift: Option<Number>,
     spread: Option<Number>,
+    law: Option<Law>,
     candidate: Option<RawCandidate>,
     delay: Option<RawDelay>,
     units: Option<RawUnits>,
@@ -88,14 +90,28 @@ fn one(document: &mut Document, model: &Model, index: usize, raw: &RawLearnt) ->
     let candidate = raw.candidate.map_or((raw.mean, Duration::ZERO), |candidate| {
         (candidate.mean, candidate.after.map_or(Duration::ZERO, |span| span.0))
     });
-    means(document, &path, feedback.kind, [raw.mean.0, candidate.0.0], spread);
+    let drift = raw.drift.map_or(1.0, |drift| drift.0);
+    positive(document, &format!("{path}.drift"), drift);
+    let law = raw.law.unwrap_or_default();
+    let means_at_most = [raw.mean.0, candidate.0.0].map(|mean| mean * drift.max(1.0));
+    means(document, &path, feedback.kind, means_at_most, spread);
+    skewed(document, &path, feedback.kind, law, raw.mean.0.min(candidate.0.0));
     let share = raw.share.map_or(1.0, |share| share.0);
     if share > 1.0 {
         let problem = Problem::new(format!("{path}.share"), "is more than all predictions");
         document.refuse(problem.with_hint("say which part of them brings a report, like 20%"));
     }
     let candidate = (candidate.0.0, candidate.1);
-    Some(Learnt { feedback: index, share, mean: raw.mean.0, spread, candidate, delay, units })
+    Some(Learnt { feedback: index, share, mean: raw.mean.0, drift, spread, law, candidate, delay, units })
+}
+
+/// Refuses a law that values of that kind or mean cannot have.
+fn skewed(document: &mut Document, path: &str, kind: FeedbackKind, law: Law, least: f64) {
+    if law == Law::Lognormal && (kind != FeedbackKind::Real || least <= 0.0) {
+        let problem = Problem::new(format!("{path}.law"), "is not for such values");
+        let hint = "values of a feedback of kind real, with a mean above 0, can be lognormal";
+        document.refuse(problem.with_hint(hint));
+    }
 }
 
 /// Refuses means that values of that kind cannot have.

@@ -21,6 +21,7 @@ pub(super) struct RawWorld {
     rejections: Option<RawFailing>,
     latency: Option<RawLatency>,
     strange: Option<RawStrange>,
+    strays: Option<Part>,
     feedback: BTreeMap<String, RawLearnt>,
 }
 
@@ -78,6 +79,11 @@ struct RawSlower {
 /// The world, with everything that is wrong with it noted in `document`; `model` is who is let loose in it.
 pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWorld) -> World {
     positive(document, "world.calls", raw.calls.0);
+    let strays = raw.strays.map_or(0.0, |strays| strays.0);
+    if strays > 1.0 {
+        let problem = Problem::new("world.strays", "are more than everything");
+        document.refuse(problem.with_hint("say which part of the candidate's units, like 10%"));
+    }
     World {
         calls: raw.calls.0,
         arrivals: raw.arrivals.unwrap_or_default(),
@@ -85,6 +91,7 @@ pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWo
         rejections: failing(document, "world.rejections", raw.rejections.as_ref()),
         latency: raw.latency.as_ref().map(|raw| latency(document, raw)),
         strange: raw.strange.as_ref().map(|raw| strange(document, raw)),
+        strays,
         feedback: model.map(|model| learnt(document, model, &raw.feedback)).unwrap_or_default(),
     }
 }

@@ -246,7 +246,7 @@ fn feedback(metric: &Metric) -> &str {
 }
 
 /// How each metric is judged.
-fn rules(judge: &Judge) -> impl Iterator<Item = Rule<'_>> {
+pub(super) fn rules(judge: &Judge) -> impl Iterator<Item = Rule<'_>> {
     let alpha = judge.alpha / (judge.metrics.len() * judge.arms.len()).max(1) as f64;
     judge.metrics.iter().map(move |metric| Rule { metric, alpha, min_units: judge.min_units })
 }

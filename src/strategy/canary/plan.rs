@@ -4,8 +4,10 @@
 //! from the very bets that will judge it, played on what is to be expected.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::config::Canary;
+use crate::config::units::Percent;
 use crate::stats::quantile::{BUCKETS, upper_edge};
 use crate::strategy::guards::latency::needed;
 use crate::strategy::guards::{PASS, name_of, rate};
@@ -44,6 +46,33 @@ pub fn needs(canary: &Canary, expected: &Expected) -> Vec<Need> {
         .iter()
         .map(|guard| Need { guard: name_of(guard), calls: needed(guard, &law, share, -PASS.ln()) });
     rates.chain(latency).collect()
+}
+
+/// What a candidate goes through at one share.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Leg {
+    /// Its share.
+    pub share: Percent,
+    /// Calls of it.
+    pub calls: u64,
+    /// How long that takes.
+    pub time: Duration,
+}
+
+/// All steps of a candidate as good as the baseline, at `rate` calls a second of both: its slowest guard passes at the
+/// first step, and the others last as long as they hold. None where a guard can never pass. Feedback is not in it.
+pub fn legs(canary: &Canary, expected: &Expected, rate: f64) -> Option<Vec<Leg>> {
+    let needs = needs(canary, expected);
+    let slowest = needs.iter().map(|need| need.calls).try_fold(0, |most, calls| Some(most.max(calls?)))?;
+    let leg = |(index, step): (usize, &crate::config::Step)| {
+        let own = rate * step.share.probability();
+        // A step takes its hold's calls, however soon it has passed.
+        let least = step.calls.max((own * step.hold.as_secs_f64()) as u64);
+        let calls = if index == 0 { slowest.max(least) } else { least };
+        let time = step.hold.max(Duration::try_from_secs_f64(calls as f64 / own).unwrap_or(Duration::MAX));
+        Leg { share: step.share, calls, time }
+    };
+    Some(canary.steps.iter().enumerate().map(leg).collect())
 }
 
 /// A million latencies around 10 ms, by bucket.
