@@ -32,8 +32,8 @@ pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
     Ab, Admission, Arm, Canary, FeedbackGuard, FixedLimits, Guards, Holdout, Judge, LatencyGuard, Layer,
-    Margin, Match, Metric, OnFail, OnPass, Pinned, ResourcesGuard, Segment, SlowLimit, Source, Stage, Staged,
-    Step, Strategy, Warming, Warmup,
+    Margin, Match, Metric, OnFail, OnPass, Pinned, Reporting, ResourcesGuard, Rolling, Segment, SlowLimit,
+    Source, Stage, Staged, Step, Strategy, Warming, Warmup,
 };
 use units::{Percent, Size};
 

@@ -31,6 +31,7 @@ pub mod keeper;
 pub mod live;
 mod machine;
 pub mod record;
+mod servers;
 mod tell;
 
 pub use adopt::adopt;

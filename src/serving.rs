@@ -69,6 +69,8 @@ pub struct Rollout {
     pub live: View,
     /// Where samples of its calls are kept; `None` where nothing is warmed with them.
     pub keep: Option<Rc<Keep>>,
+    /// Whether its variants' servers are replaced in place, so that two endpoints may run two versions.
+    in_place: bool,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
 }
@@ -235,6 +237,7 @@ impl Rollout {
             arms: arms(model),
             strategy: Strategy::new(model, &base.unit_key),
             live: base.rollouts.live(model).view(),
+            in_place: matches!(model.strategy, config::Strategy::Rolling(_)),
             model: Arc::clone(model),
             shadows,
             keep: keeps_samples(model).then(|| Keep::new(base.rollouts.samples(&model.name))),
@@ -247,6 +250,16 @@ impl Rollout {
         self.variants[answering.variant].tag(headers, prediction);
         if let Some(failed) = answering.instead_of {
             headers.insert(FALLBACK_FROM, self.variants[failed].name.clone());
+        }
+    }
+
+    /// Corrects the version in response headers that were tagged, where that endpoint does not run the file's yet.
+    pub fn retag(&self, endpoint: &Endpoint, headers: &mut HeaderMap) {
+        if self.in_place
+            && headers.contains_key(&MODEL_VERSION)
+            && let Some(version) = endpoint.readiness().runs()
+        {
+            headers.insert(MODEL_VERSION, header(&version));
         }
     }
 
@@ -275,9 +288,10 @@ impl Variant {
     }
 }
 
-/// Whether a variant may have to be warmed with what the others answer.
+/// Whether a server may have to be warmed with what the others answer.
 fn keeps_samples(model: &Model) -> bool {
-    model.strategy.warming().is_some_and(|warming| warming.file.is_none()) && model.taking_part().count() > 1
+    let others = matches!(model.strategy, config::Strategy::Rolling(_)) || model.taking_part().count() > 1;
+    others && model.strategy.warming().is_some_and(|warming| warming.file.is_none())
 }
 
 fn arms(model: &Model) -> Vec<u8> {

@@ -22,6 +22,7 @@ pub mod course;
 mod guards;
 pub mod pinned;
 mod ranges;
+pub mod rolling;
 pub mod staged;
 mod unit;
 
@@ -144,6 +145,7 @@ impl Kind {
             config::Strategy::Ab(ab) => Kind::Ab(Ab::new(ab)),
             config::Strategy::Canary(canary) => Kind::Canary(Canary::new(canary)),
             config::Strategy::Shadow(canary) => Kind::Pinned(Pinned::new(canary.baseline)),
+            config::Strategy::Rolling(rolling) => Kind::Pinned(Pinned::new(rolling.variant)),
             config::Strategy::Staged(staged) => {
                 Kind::Staged(staged.stages.iter().map(|stage| Kind::new(&stage.strategy)).collect())
             }

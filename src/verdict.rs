@@ -179,6 +179,14 @@ pub enum Action {
     Flipped,
     /// The way back to the variant before is closed.
     Settled,
+    /// Endpoints get no new calls, for their servers are to be replaced.
+    Cordoned,
+    /// An endpoint has no calls any more: its server can be replaced.
+    Drained,
+    /// An endpoint gets calls again.
+    Readmitted,
+    /// Every endpoint runs again what it ran before.
+    Restored,
     /// The candidate was taken out.
     RolledBack,
     /// A person stopped it.
@@ -325,6 +333,10 @@ impl Action {
             Action::Promoted => "promoted",
             Action::Flipped => "flipped",
             Action::Settled => "settled",
+            Action::Cordoned => "cordoned",
+            Action::Drained => "drained",
+            Action::Readmitted => "readmitted",
+            Action::Restored => "restored",
             Action::RolledBack => "rolled_back",
             Action::Paused => "paused",
             Action::Resumed => "resumed",

@@ -28,6 +28,7 @@ mod pinned;
 mod ports;
 mod quantity;
 mod resources;
+mod rolling;
 mod shadow;
 mod staged;
 mod strategy;

@@ -165,6 +165,17 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
             }
             Value::Object(map)
         }
+        Strategy::Rolling(found) => json!({
+            "kind": kind,
+            "variant": name(found.variant),
+            "batch": found.batch,
+            "min_ready": found.min_ready,
+            "drain_timeout": write_duration(found.drain_timeout),
+            "replace_timeout": write_duration(found.replace_timeout),
+            "report": found.report.name(),
+            "warmup": warmup(None, &found.warming),
+            "on_fail": found.on_fail.name(),
+        }),
         Strategy::Staged(found) => json!({
             "kind": kind,
             "baseline": name(found.baseline),
@@ -283,7 +294,12 @@ pub(super) fn rollout(model: &Model) -> String {
     let mut builds: Vec<(&str, &str)> =
         model.taking_part().map(|variant| (&*variant.name, &*variant.build)).collect();
     builds.sort();
-    json!([*model.name, units, admitted(model), builds, feedback]).to_string()
+    let mut parts = vec![json!(*model.name), units, admitted(model), json!(builds), feedback];
+    if let Strategy::Rolling(rolling) = &model.strategy {
+        // Where a digest is the build, another version alone is another rollout too: servers report it.
+        parts.push(json!(*rolling.version));
+    }
+    Value::Array(parts).to_string()
 }
 
 fn guards(model: &Model, guards: &Guards) -> Value {

@@ -21,6 +21,56 @@ pub enum Strategy {
     Shadow(Arc<Canary>),
     /// Several of the others, one after the other, for one candidate.
     Staged(Arc<Staged>),
+    /// One variant for everybody, whose servers are replaced in place, a batch of endpoints at a time.
+    Rolling(Arc<Rolling>),
+}
+
+/// One variant whose endpoints are replaced when the file gives it another version.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rolling {
+    /// The variant that answers.
+    pub variant: usize,
+    /// What its servers shall run; the variant's.
+    pub version: Arc<str>,
+    /// Endpoints that are replaced at once; at least 1.
+    pub batch: usize,
+    /// An endpoint is taken out only where so many others are ready; at least 1, less than there are endpoints.
+    pub min_ready: usize,
+    /// How long calls under way may take before an endpoint counts as drained all the same.
+    pub drain_timeout: Duration,
+    /// An endpoint that was not replaced, ready and warm for so long after it was drained fails.
+    pub replace_timeout: Duration,
+    /// How it is known what a server runs.
+    pub report: Reporting,
+    /// What a replaced server is sent before it is given calls.
+    pub warming: Warming,
+    /// What becomes of an update that fails.
+    pub on_fail: OnFail,
+}
+
+/// How it is known what a server runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reporting {
+    /// The `versions` that `ModelMetadata` answers.
+    Model,
+    /// The `version` that `ServerMetadata` answers.
+    Server,
+    /// The server went away and came back.
+    Connection,
+}
+
+impl Reporting {
+    /// All of them.
+    pub const ALL: [Reporting; 3] = [Reporting::Model, Reporting::Server, Reporting::Connection];
+
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Reporting::Model => "model",
+            Reporting::Server => "server",
+            Reporting::Connection => "connection",
+        }
+    }
 }
 
 /// Who takes part in a rollout that splits units; everybody, where nothing is said. The others get the baseline.
@@ -403,6 +453,7 @@ impl Strategy {
             Strategy::Ab(ab) => ab.baseline,
             Strategy::Canary(canary) | Strategy::Shadow(canary) => canary.baseline,
             Strategy::Staged(staged) => staged.baseline,
+            Strategy::Rolling(rolling) => rolling.variant,
         }
     }
 
@@ -410,7 +461,7 @@ impl Strategy {
     pub fn candidate(&self) -> Option<usize> {
         match self {
             Strategy::Pinned(pinned) => Some(pinned.variant),
-            Strategy::Ab(_) => None,
+            Strategy::Ab(_) | Strategy::Rolling(_) => None,
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(canary.candidate),
             Strategy::Staged(staged) => Some(staged.candidate),
         }
@@ -419,11 +470,11 @@ impl Strategy {
     /// Those that its evidence may take out.
     pub fn judged(&self) -> Vec<usize> {
         match self {
-            Strategy::Pinned(_) => Vec::new(),
+            Strategy::Rolling(_) => Vec::new(),
             Strategy::Ab(ab) => {
                 ab.judge.iter().flat_map(|judge| &judge.arms).map(|arm| arm.variant).collect()
             }
-            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
+            Strategy::Pinned(_) | Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 self.candidate().into_iter().collect()
             }
         }
@@ -432,7 +483,7 @@ impl Strategy {
     /// What its units are hashed with; none where nothing is split.
     pub fn salt(&self) -> Option<&str> {
         match self {
-            Strategy::Pinned(_) => None,
+            Strategy::Pinned(_) | Strategy::Rolling(_) => None,
             Strategy::Ab(ab) => Some(&ab.salt),
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(&canary.salt),
             Strategy::Staged(staged) => Some(&staged.salt),
@@ -465,7 +516,7 @@ impl Strategy {
         match self {
             Strategy::Pinned(_) => false,
             Strategy::Ab(ab) => ab.judge.is_some(),
-            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => true,
+            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) | Strategy::Rolling(_) => true,
         }
     }
 
@@ -479,7 +530,7 @@ impl Strategy {
 
     /// Whether a variant beside the baseline may be given calls.
     pub fn has_alternatives(&self) -> bool {
-        !matches!(self, Strategy::Pinned(_))
+        !matches!(self, Strategy::Pinned(_) | Strategy::Rolling(_))
     }
 
     /// What a variant is sent before it is given calls, where anything is.
@@ -487,6 +538,7 @@ impl Strategy {
         let warming = match self {
             Strategy::Pinned(pinned) => &pinned.warming,
             Strategy::Canary(canary) => &canary.warming,
+            Strategy::Rolling(rolling) => &rolling.warming,
             Strategy::Staged(staged) => {
                 // The last stage, which may be pinned, gives calls to nobody who had none.
                 let canaries = staged.stages.iter().map(|stage| &stage.strategy);
@@ -505,6 +557,7 @@ impl Strategy {
             Strategy::Canary(_) => "canary",
             Strategy::Shadow(_) => "shadow",
             Strategy::Staged(_) => "staged",
+            Strategy::Rolling(_) => "rolling",
         }
     }
 }

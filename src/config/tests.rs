@@ -37,7 +37,8 @@ fn good() -> Vec<(PathBuf, String)> {
     all.extend(corpus("examples/canary"));
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
-    assert_eq!(all.len(), 18);
+    all.extend(corpus("examples/rolling"));
+    assert_eq!(all.len(), 19);
     all
 }
 

@@ -8,6 +8,7 @@ use crate::admin::Reload;
 use crate::config::{Key, Model};
 use crate::pb::v1;
 use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
+use crate::strategy::rolling::{EndpointReport, Place};
 use crate::verdict::{Aim, Estimate, Finding, Interval, Scale, State, Verdict};
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
@@ -36,6 +37,24 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         stage: report.stage.as_ref().map(|stage| stage.index + 1),
         stages: report.stage.as_ref().map_or(0, |stage| stage.of),
         stage_name: report.stage.as_ref().map_or_else(String::new, |stage| stage.name.to_string()),
+        endpoints: status.endpoints.iter().map(endpoint).collect(),
+    }
+}
+
+fn endpoint(endpoint: &EndpointReport) -> v1::ServerEndpoint {
+    let place = match endpoint.place {
+        Place::Serving => v1::Place::Serving,
+        Place::Draining => v1::Place::Draining,
+        Place::Drained => v1::Place::Drained,
+        Place::Warming => v1::Place::Warming,
+    };
+    v1::ServerEndpoint {
+        address: endpoint.address.to_string(),
+        place: place.into(),
+        ready: endpoint.ready,
+        runs: endpoint.runs.as_deref().unwrap_or_default().to_owned(),
+        wanted: endpoint.wanted.as_deref().unwrap_or_default().to_owned(),
+        in_flight: endpoint.in_flight,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
 
 use crate::config::units::write_duration;
-use crate::config::{Ab, Canary, Judge, Model, OnFail, OnPass, Pinned, Strategy};
+use crate::config::{Ab, Canary, Judge, Model, OnFail, OnPass, Pinned, Rolling, Strategy};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
@@ -19,6 +19,7 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
             switch(model, pinned, report)
         }
         Strategy::Ab(ab) if let Some(judge) = &ab.judge => compared(model, ab, judge, report),
+        Strategy::Rolling(rolling) => replacing(rolling, report),
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
@@ -91,6 +92,29 @@ fn compared(model: &Model, ab: &Ab, judge: &Judge, report: &Report) -> Vec<Strin
         }
         State::Pinned => vec!["on resume: the comparison goes on".to_owned()],
         State::Steady => Vec::new(),
+    }
+}
+
+/// What comes next of a rolling update.
+fn replacing(rolling: &Rolling, report: &Report) -> Vec<String> {
+    let Rolling { version, batch, min_ready, .. } = rolling;
+    let limit = write_duration(rolling.replace_timeout);
+    let late = match rolling.on_fail {
+        OnFail::Rollback => format!("if one is not replaced, ready and warm within {limit}: all go back"),
+        OnFail::Hold => {
+            format!("if one is not replaced, ready and warm within {limit}: it holds for a person")
+        }
+    };
+    let forward = format!("{batch} at a time, all run version {version}; {min_ready} always serve");
+    match report.state {
+        State::Waiting | State::Running => vec![forward, late],
+        State::Paused | State::Held => {
+            vec![format!("on resume: {forward}"), "rollback walks back".to_owned()]
+        }
+        State::RolledBack => vec![format!(
+            "those that were replaced go back to the version before; then nothing, until the file names another version than {version} or a person resumes it"
+        )],
+        State::Steady | State::Promoted | State::Passed | State::Pinned => Vec::new(),
     }
 }
 

@@ -22,6 +22,7 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "steps": rollout.steps,
         "since_ms": rollout.since_ms,
         "arms": rollout.arms.iter().map(arm).collect::<Value>(),
+        "endpoints": rollout.endpoints.iter().map(endpoint).collect::<Value>(),
         "verdict": text::verdict(rollout.verdict()),
         "guards": rollout.guards.iter().map(guard).collect::<Value>(),
         "waits_for": text(&rollout.waits_for),
@@ -44,6 +45,17 @@ fn arm(arm: &v1::Arm) -> Value {
         "blocked": arm.blocked,
         "share": arm.share,
         "calls": arm.calls,
+    })
+}
+
+fn endpoint(endpoint: &v1::ServerEndpoint) -> Value {
+    json!({
+        "address": endpoint.address,
+        "place": word(endpoint.place().as_str_name(), "PLACE"),
+        "ready": endpoint.ready,
+        "runs": text(&endpoint.runs),
+        "wanted": text(&endpoint.wanted),
+        "in_flight": endpoint.in_flight,
     })
 }
 

@@ -58,6 +58,10 @@ pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
     lines.extend(facts(rollout, text::WIDTH, Told::All));
     lines.push(String::new());
     lines.extend(arms(rollout, paint));
+    if !rollout.endpoints.is_empty() {
+        lines.push(String::new());
+        lines.extend(endpoints(rollout, paint));
+    }
     if compare::is_one(rollout) {
         lines.push(String::new());
         lines.extend(compare::lines(rollout, paint).into_iter().map(|(_, line)| line));
@@ -66,6 +70,24 @@ pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
         lines.extend(guards(rollout, paint));
     }
     lines
+}
+
+/// One line for each endpoint of a rolling update.
+fn endpoints(rollout: &Rollout, paint: Paint) -> Vec<String> {
+    let heading = ["ENDPOINT", "PLACE", "RUNS", "NEXT", "CALLS", "READY"].map(Cell::left);
+    let mut rows = vec![Vec::from(heading)];
+    let or = |text: &str| if text.is_empty() { "–".to_owned() } else { text.to_owned() };
+    rows.extend(rollout.endpoints.iter().map(|endpoint| {
+        vec![
+            Cell::left(&endpoint.address).hue(Hue::Strong),
+            Cell::left(text::word(endpoint.place().as_str_name(), "PLACE")),
+            Cell::left(or(&endpoint.runs)),
+            Cell::left(or(&endpoint.wanted)),
+            Cell::left(endpoint.in_flight.to_string()),
+            Cell::left(if endpoint.ready { "yes" } else { "no" }),
+        ]
+    }));
+    table(rows, &[26, 9, 14, 14, 6, 5], paint)
 }
 
 /// `fraud: canary, running`.

@@ -93,7 +93,10 @@ impl Shipment<'_> {
             renaming: down,
             message: self.limits.message.bytes(),
             clock: &self.worker.stalls,
-            tag: &|headers| self.origin.tag(self.answering, headers),
+            tag: &|headers| {
+                self.origin.tag(self.answering, headers);
+                self.rollout.retag(endpoint, headers);
+            },
             received: &mut leg.journal.received,
             tee: leg.upload.tee().cloned(),
             ahead,

@@ -59,6 +59,7 @@ impl Rollouts {
         lives.by_name = by_name;
         lives.config = Arc::clone(config);
         drop(lives);
+        self.cordon();
         self.changed();
     }
 
@@ -116,6 +117,7 @@ impl Rollouts {
             live.publish();
             self.tell_answering(&live);
         }
+        self.cordon();
         self.changed();
     }
 
@@ -158,12 +160,24 @@ impl Rollouts {
         };
         let base = match before {
             Some(live) => Some(live.standing().epoch.saturating_add(1)),
-            None => saved.map(|saved| saved.machine.epoch().saturating_add(1)),
+            None => saved.as_ref().map(|saved| saved.machine.epoch().saturating_add(1)),
         };
         let (blocked, out) = blocked(model, &memory.blocks);
         let mut machine = Machine::begin(model, blocked.clone(), (base.unwrap_or(0), past), now);
         if out != Out::NONE {
             machine.exclude(model, out, now);
+        }
+        match before {
+            Some(live) => {
+                let mut inner = live.inner();
+                let ran = ran(&inner.model, model);
+                inner.act(|before, _| machine.inherit(model, before, ran.as_ref()));
+            }
+            None => {
+                if let Some(saved) = &saved {
+                    machine.inherit(model, &saved.machine, None);
+                }
+            }
         }
         if base.is_none() && matches!(machine.state(), State::Steady) {
             // What was never anything but what the file says has no story. But who had everything must be known to a
@@ -178,7 +192,10 @@ impl Rollouts {
             action: Action::Started,
             why: match blocked {
                 Some(why) if machine.state() == State::RolledBack => why,
-                _ if machine.state() == State::Waiting && past.is_some() => {
+                _ if machine.state() == State::Waiting
+                    && past.is_some()
+                    && matches!(model.strategy, Strategy::Pinned(_)) =>
+                {
                     "the file names another variant: everything goes to it when it is ready and warm"
                         .to_owned()
                 }
@@ -263,4 +280,11 @@ fn blocked(model: &Model, blocks: &Blocks) -> (Option<String>, Out) {
         true => (why, Out::NONE),
         false => (None, out),
     }
+}
+
+/// The version that the servers of a rolling update had in the file before.
+fn ran(before: &Model, model: &Model) -> Option<Arc<str>> {
+    let Strategy::Rolling(rolling) = &model.strategy else { return None };
+    let name = &model.variants.get(rolling.variant)?.name;
+    before.variants.get(before.variant(name)?)?.version.clone()
 }

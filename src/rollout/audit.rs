@@ -80,6 +80,7 @@ mod tests {
             to: State::Running,
             step: None,
             share: 1.0,
+            variants: Vec::new(),
             findings: Vec::new(),
         };
         let (model, config) = ("m".into(), "c".into());

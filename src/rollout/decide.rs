@@ -52,6 +52,7 @@ impl Rollouts {
     fn gather(&self, inner: &mut Inner, depth: Depth) {
         inner.gather(depth, self.clock.now());
         let model = Arc::clone(&inner.model);
+        self.look_at_servers(inner);
         let stage = inner.act(|machine, model| machine.standing(model).stage);
         let copied = model.shadows.iter().find(|shadow| shadow.stage.is_some() && shadow.stage == stage);
         if let Some(variant) = copied.and_then(|shadow| model.variants.get(shadow.variant)) {
@@ -128,6 +129,9 @@ impl Rollouts {
         let record = self.timed(record);
         live.publish();
         self.tell_answering(live);
+        if matches!(live.inner().model.strategy, Strategy::Rolling(_)) {
+            self.cordon();
+        }
         let kept = self.kept(written);
         if let Kept::Failing(why) = &kept {
             let AuditRecord { model, sequence, .. } = &*record;

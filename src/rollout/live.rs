@@ -304,7 +304,9 @@ impl Inner {
     /// evidence took out; a person who ends a comparison says nothing against any.
     pub(super) fn blocks(&self, change: &Change) -> Vec<(String, bool)> {
         let of = |variant: usize| self.model.variants.get(variant).map(|variant| variant.build.to_string());
-        let baseline = of(self.model.baseline());
+        // What everybody gets is never blocked; of a switch it is the new variant itself.
+        let switches = matches!(self.model.strategy, Strategy::Pinned(_));
+        let baseline = of(self.model.baseline()).filter(|_| !switches);
         let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
             (Strategy::Ab(_), Action::RolledBack, ..) => {
                 let taken = change.variants.iter().filter_map(|name| self.model.variant(name));

@@ -13,7 +13,7 @@ use crate::config::{Model, Strategy};
 use crate::evidence::{Copies, Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::course::{Course, Learnt, Past, Ready};
-use crate::strategy::{Out, Split, Standing};
+use crate::strategy::{Out, Split, Standing, rolling};
 use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
 
 /// What a rollout remembers; written down as it is.
@@ -126,6 +126,40 @@ impl Machine {
         }
     }
 
+    /// Takes over what the machine before knew of the same servers; `ran`: what the file said that they run.
+    pub(super) fn inherit(&mut self, model: &Model, before: &Machine, ran: Option<&Arc<str>>) {
+        let (Kind::Course(Course::Rolling(progress)), Strategy::Rolling(rolling)) =
+            (&mut self.kind, &model.strategy)
+        else {
+            return;
+        };
+        match (&before.kind, ran, model.variants.get(rolling.variant)) {
+            (Kind::Course(Course::Rolling(before)), ..) => progress.inherit(before),
+            (_, Some(ran), Some(variant)) => {
+                let addresses = variant.endpoints.iter().map(|endpoint| endpoint.address.to_string().into());
+                progress.suppose(addresses, ran);
+            }
+            _ => {}
+        }
+    }
+
+    /// The rolling update under way, if that is what it is.
+    pub(super) fn rolling(&self) -> Option<&rolling::Progress> {
+        match &self.kind {
+            Kind::Course(Course::Rolling(progress)) => Some(progress),
+            _ => None,
+        }
+    }
+
+    /// Takes in how the endpoints of a rolling update are.
+    pub(super) fn observe(&mut self, model: &Model, seen: &[rolling::Seen], now: Duration) {
+        if let (Kind::Course(Course::Rolling(progress)), Strategy::Rolling(rolling)) =
+            (&mut self.kind, &model.strategy)
+        {
+            progress.observe(rolling, seen, now);
+        }
+    }
+
     /// Adds what calls showed.
     pub(super) fn absorb(&mut self, model: &Model, mut gain: Gain, now: Duration) {
         if let Kind::Course(course) = &mut self.kind
@@ -175,6 +209,7 @@ impl Machine {
         now: Duration,
     ) -> Result<Change, Refused> {
         if self.state() == State::RolledBack
+            && self.rolling().is_none()
             && let Some(course) = Course::begin(&model.strategy, self.past(Some(model.baseline())), now)
         {
             return self.unblock(&model.strategy, course, command, ready, now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::strategy::rolling::EndpointReport;
 use crate::verdict::{Change, Report, State, Verdict};
 
 /// One change of one rollout, as it is kept for ever after.
@@ -97,6 +98,8 @@ pub struct Status {
     pub differs: Option<String>,
     /// What becomes of it when the process ends.
     pub kept: Kept,
+    /// Of a rolling update, in the order of the file.
+    pub endpoints: Vec<EndpointReport>,
 }
 
 /// One variant of a rollout.

@@ -7,7 +7,7 @@ use super::live::Inner;
 use super::record::{Role, Status, Summary, VariantStatus};
 use crate::assignment::Reason;
 use crate::config::{Model, Strategy};
-use crate::strategy::{Split, Standing};
+use crate::strategy::{Split, Standing, rolling};
 use crate::telemetry::metrics::rollouts as metrics;
 use crate::upstream::readiness::Target;
 use crate::verdict::{Report, State, Verdict};
@@ -44,7 +44,8 @@ impl Rollouts {
         let mut inner = live.inner();
         let mut report = self.of(&mut inner);
         let model = Arc::clone(&inner.model);
-        if !model.strategy.decides() {
+        let endpoints = inner.act(|machine, _| machine.rolling().map(rolling::Progress::endpoints)).flatten();
+        if !model.strategy.decides() || endpoints.is_some() {
             report.calls = self.assigned(&model);
         }
         let switch = inner.act(|machine, _| machine.switch()).flatten();
@@ -59,6 +60,7 @@ impl Rollouts {
             differs: differs(&model, &standing, report.state),
             report,
             kept: self.kept(true),
+            endpoints: endpoints.unwrap_or_default(),
         })
     }
 
@@ -103,7 +105,15 @@ impl Rollouts {
         let now = self.clock.now();
         let known = inner.act(|machine, model| {
             let mut report = machine.report(model, now);
-            if let Some(warmth) = machine.warms(model).and_then(|variant| self.warmth(model, variant)) {
+            let replaced = match &model.strategy {
+                Strategy::Rolling(rolling) => {
+                    machine.rolling().and_then(|progress| progress.warms().next()).map(|_| rolling.variant)
+                }
+                _ => None,
+            };
+            if let Some(warmth) =
+                machine.warms(model).or(replaced).and_then(|variant| self.warmth(model, variant))
+            {
                 report.waits_for.push_str(&format!(": {warmth}"));
             }
             report

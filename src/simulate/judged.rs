@@ -33,7 +33,7 @@ pub(super) struct Judged<'a> {
 impl<'a> Judged<'a> {
     /// None where the strategy decides nothing.
     pub(super) fn begin(model: &'a Model) -> Option<Self> {
-        let course = Course::begin(&model.strategy, Duration::ZERO)?;
+        let course = Course::begin(&model.strategy, None, Duration::ZERO)?;
         let baseline = model.strategy.baseline();
         let candidate = (0..VARIANTS.len()).find(|variant| *variant != baseline)?;
         let mut judged = Judged {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pinned::switch::Switch;
-use super::{Out, Split, Standing, ab, canary, copied, staged};
+use super::{Out, Split, Standing, ab, canary, copied, rolling, staged};
 use crate::config::Strategy;
 use crate::config::units::Percent;
 use crate::evidence::{Copies, Gain, Readings, Scores};
@@ -28,6 +28,8 @@ pub enum Course {
     Staged(Box<staged::Progress>),
     /// Several that are compared with one.
     Ab(Box<ab::Progress>),
+    /// A batch of endpoints at a time.
+    Rolling(Box<rolling::Progress>),
 }
 
 /// What was before a rollout began.
@@ -61,6 +63,9 @@ impl Course {
             Strategy::Pinned(pinned) => Some(Course::Switch(Box::new(Switch::begin(pinned, past, now)))),
             Strategy::Canary(canary) => Some(Course::Canary(Box::new(canary::Progress::begin(canary, now)))),
             Strategy::Shadow(canary) => Some(Course::Shadow(Box::new(copied::Progress::begin(canary, now)))),
+            Strategy::Rolling(rolling) => {
+                Some(Course::Rolling(Box::new(rolling::Progress::begin(rolling, now))))
+            }
             Strategy::Staged(staged) => Some(Course::Staged(Box::new(staged::Progress::begin(staged, now)))),
             Strategy::Ab(ab) => {
                 let progress = ab::Progress::begin(ab.judge.as_ref()?, Out::NONE, now);
@@ -86,6 +91,7 @@ impl Course {
             Course::Shadow(progress) => progress.judged().state(),
             Course::Staged(progress) => progress.state(),
             Course::Ab(progress) => progress.state(),
+            Course::Rolling(progress) => progress.state(),
         }
     }
 
@@ -97,6 +103,7 @@ impl Course {
             Course::Shadow(progress) => progress.standing(),
             Course::Staged(progress) => progress.standing(),
             Course::Ab(progress) => progress.standing(),
+            Course::Rolling(progress) => progress.standing(),
         }
     }
 
@@ -104,6 +111,7 @@ impl Course {
     pub fn past(&self, baseline: Option<usize>) -> Option<Past> {
         match self {
             Course::Switch(switch) => Some(switch.past()),
+            Course::Rolling(_) => Some(Past { serves: baseline?, before: None }),
             Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) | Course::Ab(_) => {
                 match self.standing().split {
                     Split::Only(serves) => Some(Past { serves, before: None }),
@@ -196,6 +204,7 @@ impl Course {
             }
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.look(staged, ready, now),
             (Course::Ab(progress), Strategy::Ab(ab)) => progress.look((ab, ab.judge.as_ref()?), ready, now),
+            (Course::Rolling(progress), Strategy::Rolling(rolling)) => progress.look(rolling, now),
             _ => None,
         }
     }
@@ -225,6 +234,9 @@ impl Course {
             (Course::Ab(progress), Strategy::Ab(ab)) if let Some(judge) = &ab.judge => {
                 progress.command((ab, judge), command, ready, now)
             }
+            (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
+                progress.command(rolling, command, now)
+            }
             _ => Err(Refused::Meaningless { command: command.name(), kind: strategy.kind() }),
         }
     }
@@ -244,6 +256,9 @@ impl Course {
             }
             (Course::Ab(progress), Strategy::Ab(ab)) => {
                 Some(progress.report((ab, ab.judge.as_ref()?), variants, now))
+            }
+            (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
+                Some(progress.report(rolling, variants, now))
             }
             _ => None,
         }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -52,7 +53,8 @@ pub struct Endpoint {
     connected: Notify,
     backoff: RefCell<Option<Backoff>>,
     turn: Cell<usize>,
-    in_flight: Cell<usize>,
+    /// Written by this worker only; others may read it.
+    in_flight: Arc<AtomicUsize>,
     started: Cell<u64>,
     /// [`Readiness::moves`] when the connections were last compared with the name's addresses.
     moves: Cell<u64>,
@@ -90,13 +92,13 @@ impl Endpoint {
             target,
             windows,
             surroundings,
+            in_flight: readiness.load(),
             readiness,
             connections: RefCell::default(),
             connecting: Cell::new(false),
             connected: Notify::new(),
             backoff: RefCell::default(),
             turn: Cell::new(0),
-            in_flight: Cell::new(0),
             started: Cell::new(0),
             moves: Cell::new(0),
             health: Cell::default(),
@@ -125,7 +127,7 @@ impl Endpoint {
 
     /// Calls in flight, those that wait for a connection too.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.get()
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// Calls started since the worker knows it.
@@ -135,7 +137,7 @@ impl Endpoint {
 
     /// Counts a call until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> Load {
-        self.in_flight.set(self.in_flight.get() + 1);
+        self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
         self.started.set(self.started.get() + 1);
         Load(Rc::clone(self))
     }
@@ -293,6 +295,6 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.0.in_flight.store(self.0.in_flight() - 1, Ordering::Relaxed);
     }
 }

@@ -120,12 +120,24 @@ impl Owner {
         loop {
             let started = Instant::now();
             let found = self.asker.ask().await;
+            if found.is_ok() {
+                self.question().await;
+            }
             let wait = self.take_in(found).await;
             let due = Instant::now() + wait;
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = self.readiness.doubted() => sleep_until((started + SHORTEST_INTERVAL).min(due)).await,
             }
+        }
+    }
+
+    /// Asks what the server runs, where somebody wants to know.
+    async fn question(&mut self) {
+        if let Some(report) = self.readiness.question()
+            && let Some(said) = self.asker.versions(report).await
+        {
+            self.readiness.hear(Some(said));
         }
     }
 
@@ -142,6 +154,10 @@ impl Owner {
             Err(no) => self.diagnose(no).await,
         };
         let new_reason = self.readiness.explain(&why);
+        if !ready {
+            // Behind the next connection there may be another server.
+            self.readiness.hear(None);
+        }
         let changed = self.readiness.set(ready);
         if changed || new_reason {
             self.tell((before, ready), loud, &why);

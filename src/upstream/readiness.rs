@@ -5,13 +5,13 @@
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use dashmap::DashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Endpoint, Model, Variant};
+use crate::config::{Config, Endpoint, Model, Reporting, Variant};
 
 /// What is known of one endpoint of one variant.
 #[derive(Debug, Default)]
@@ -22,7 +22,20 @@ pub struct Readiness {
     doubted: Notify,
     addresses: Mutex<Addresses>,
     moves: AtomicU64,
+    cordoned: AtomicBool,
+    /// What the prober shall ask beside: 0 nothing, else one more than the place in [`QUESTIONS`].
+    asked: AtomicU8,
+    said: Mutex<Option<Versions>>,
+    runs: Mutex<Option<Arc<str>>>,
+    /// By worker: calls under way there.
+    loads: Mutex<Vec<Weak<AtomicUsize>>>,
 }
+
+/// What a server says that it runs; empty where it says nothing.
+pub type Versions = Arc<[Arc<str>]>;
+
+/// How a server can be asked for that.
+const QUESTIONS: [Reporting; 2] = [Reporting::Model, Reporting::Server];
 
 /// What a DNS name resolves to; empty before the first look-up and where there is no name.
 type Addresses = Arc<HashSet<SocketAddr>>;
@@ -79,6 +92,66 @@ impl Readiness {
     /// What the endpoint's name resolved to at the latest look-up.
     pub fn addresses(&self) -> Arc<HashSet<SocketAddr>> {
         Arc::clone(&self.addresses.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether new calls shall go elsewhere, where there is anybody else.
+    pub fn is_cordoned(&self) -> bool {
+        self.cordoned.load(Ordering::Relaxed)
+    }
+
+    /// Lets new calls go elsewhere, or come again.
+    pub fn set_cordoned(&self, cordoned: bool) {
+        self.cordoned.store(cordoned, Ordering::Relaxed);
+    }
+
+    /// Has the prober ask the server what it runs, at each probe from now on.
+    pub fn ask(&self, report: Reporting) {
+        let place = QUESTIONS.iter().position(|known| *known == report).map_or(0, |place| place + 1);
+        let place = u8::try_from(place).unwrap_or(0);
+        if self.asked.swap(place, Ordering::Relaxed) != place {
+            self.doubt();
+        }
+    }
+
+    /// How the server is to be asked what it runs; none: it is not.
+    pub fn question(&self) -> Option<Reporting> {
+        let place = usize::from(self.asked.load(Ordering::Relaxed)).checked_sub(1)?;
+        QUESTIONS.get(place).copied()
+    }
+
+    /// Keeps what the server said that it runs; none: it is not known any more.
+    pub fn hear(&self, versions: Option<Versions>) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+    }
+
+    /// What the server said that it runs, since it is ready.
+    pub fn said(&self) -> Option<Versions> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which version the server runs, where that is not the one in the file.
+    pub fn set_runs(&self, version: Option<Arc<str>>) {
+        *self.runs.lock().unwrap_or_else(PoisonError::into_inner) = version;
+    }
+
+    /// Which version the server runs, where that is not the one in the file.
+    pub fn runs(&self) -> Option<Arc<str>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A new count of one worker's calls there, which that worker alone writes.
+    pub fn load(&self) -> Arc<AtomicUsize> {
+        let load = Arc::default();
+        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.retain(|known| known.strong_count() > 0);
+        loads.push(Arc::downgrade(&load));
+        load
+    }
+
+    /// Calls under way there, over all workers.
+    pub fn in_flight(&self) -> usize {
+        let loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
+        loads.iter().filter_map(Weak::upgrade).map(|load| load.load(Ordering::Relaxed)).sum()
     }
 
     /// Asks the prober to look at once, for calls to the endpoint fail.

@@ -25,6 +25,7 @@ mod reload;
 mod rename;
 mod resources;
 mod retry;
+mod rolling;
 mod routing;
 mod scenarios;
 mod shadow;

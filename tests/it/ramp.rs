@@ -249,7 +249,7 @@ fn no_unit_leaves_the_candidate_from_stage_to_stage() {
     let config = loaded.unwrap_or_else(|errors| panic!("{errors}")).config;
     let model = &config.models[0];
     let strategy = Strategy::new(model, &[0; 32]);
-    let mut course = Course::begin(&model.strategy, Duration::ZERO).unwrap();
+    let mut course = Course::begin(&model.strategy, None, Duration::ZERO).unwrap();
     let (mut had, mut flips, mut seen) = (vec![false; units], 0, Vec::new());
     for hour in 1.. {
         assert!(hour < 30, "{course:?}");

@@ -102,6 +102,7 @@ fn what(model: &Model, strategy: &Strategy, stage: usize, traffic: &Traffic) -> 
             Some(judge) => better(model, (ab, judge), traffic),
             None => What::Nothing,
         },
+        Strategy::Rolling(_) => What::Nothing,
         Strategy::Pinned(_) | Strategy::Staged(_) => What::Nothing,
     }
 }

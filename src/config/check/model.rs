@@ -121,7 +121,7 @@ impl Check<'_> {
             Some(deadline)
         });
         let sticky = !unit.is_empty() || self.broken(&join(path, "unit"));
-        if strategy.kind() != "pinned" && !sticky && !self.broken(&join(path, "strategy")) {
+        if strategy.has_alternatives() && !sticky && !self.broken(&join(path, "strategy")) {
             let problem = Problem::new(join(path, "unit"), "is not given, so every call is drawn by itself");
             let hint =
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::Check;
 use super::canary::Around;
 use super::strategy::{comparing, default_salt};
+use super::{Check, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
@@ -123,6 +123,7 @@ impl Check<'_> {
             let hint = "remove it: the stages before have judged the candidate, and roll it back";
             self.foreign(path, "pinned as a stage", hint, &switch);
         }
+        self.foreign(path, kind.unwrap_or("canary"), "remove it", &rolling::own(raw));
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);
@@ -253,7 +254,7 @@ impl Check<'_> {
                         );
                     }
                 }
-                Strategy::Staged(_) => {}
+                Strategy::Staged(_) | Strategy::Rolling(_) => {}
             }
         }
     }

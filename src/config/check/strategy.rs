@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use super::Check;
 use super::canary::Around;
+use super::{Check, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
 use crate::config::{Ab, Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
-const KINDS: [&str; 4] = ["pinned", "ab", "canary", "staged"];
+const KINDS: [&str; 5] = ["pinned", "ab", "canary", "staged", "rolling"];
 /// The kinds that are planned.
-const LATER: [&str; 3] = ["rolling", "bandit", "interleave"];
+const LATER: [&str; 2] = ["bandit", "interleave"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -47,7 +47,11 @@ impl Check<'_> {
         ];
         let kind = raw.kind.as_deref().unwrap_or("pinned");
         self.foreign(&at, kind, "remove it, or write it in one of the `stages` of kind: staged", &staged);
+        if kind != "rolling" {
+            self.foreign(&at, kind, "remove it, or write kind: rolling", &rolling::own(raw));
+        }
         match raw.kind.as_deref() {
+            Some("rolling") => self.rolling(&at, variants, raw),
             Some("pinned") => self.pinned(&at, variants, raw),
             Some("ab") => self.ab(&at, around, raw),
             Some("canary") => self.canary(&at, around, raw),
@@ -55,7 +59,9 @@ impl Check<'_> {
             Some(kind) if LATER.contains(&kind) => {
                 let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
                 self.error(
-                    problem.with_value(format!("{kind:?}")).with_hint("use pinned, ab, canary or staged"),
+                    problem
+                        .with_value(format!("{kind:?}"))
+                        .with_hint("use pinned, ab, canary, staged or rolling"),
                 );
                 nothing
             }
@@ -239,7 +245,7 @@ impl Check<'_> {
     ) {
         let hint = match strategy {
             // What is not pinned today may be tomorrow: it is kept ready for that.
-            Strategy::Pinned(_) => return,
+            Strategy::Pinned(_) | Strategy::Rolling(_) => return,
             Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
             Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
@@ -290,6 +296,7 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
             Box::new([(canary.baseline, Percent::ALL), (canary.candidate, Percent::ALL)].into_iter())
         }
         Strategy::Shadow(canary) => Box::new(std::iter::once((canary.baseline, Percent::ALL))),
+        Strategy::Rolling(rolling) => Box::new(std::iter::once((rolling.variant, Percent::ALL))),
         Strategy::Staged(staged) => {
             Box::new([(staged.baseline, Percent::ALL), (staged.candidate, Percent::ALL)].into_iter())
         }

@@ -11,10 +11,11 @@ use super::{Amount, Count, Match, Named, OrOff, Ratio, Several, Share, Span};
 pub(in crate::config) struct Strategy {
     /// `pinned`: always the same variant. `ab`: by weight, sticky by unit. `canary`: a growing share for a candidate
     /// that is judged all the time. `staged`: several of them in order, for one candidate. `shadow`: copies for the
-    /// candidate, judged; only as a stage.
-    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "shadow"]))]
+    /// candidate, judged; only as a stage. `rolling`: one variant, whose servers are replaced in place, a batch of
+    /// endpoints at a time, when its `version` changes.
+    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "rolling", "shadow"]))]
     pub(in crate::config) kind: Option<String>,
-    /// `pinned`: the variant that answers. Another one than before is switched to at once, when it is ready and warm.
+    /// `pinned`, `rolling`: the variant that answers. `pinned`: another one than before is switched to at once, when it is ready and warm.
     pub(in crate::config) variant: Option<String>,
     /// `pinned`: how long after a switch the variant before is kept for an instant way back. Default 30m.
     pub(in crate::config) revert_window: Option<Span>,
@@ -46,8 +47,8 @@ pub(in crate::config) struct Strategy {
     /// `canary`, `ab`: what a candidate is judged on, or each arm. `pinned`: the fixed limits that a new variant is
     /// judged by within `revert_window`; default none.
     pub(in crate::config) guards: Option<Guards>,
-    /// `canary`, `pinned`: what a variant is sent before it is given calls; `canary`, `ab`: when the latency of a
-    /// candidate, or of an arm, begins to count.
+    /// `canary`, `pinned`, `rolling`: what a variant is sent before it is given calls; `canary`, `ab`: when the latency
+    /// of a candidate, or of an arm, begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
     /// `canary`, `pinned`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
     /// chance that an arm that is no better ever wins, over all metrics and arms. Default 5%.
@@ -63,10 +64,25 @@ pub(in crate::config) struct Strategy {
     /// everything. `wait`: a person decides. Default promote for a canary, wait for `ab`.
     #[schemars(extend("enum" = ["promote", "wait"]))]
     pub(in crate::config) on_pass: Option<String>,
-    /// What becomes of a variant that fails (`canary`, `pinned`), or of an arm that is worse (`ab`). `rollback`: it gets
-    /// nothing. `hold`: it stays where it is, and an alert says so. Default rollback.
+    /// What becomes of a variant that fails (`canary`, `pinned`, `rolling`), or of an arm that is worse (`ab`).
+    /// `rollback`: it gets nothing; servers that were replaced are replaced again by the version before. `hold`: it
+    /// stays where it is, and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
     pub(in crate::config) on_fail: Option<String>,
+    /// `rolling`: endpoints that are replaced at once. Default 1.
+    pub(in crate::config) batch: Option<Count>,
+    /// `rolling`: an endpoint is taken out only where so many others are ready. Default all but a batch.
+    pub(in crate::config) min_ready: Option<Count>,
+    /// `rolling`: how long calls under way may take before an endpoint counts as drained all the same. Default 30s.
+    pub(in crate::config) drain_timeout: Option<Span>,
+    /// `rolling`: an endpoint that is not replaced, ready and warm for so long after it was drained fails. Default
+    /// 10m.
+    pub(in crate::config) replace_timeout: Option<Span>,
+    /// `rolling`: how it is known what a server runs. `model`: one of the versions that its `ModelMetadata` answers.
+    /// `server`: the version that its `ServerMetadata` answers. `connection`: it went away and came back. Default
+    /// model.
+    #[schemars(extend("enum" = ["model", "server", "connection"]))]
+    pub(in crate::config) report: Option<String>,
     /// `staged`: strategies in order, each without `baseline`, `candidate` and `salt`, which are those of the whole.
     pub(in crate::config) stages: Option<Vec<Option<Strategy>>>,
     /// A stage: what it is called. Left out: its kind.

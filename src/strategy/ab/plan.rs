@@ -98,6 +98,7 @@ mod tests {
     use super::*;
     use crate::config::units::Percent;
     use crate::config::{Guards, OnFail, OnPass, Warmup};
+    use crate::stats::hash::platforms::Platform;
     use std::time::Duration;
 
     fn half(relative: f64) -> Ab {
@@ -105,6 +106,7 @@ mod tests {
         let source = Source::Feedback { name: "bought".into(), binary: true };
         let least = Margin { absolute: 0.0, relative };
         Ab {
+            hash: Platform::Flagd,
             baseline: 0,
             salt: "m/1".into(),
             weights: vec![(0, half), (1, half)],

@@ -5,6 +5,8 @@
 //! all. The order matters: some servers report SERVING for any name. What a server does not implement is remembered
 //! as long as its connection lasts, for behind a new one there may be another server.
 
+use std::sync::Arc;
+
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -13,10 +15,12 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::PATIENCE;
-use crate::config::Address;
+use crate::config::{Address, Reporting};
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
-use crate::pb::inference::{ModelReadyRequest, ServerReadyRequest};
-use crate::upstream::readiness::Target;
+use crate::pb::inference::{
+    ModelMetadataRequest, ModelReadyRequest, ServerMetadataRequest, ServerReadyRequest,
+};
+use crate::upstream::readiness::{Target, Versions};
 
 /// Not ready.
 #[derive(Debug)]
@@ -77,6 +81,32 @@ impl Asker {
             self.connection = None;
         }
         found
+    }
+
+    /// What the server says that it runs, empty where it cannot say; none: it did not answer. To be asked after a
+    /// probe that succeeded.
+    pub(super) async fn versions(&self, report: Reporting) -> Option<Versions> {
+        let (channel, _) = self.connection.as_ref()?;
+        let mut oip = GrpcInferenceServiceClient::new(channel.clone());
+        let asking = async {
+            let versions = match report {
+                Reporting::Server => {
+                    vec![oip.server_metadata(ServerMetadataRequest {}).await?.into_inner().version]
+                }
+                Reporting::Model | Reporting::Connection => {
+                    let (name, version) = (self.target.model.to_string(), self.target.version.to_string());
+                    oip.model_metadata(ModelMetadataRequest { name, version }).await?.into_inner().versions
+                }
+            };
+            Ok::<_, Status>(versions)
+        };
+        match timeout(PATIENCE, asking).await {
+            Ok(Ok(versions)) => {
+                Some(versions.into_iter().filter(|version| !version.is_empty()).map(Arc::from).collect())
+            }
+            Ok(Err(status)) if not_implemented(&status) => Some(Versions::from([])),
+            Ok(Err(_)) | Err(_) => None,
+        }
     }
 
     async fn try_ask(&mut self) -> Result<&'static str, No> {

@@ -506,7 +506,8 @@ impl GrpcInferenceService for Service {
         &self,
         _: Request<ModelMetadataRequest>,
     ) -> Result<Response<ModelMetadataResponse>, Status> {
-        Ok(Response::new(ModelMetadataResponse::default()))
+        let versions = vec![self.version.clone()];
+        Ok(Response::new(ModelMetadataResponse { versions, ..ModelMetadataResponse::default() }))
     }
 
     async fn model_infer(
