@@ -132,6 +132,13 @@ impl Rollouts {
     fn machine(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Option<Machine> {
         let now = self.clock.now();
         let lost = before.map(|live| evidence(live, now)).unwrap_or_default();
+        // Before the memory is taken: who decides holds a rollout and takes the memory after it.
+        let known = before.map(|live| {
+            let mut inner = live.inner();
+            let past = inner.act(|machine, model| machine.past(Some(model.baseline()))).flatten();
+            let past = past.and_then(|past| renamed(past, &super::machine::names(&inner.model), model));
+            (past, inner.machine.clone(), ran(&inner.model, model))
+        });
         let mut memory = self.memory();
         if !memory.read {
             return None;
@@ -148,12 +155,8 @@ impl Rollouts {
         if let Some(saved) = saved.as_ref().filter(|saved| saved.fits(model)) {
             return Some(saved.machine.clone());
         }
-        let past = match before {
-            Some(live) => {
-                let mut inner = live.inner();
-                let past = inner.act(|machine, model| machine.past(Some(model.baseline()))).flatten();
-                past.and_then(|past| renamed(past, &super::machine::names(&inner.model), model))
-            }
+        let past = match &known {
+            Some((past, ..)) => *past,
             None => {
                 saved.as_ref().and_then(|saved| renamed(saved.machine.past(None)?, &saved.variants, model))
             }
@@ -167,11 +170,11 @@ impl Rollouts {
         if out != Out::NONE {
             machine.exclude(model, out, now);
         }
-        match before {
-            Some(live) => {
-                let mut inner = live.inner();
-                let ran = ran(&inner.model, model);
-                inner.act(|before, _| machine.inherit(model, before, ran.as_ref()));
+        match &known {
+            Some((_, before, ran)) => {
+                if let Some(before) = before {
+                    machine.inherit(model, before, ran.as_ref());
+                }
             }
             None => {
                 if let Some(saved) = &saved {
