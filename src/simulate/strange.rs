@@ -110,7 +110,7 @@ fn ended(does: Oddity) -> How {
 }
 
 fn gatherer(epoch: u32, judged: &Judged<'_>) -> Gatherer {
-    let epoch = Epoch::new(epoch, VARIANTS.len(), 1, judged.variant(true));
+    let epoch = Epoch::new(epoch, VARIANTS.len(), 1, judged.variant(false));
     Gatherer::new(Arc::new(epoch), judged.variant(false))
 }
 

@@ -252,7 +252,7 @@ fn no_unit_leaves_the_candidate_from_stage_to_stage() {
     let mut course = Course::begin(&model.strategy, None, Duration::ZERO).unwrap();
     let (mut had, mut flips, mut seen) = (vec![false; units], 0, Vec::new());
     for hour in 1.. {
-        assert!(hour < 30, "{course:?}");
+        assert!(hour < 60, "{course:?}");
         let standing = course.standing();
         if seen.last().is_none_or(|(last, _): &(Standing, usize)| *last != standing) {
             let mut candidates = 0;
@@ -269,17 +269,19 @@ fn no_unit_leaves_the_candidate_from_stage_to_stage() {
             break;
         }
         let now = Duration::from_secs(3600 * hour);
-        let arm = ArmGain { calls: 1000, ..ArmGain::default() };
+        let arm = |calls| ArmGain { calls, ..ArmGain::default() };
         course.absorb_copies(&model.strategy, &Copies { calls: 1000, ..Copies::default() }, now);
-        let gain = Gain { epoch: standing.epoch, segment: None, arms: vec![arm.clone(), arm] };
+        let gain = Gain { epoch: standing.epoch, segment: None, arms: vec![arm(100_000), arm(1_000)] };
         course.absorb(&model.strategy, &gain, now);
-        if course.look(&model.strategy, &|_| Ok(()), now).is_none() && course.standing() == standing {
+        // What compares finds nothing out here, so a person ends it.
+        if course.look(&model.strategy, &|_| Ok(()), now).is_none() && standing.stage == 2 {
             let promote = verdict::Command::Promote;
             course.command(&model.strategy, &promote, &|_| Ok(()), now).unwrap();
         }
     }
     assert_eq!(flips, 0);
-    let counts: Vec<usize> = seen.iter().map(|(_, candidates)| *candidates).collect();
+    let mut counts: Vec<usize> = seen.iter().map(|(_, candidates)| *candidates).collect();
+    counts.dedup();
     assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&units)), "{seen:?}");
     for (count, share) in counts.iter().zip([0.0, 0.001, 0.07, 0.3, 0.4, 1.0]) {
         let expected = units as f64 * share;
