@@ -236,7 +236,7 @@ mod tests {
         for scenario in Scenario::value_variants() {
             let (model, text) = read(*scenario);
             assert_eq!(model.feedback.is_empty(), !scenario.has_feedback(), "{scenario:?}");
-            assert!(text.lines().all(|line| line.len() <= 84), "{text}");
+            assert!(text.lines().all(|line| line.len() <= 88), "{text}");
             assert!(scenario.beforehand().iter().all(|line| line.len() <= 80), "{scenario:?}");
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tonic::Status;
 
 /// How much longer a slow call takes: far above what calls over loopback take on a busy machine.
-pub const SLOW: Duration = Duration::from_millis(250);
+pub const SLOW: Duration = Duration::from_millis(600);
 
 /// What can be wrong with a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
