@@ -93,6 +93,8 @@ pub trait Origin {
     fn renaming(&self, variant: usize) -> Option<(Renaming, Renaming)>;
     /// Tags an answer's headers.
     fn tag(&self, answering: Answering, headers: &mut HeaderMap);
+    /// The variant has failed, and another is about to answer: what was attempted so far is all that it shows.
+    fn failed(&self, attempts: &[Attempt]);
 }
 
 /// Both ends of a call while attempts are made at one variant.

@@ -117,7 +117,8 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     for _ in 0..upload.take_foreign() {
         worker.counters.add(Counter::ForeignModel);
     }
-    let counted = plan.as_mut().and_then(|plan| Some((plan.counted.take()?, &plan.rollout.live)));
+    let counted =
+        plan.as_mut().and_then(|plan| Some((plan.counted.take()?, plan.variant(), &plan.rollout.live)));
     let (unary, reserve) =
         (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
     if plan.as_ref().is_some_and(|plan| plan.rollout.exposes)
@@ -126,8 +127,8 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         worker.feedback.expose(prediction);
     }
     let outcome = outcome(call, plan, ended, journal, &upload);
-    if let Some((counted, live)) = counted {
-        proof::count(worker, counted, live, &outcome);
+    if let Some((counted, assigned, live)) = counted {
+        proof::count(worker, counted, assigned, live, &outcome.attempts);
     }
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));

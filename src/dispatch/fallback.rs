@@ -139,6 +139,7 @@ impl Shipment<'_> {
             journal.refused = hold.refused().or_else(|| too_late(&delivery, hold.stage(), journal));
             return delivery;
         }
+        self.origin.failed(&journal.attempts);
         journal.fell_back = true;
         journal.received = Default::default();
         upload.rewind();

@@ -4,10 +4,12 @@ use http::{HeaderMap, HeaderValue};
 
 use super::Recognised;
 use super::plan::Plan;
+use super::proof;
 use super::seal::seal;
 use crate::dispatch::rename::Renaming;
 use crate::dispatch::{Answering, Journal, Origin, strip_reserved};
 use crate::keys::Keys;
+use crate::outcome::Attempt;
 use crate::worker::Worker;
 
 /// A planned call as its attempts see it.
@@ -33,6 +35,14 @@ impl Origin for Planned<'_> {
 
     fn tag(&self, answering: Answering, headers: &mut HeaderMap) {
         tag(&self.worker.keys, self.call, self.plan, (answering, true), headers);
+    }
+
+    fn failed(&self, attempts: &[Attempt]) {
+        // In the moment it fails, as the baseline's calls are counted: not when somebody else has answered.
+        if let Some(counted) = self.plan.counted.take() {
+            let plan = self.plan;
+            proof::count(self.worker, counted, plan.variant(), &plan.rollout.live, attempts);
+        }
     }
 }
 

@@ -4,14 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::evidence::epoch::{Counted, How};
 use crate::fault::Blame;
-use crate::outcome::Outcome;
+use crate::outcome::Attempt;
 use crate::rollout::live::View;
 use crate::worker::Worker;
 
-/// Counts a call that has ended. One of which nothing was sent to its variant shows nothing of it: it was over before,
-/// or the variant was not ready, as it would have been for a call that came a moment later.
-pub(super) fn count(worker: &Worker, counted: Counted, live: &View, outcome: &Outcome) {
-    let Some((blame, latency)) = own(outcome) else { return };
+/// Counts a call that has ended for `assigned`, the variant it was given to: see [`own`].
+pub(super) fn count(worker: &Worker, counted: Counted, assigned: usize, live: &View, attempts: &[Attempt]) {
+    let Some((blame, latency)) = own(assigned, attempts) else { return };
     let how = How::from(blame);
     if counted.end(how, Some(latency), worker.clock.at(Instant::now())) {
         live.alarm();
@@ -24,10 +23,11 @@ pub(super) fn late(worker: &Worker, counted: Counted, latency: Duration) {
     let _ = counted.end(How::Error, Some(latency), worker.clock.at(Instant::now()));
 }
 
-/// How the assigned variant's own attempts ended, and how long they took together.
-fn own(outcome: &Outcome) -> Option<(Blame, Duration)> {
-    let assigned = outcome.route.as_ref()?.assigned.variant;
-    let mut own = outcome.attempts.iter().filter(|attempt| attempt.variant == assigned);
+/// How the assigned variant's own attempts ended, and how long they took together. A call of which nothing was sent to it
+/// shows nothing of it: it was over before, or the variant was not ready, as it would have been for a call that came a
+/// moment later.
+fn own(assigned: usize, attempts: &[Attempt]) -> Option<(Blame, Duration)> {
+    let mut own = attempts.iter().filter(|attempt| attempt.variant == assigned);
     let first = own.next()?;
     let last = own.next_back().unwrap_or(first);
     Some((last.blame, (last.offset + last.elapsed).saturating_sub(first.offset)))
