@@ -10,10 +10,10 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | [`sample`] | requests that are kept from live calls |
-//! | [`file`] | requests that a person wrote |
-//! | [`send`] | one request on the wire |
-//! | [`work`] | one endpoint, until it is warm |
+//! | `sample` | requests that are kept from live calls |
+//! | `file` | requests that a person wrote |
+//! | `send` | one request on the wire |
+//! | `work` | one endpoint, until it is warm |
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,7 +8,7 @@ use super::Key;
 use super::units::Percent;
 use crate::stats::hash::platforms::Platform;
 
-/// How a call is given to a variant. Indices point into [`Model::variants`].
+/// How a call is given to a variant. Indices point into [`super::Model::variants`].
 #[derive(Debug, Clone, PartialEq)]
 pub enum Strategy {
     /// Always the same one.
@@ -355,7 +355,7 @@ pub struct LatencyGuard {
 /// A feedback whose mean may become so much worse.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeedbackGuard {
-    /// Index into [`Model::feedback`]; neither a label nor clicks.
+    /// Index into [`super::Model::feedback`]; neither a label nor clicks.
     pub feedback: usize,
     /// Its name there.
     pub name: Arc<str>,

@@ -44,7 +44,7 @@ impl Default for Limits {
     }
 }
 
-/// How spans are written: each after what is in a buffer of spans already, as [`super::otlp`] says.
+/// How spans are written: each after what is in a buffer of spans already, as `telemetry::otlp` says.
 #[derive(Debug, Clone, Copy)]
 pub struct Writer {
     /// Which names they have.
