@@ -40,9 +40,10 @@ impl Rollouts {
     /// All that is known of a model's rollout.
     pub fn report(&self, model: &str) -> Option<Status> {
         let live = self.find(model)?;
-        let standing = live.standing();
         let mut inner = live.inner();
         let mut report = self.of(&mut inner);
+        // Where the report is from, which workers see a moment later.
+        let standing = inner.act(|machine, model| machine.standing(model)).unwrap_or(live.standing());
         let model = Arc::clone(&inner.model);
         let endpoints = inner.act(|machine, _| machine.rolling().map(rolling::Progress::endpoints)).flatten();
         if !model.strategy.decides() || endpoints.is_some() {
