@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use crate::support::process::{Model, PORTS, Sidecar, infer, run_to_end, until};
+use crate::support::process::{Model, Sidecar, infer, until};
 
 struct House {
     models: Vec<Option<Model>>,
@@ -37,23 +37,19 @@ impl House {
 
     /// The file has another version.
     fn version(&self, version: &str) {
-        let text = format!("{PORTS}{}", config(&self.addresses, version, self.more));
-        std::fs::write(self.sidecar.file(), text).unwrap();
+        self.sidecar.rewrite(&config(&self.addresses, version, self.more));
     }
 
     fn ctl(&self, arguments: &[&str]) -> (i32, String) {
-        let admin = self.sidecar.admin.to_string();
-        let output = run_to_end(&[&["ctl", "--admin", &admin], arguments].concat(), &[]);
-        let all = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(all).unwrap())
+        self.sidecar.ctl(arguments)
     }
 
     fn status(&self) -> Value {
-        serde_json::from_str(&self.ctl(&["status", "m", "--json"]).1).unwrap()
+        self.sidecar.rollout("m")
     }
 
     async fn is(&self, state: &str) {
-        until(state, || async { self.status()["state"] == state }).await;
+        self.sidecar.rollout_is("m", state).await;
     }
 
     /// The place of the endpoint that waits to be replaced, and by what.

@@ -41,23 +41,19 @@ impl House {
 
     /// The file names another variant.
     fn name(&self, variant: &str) {
-        let text = format!("{PORTS}{}", config(&self.models, variant, self.more));
-        std::fs::write(self.sidecar.file(), text).unwrap();
+        self.sidecar.rewrite(&config(&self.models, variant, self.more));
     }
 
     fn ctl(&self, arguments: &[&str]) -> (i32, String) {
-        let admin = self.sidecar.admin.to_string();
-        let output = run_to_end(&[&["ctl", "--admin", &admin], arguments].concat(), &[]);
-        let all = [output.stdout, output.stderr].concat();
-        (output.status.code().unwrap(), String::from_utf8(all).unwrap())
+        self.sidecar.ctl(arguments)
     }
 
     fn status(&self) -> Value {
-        serde_json::from_str(&self.ctl(&["status", "m", "--json"]).1).unwrap()
+        self.sidecar.rollout("m")
     }
 
     async fn is(&self, state: &str) {
-        until(state, || async { self.status()["state"] == state }).await;
+        self.sidecar.rollout_is("m", state).await;
     }
 
     /// When the latest change of that kind was made, in milliseconds since 1970.

@@ -205,6 +205,29 @@ impl Sidecar {
         self.directory.path().join("parhelion.yaml")
     }
 
+    /// Writes that file anew: what it says of its ports stays.
+    pub(crate) fn rewrite(&self, config: &str) {
+        std::fs::write(self.file(), format!("{PORTS}{config}")).unwrap();
+    }
+
+    /// Asks it by `parhelion ctl`: the exit code, and all that was said.
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> (i32, String) {
+        let admin = self.admin.to_string();
+        let output = run_to_end(&[&["ctl", "--admin", &admin], arguments].concat(), &[]);
+        let all = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(all).unwrap())
+    }
+
+    /// What `ctl status` says of a model's rollout.
+    pub(crate) fn rollout(&self, model: &str) -> serde_json::Value {
+        serde_json::from_str(&self.ctl(&["status", model, "--json"]).1).unwrap()
+    }
+
+    /// Waits until a model's rollout is in that state.
+    pub(crate) async fn rollout_is(&self, model: &str, state: &str) {
+        until(state, || async { self.rollout(model)["state"] == state }).await;
+    }
+
     /// What it wrote to standard error so far.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
