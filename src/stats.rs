@@ -12,6 +12,7 @@ pub mod hash;
 pub mod mean_difference;
 pub mod mixture;
 pub mod multiplicity;
+pub mod off_policy;
 #[cfg(test)]
 mod oracle;
 pub mod overlap;
