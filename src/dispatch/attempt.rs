@@ -168,6 +168,9 @@ impl Shipment<'_> {
         if gray || result.is_ok() {
             endpoint.report(gray, now);
         }
+        if !gray && matches!(result, Ok(Delivery::Answered { .. })) {
+            endpoint.answered();
+        }
         result
     }
 

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -12,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::connection::{Connection, handshake};
 use super::dial::dial;
-use super::readiness::{Readiness, Target};
+use super::readiness::{Readiness, Target, Traffic};
 use crate::tasks;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::wire::Scratch;
@@ -53,8 +52,7 @@ pub struct Endpoint {
     connected: Notify,
     backoff: RefCell<Option<Backoff>>,
     turn: Cell<usize>,
-    /// Written by this worker only; others may read it.
-    in_flight: Arc<AtomicUsize>,
+    traffic: Arc<Traffic>,
     started: Cell<u64>,
     /// [`Readiness::moves`] when the connections were last compared with the name's addresses.
     moves: Cell<u64>,
@@ -92,7 +90,7 @@ impl Endpoint {
             target,
             windows,
             surroundings,
-            in_flight: readiness.load(),
+            traffic: readiness.traffic(),
             readiness,
             connections: RefCell::default(),
             connecting: Cell::new(false),
@@ -127,7 +125,7 @@ impl Endpoint {
 
     /// Calls in flight, those that wait for a connection too.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.traffic.under_way()
     }
 
     /// Calls started since the worker knows it.
@@ -137,7 +135,7 @@ impl Endpoint {
 
     /// Counts a call until the guard is dropped.
     pub fn enter(self: &Rc<Self>) -> Load {
-        self.in_flight.store(self.in_flight() + 1, Ordering::Relaxed);
+        self.traffic.enter();
         self.started.set(self.started.get() + 1);
         Load(Rc::clone(self))
     }
@@ -246,6 +244,11 @@ impl Endpoint {
         self.health.get().ejected_until.is_some_and(|until| now < until)
     }
 
+    /// Says that the server answered a call.
+    pub fn answered(&self) {
+        self.traffic.answer();
+    }
+
     /// Says how a call ended. Failures in a row take the endpoint out and ask the prober for a look.
     pub fn report(&self, failed: bool, now: Instant) {
         let mut health = self.health.get();
@@ -295,6 +298,6 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.0.in_flight.store(self.0.in_flight() - 1, Ordering::Relaxed);
+        self.0.traffic.leave();
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! A probe that succeeds makes an endpoint ready at once. One that fails after that is repeated after 100 ms, and only
 //! a second failure takes the endpoint out: a server that pauses for a moment loses no traffic, one that refuses
-//! connections loses it 100 ms after the first look, one that is silent after two seconds. Workers that see calls
-//! fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked is in `ask`; what to do when a connection does not
-//! even speak HTTP/2 is in `look`.
+//! connections loses it 100 ms after the first look, one that is silent after two seconds. But silence says nothing of
+//! a server that answered calls meanwhile: it is busy, and taking it out would fail the calls that it does answer.
+//! Workers that see calls fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked
+//! is in `ask`; what to do when a connection does not even speak HTTP/2 is in `look`.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::readiness::{Board, Readiness, Target};
 use crate::config::Config;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
-use ask::Asker;
+use ask::{Asker, Cause, No};
 
 mod ask;
 mod look;
@@ -118,18 +119,26 @@ struct Owner {
 impl Owner {
     async fn run(mut self) {
         loop {
-            let started = Instant::now();
+            let (started, answered) = (Instant::now(), self.readiness.answered());
             let found = self.asker.ask().await;
             if found.is_ok() {
                 self.question().await;
             }
-            let wait = self.take_in(found).await;
+            let wait = match found {
+                Err(No { cause: Cause::Silent, .. }) if self.lives(answered) => READY_INTERVAL,
+                found => self.take_in(found).await,
+            };
             let due = Instant::now() + wait;
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = self.readiness.doubted() => sleep_until((started + SHORTEST_INTERVAL).min(due)).await,
             }
         }
+    }
+
+    /// Whether an endpoint that is ready answered calls since there were `before`.
+    fn lives(&self, before: u64) -> bool {
+        self.readiness.is_ready() && self.readiness.answered() > before
     }
 
     /// Asks what the server runs, where somebody wants to know.
@@ -142,7 +151,7 @@ impl Owner {
     }
 
     /// Keeps and tells what was found; returns how long to wait.
-    async fn take_in(&mut self, found: Result<&'static str, ask::No>) -> Duration {
+    async fn take_in(&mut self, found: Result<&'static str, No>) -> Duration {
         let before = self.readiness.is_ready();
         let (ready, wait) = self.pace.next(before, found.is_ok(), rand::random_range(0.0..1.0));
         if ready && found.is_err() {
@@ -167,8 +176,8 @@ impl Owner {
     }
 
     /// The reason for people, and whether it is one that waiting does not cure.
-    async fn diagnose(&self, no: ask::No) -> (String, bool) {
-        if no.answered {
+    async fn diagnose(&self, no: No) -> (String, bool) {
+        if no.cause == Cause::Said {
             return (no.why, false);
         }
         match timeout(PATIENCE, look::look(&self.asker.target().endpoint.address)).await {

@@ -27,8 +27,37 @@ pub struct Readiness {
     asked: AtomicU8,
     said: Mutex<Option<Versions>>,
     runs: Mutex<Option<Arc<str>>>,
-    /// By worker: calls under way there.
-    loads: Mutex<Vec<Weak<AtomicUsize>>>,
+    /// One of each worker.
+    traffic: Mutex<Vec<Weak<Traffic>>>,
+}
+
+/// Calls of one worker to one endpoint: written by that worker alone, read by others.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    under_way: AtomicUsize,
+    answered: AtomicU64,
+}
+
+impl Traffic {
+    /// Calls under way, those that wait for a connection too.
+    pub fn under_way(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// A call begins. Only one thread may write, so no locked instruction is needed.
+    pub fn enter(&self) {
+        self.under_way.store(self.under_way() + 1, Ordering::Relaxed);
+    }
+
+    /// A call ends.
+    pub fn leave(&self) {
+        self.under_way.store(self.under_way() - 1, Ordering::Relaxed);
+    }
+
+    /// The server answered a call.
+    pub fn answer(&self) {
+        self.answered.store(self.answered.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
 }
 
 /// What a server says that it runs; empty where it says nothing.
@@ -140,18 +169,27 @@ impl Readiness {
     }
 
     /// A new count of one worker's calls there, which that worker alone writes.
-    pub fn load(&self) -> Arc<AtomicUsize> {
-        let load = Arc::default();
-        let mut loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        loads.retain(|known| known.strong_count() > 0);
-        loads.push(Arc::downgrade(&load));
-        load
+    pub fn traffic(&self) -> Arc<Traffic> {
+        let own = Arc::default();
+        let mut traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.retain(|known| known.strong_count() > 0);
+        traffic.push(Arc::downgrade(&own));
+        own
     }
 
     /// Calls under way there, over all workers.
     pub fn in_flight(&self) -> usize {
-        let loads = self.loads.lock().unwrap_or_else(PoisonError::into_inner);
-        loads.iter().filter_map(Weak::upgrade).map(|load| load.load(Ordering::Relaxed)).sum()
+        self.sum(|traffic| traffic.under_way())
+    }
+
+    /// Calls that the server answered, over all workers that are there now.
+    pub fn answered(&self) -> u64 {
+        self.sum(|traffic| traffic.answered.load(Ordering::Relaxed))
+    }
+
+    fn sum<N: std::iter::Sum>(&self, of: impl Fn(&Traffic) -> N) -> N {
+        let traffic = self.traffic.lock().unwrap_or_else(PoisonError::into_inner);
+        traffic.iter().filter_map(Weak::upgrade).map(|one| of(&one)).sum()
     }
 
     /// Asks the prober to look at once, for calls to the endpoint fail.

@@ -27,8 +27,19 @@ use crate::upstream::readiness::{Target, Versions};
 pub(super) struct No {
     /// For people.
     pub(super) why: String,
-    /// Whether a gRPC server said so itself, rather than nobody.
-    pub(super) answered: bool,
+    /// Who says so.
+    pub(super) cause: Cause,
+}
+
+/// How it is known that an endpoint is not ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A gRPC server said so itself.
+    Said,
+    /// There is no way to it, or what is there speaks something else.
+    Broken,
+    /// Nobody answered in time.
+    Silent,
 }
 
 /// What a server is asked, most telling first.
@@ -77,7 +88,7 @@ impl Asker {
     /// What told readiness, or why it is not ready; after two times the patience at the latest.
     pub(super) async fn ask(&mut self) -> Result<&'static str, No> {
         let found = self.try_ask().await;
-        if found.as_ref().is_err_and(|no| !no.answered) {
+        if found.as_ref().is_err_and(|no| no.cause != Cause::Said) {
             self.connection = None;
         }
         found
@@ -133,19 +144,20 @@ impl Asker {
         let question = *question;
         match answer {
             Ok(Ok(true)) => Ok(question.good()),
-            Ok(Ok(false)) => Err(No { why: self.says_no(question), answered: true }),
-            Ok(Err(status)) if from_nobody(&status) => {
-                Err(No { why: format!("the connection failed: {}", innermost(&status)), answered: false })
-            }
+            Ok(Ok(false)) => Err(No { why: self.says_no(question), cause: Cause::Said }),
+            Ok(Err(status)) if from_nobody(&status) => Err(No {
+                why: format!("the connection failed: {}", innermost(&status)),
+                cause: Cause::Broken,
+            }),
             Ok(Err(status)) if mapped_from_http(&status) => {
                 let why = format!("answers HTTP/2, but not gRPC: {}", status.message());
-                Err(No { why, answered: true })
+                Err(No { why, cause: Cause::Said })
             }
             Ok(Err(status)) => {
                 let why = format!("{}: {:?}: {}", self.says_no(question), status.code(), status.message());
-                Err(No { why, answered: true })
+                Err(No { why, cause: Cause::Said })
             }
-            Err(_) => Err(No { why: format!("does not answer within {PATIENCE:?}"), answered: false }),
+            Err(_) => Err(No { why: format!("does not answer within {PATIENCE:?}"), cause: Cause::Silent }),
         }
     }
 
@@ -163,7 +175,7 @@ impl Asker {
 }
 
 async fn connect(address: &Address) -> Result<Channel, No> {
-    let no = |why| No { why, answered: false };
+    let no = |why| No { why, cause: Cause::Broken };
     let uri = match address {
         Address::Tcp { .. } => format!("http://{address}"),
         Address::Unix(_) => address.to_string(),
@@ -173,7 +185,7 @@ async fn connect(address: &Address) -> Result<Channel, No> {
     match timeout(PATIENCE, endpoint.connect_timeout(PATIENCE).connect()).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(no(format!("cannot connect: {}", innermost(&error)))),
-        Err(_) => Err(no(format!("cannot connect within {PATIENCE:?}"))),
+        Err(_) => Err(No { why: format!("cannot connect within {PATIENCE:?}"), cause: Cause::Silent }),
     }
 }
 

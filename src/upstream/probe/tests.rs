@@ -294,6 +294,41 @@ async fn a_silent_socket_is_not_ready_and_says_so() {
 }
 
 #[tokio::test]
+async fn silence_is_no_failure_while_calls_are_answered() {
+    let tasks = tasks();
+    let (fake, hushed) = (Fake::new(Ok(true), Ok(true)), Arc::new(tokio::sync::Semaphore::new(0)));
+    let gate = Arc::clone(&hushed);
+    let quiet =
+        fake.router().layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+            let gate = Arc::clone(&gate);
+            async move {
+                // While there is a permit, nobody is answered.
+                if gate.available_permits() > 0 {
+                    std::future::pending::<()>().await;
+                }
+                next.run(request).await
+            }
+        }));
+    let (address, _stop) = serve(&tasks, quiet).await;
+    let probed = Probed::start(&tasks, address);
+    probed.until(true).await;
+    let (readiness, traffic) = (probed.readiness(), probed.readiness().traffic());
+    hushed.add_permits(1);
+    let calls = tasks.spawn("calls", async move {
+        loop {
+            traffic.answer();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    // Without calls two silent probes take no longer than this.
+    tokio::time::sleep((READY_INTERVAL + PATIENCE * 2 + SHORTEST_INTERVAL).mul_f64(1.2)).await;
+    assert!(readiness.is_ready(), "{:?}", readiness.why());
+    assert_eq!(readiness.changes(), 1);
+    calls.abort();
+    assert_eq!(probed.until(false).await, "does not answer within 1s");
+}
+
+#[tokio::test]
 async fn an_http1_server_is_recognised() {
     let tasks = tasks();
     for hang_up in [true, false] {
