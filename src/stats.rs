@@ -14,10 +14,11 @@ pub mod mixture;
 pub mod multiplicity;
 pub mod off_policy;
 #[cfg(test)]
-mod oracle;
+pub(crate) mod oracle;
 pub mod overlap;
 pub mod quantile;
 pub mod rate;
 pub mod sample_ratio;
+pub mod sign;
 pub mod special;
 pub mod two_samples;

@@ -9,6 +9,9 @@
 
 use bytes::Bytes;
 
+pub mod ranking;
+pub mod tensor;
+
 use super::response::Shape;
 use super::{Adapter, Peek, RequestScan, ResponseScan, token};
 
@@ -25,6 +28,8 @@ pub(super) const ID: u32 = 3;
 pub(super) const PARAMETERS: u32 = 4;
 /// From here on come tensors, typed or raw, in requests and responses.
 pub(super) const TENSORS: u32 = 5;
+/// `raw_output_contents` of a response.
+pub(super) const RAW_OUTPUTS: u32 = 6;
 /// `infer_response` of a stream's answer.
 pub(super) const INFER_RESPONSE: u32 = 2;
 

@@ -5,7 +5,7 @@
 //! name is known; the scan may still be fed the rest, so that an id behind the tensors is learnt too.
 
 use super::oip;
-use super::token::{ScanError, Token, Walker};
+use super::token::{Part, ScanError, Token, Walker, each};
 
 /// The most bytes kept of one name, version or id.
 pub const CAP: usize = 4096;
@@ -231,30 +231,6 @@ fn scalar(choice: &[u8], value: &mut String) -> Result<(), ScanError> {
         };
         Ok(())
     })
-}
-
-enum Part<'a> {
-    Scalar { wire: u8, value: u64 },
-    Bytes(&'a [u8]),
-}
-
-/// Visits the fields of a message that is wholly there.
-fn each(
-    mut rest: &[u8],
-    mut visit: impl FnMut(u32, Part<'_>) -> Result<(), ScanError>,
-) -> Result<(), ScanError> {
-    let mut walker = Walker::default();
-    let mut open = 0;
-    let mut body: &[u8] = &[];
-    while let Some(token) = walker.next(&mut rest)? {
-        match token {
-            Token::Scalar { field, wire, value } => visit(field, Part::Scalar { wire, value })?,
-            Token::Open { field, .. } => (open, body) = (field, &[]),
-            Token::Bytes(part) => body = part,
-            Token::Close => visit(open, Part::Bytes(body))?,
-        }
-    }
-    if walker.is_between() { Ok(()) } else { Err(ScanError::CutOff) }
 }
 
 #[cfg(test)]

@@ -193,6 +193,51 @@ impl Varint {
     }
 }
 
+/// A field of a message that is wholly there.
+pub(super) enum Part<'a> {
+    /// As [`Token::Scalar`].
+    Scalar {
+        /// 0, 1 or 5.
+        wire: u8,
+        /// As it stands on the wire.
+        value: u64,
+    },
+    /// All bytes of a length-delimited one.
+    Bytes(&'a [u8]),
+}
+
+/// Visits the fields of a message that is wholly there.
+///
+/// # Errors
+/// When the bytes are not protobuf, and those of `visit`.
+pub(super) fn each<'a>(
+    mut rest: &'a [u8],
+    mut visit: impl FnMut(u32, Part<'a>) -> Result<(), ScanError>,
+) -> Result<(), ScanError> {
+    let mut walker = Walker::default();
+    let mut open = 0;
+    let mut body: &[u8] = &[];
+    while let Some(token) = walker.next(&mut rest)? {
+        match token {
+            Token::Scalar { field, wire, value } => visit(field, Part::Scalar { wire, value })?,
+            Token::Open { field, .. } => (open, body) = (field, &[]),
+            Token::Bytes(part) => body = part,
+            Token::Close => visit(open, Part::Bytes(body))?,
+        }
+    }
+    if walker.is_between() { Ok(()) } else { Err(ScanError::CutOff) }
+}
+
+/// Writes a scalar field as it stands on the wire.
+pub(super) fn put_scalar(out: &mut Vec<u8>, field: u32, wire: u8, value: u64) {
+    put_varint(out, u64::from(field) << 3 | u64::from(wire));
+    match wire {
+        1 => out.extend_from_slice(&value.to_le_bytes()),
+        5 => out.extend_from_slice(&(value as u32).to_le_bytes()),
+        _ => put_varint(out, value),
+    }
+}
+
 /// Writes a length-delimited field.
 pub fn put(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     put_varint(out, u64::from(field) << 3 | 2);
