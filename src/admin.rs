@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::telemetry::counter::Counters;
+use crate::tls::{self, Port};
 use crate::upstream::readiness::Board;
 
 mod control;
@@ -27,6 +28,7 @@ mod stamp;
 pub mod tokens;
 
 pub use guard::Caller;
+use guard::Gate;
 pub(crate) use stamp::rfc3339;
 use tokens::Tokens;
 
@@ -41,6 +43,8 @@ pub struct View {
     pub draining: watch::Receiver<bool>,
     /// Shown, and where panics of connections are counted.
     pub counters: Arc<Counters>,
+    /// Certificates of both.
+    pub tls: Arc<tls::Store>,
 }
 
 /// The health port: `/livez`, `/readyz`, `/metrics` and `grpc.health.v1`.
@@ -108,7 +112,7 @@ impl Health {
     /// # Errors
     /// When the listener cannot be used with the runtime.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let counters = Arc::clone(&self.view.counters);
+        let around = (Arc::clone(&self.view.counters), Arc::clone(&self.view.tls));
         let (service, keeper) = serving::service(self.view.clone()).await;
         let router = health::router(self, service);
         let keep = async {
@@ -117,7 +121,7 @@ impl Health {
                 () = shutdown => {}
             }
         };
-        listener::serve(listener, router, counters, keep).await
+        listener::serve(listener, router, (around.0, around.1, Port::Health), keep).await
     }
 }
 
@@ -127,10 +131,14 @@ impl Control {
     /// # Errors
     /// When the listener cannot be used with the runtime.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let counters = Arc::clone(&self.view.counters);
-        let tokens = self.tokens.clone();
-        let router = guard::guarded(control::router(self), listener.local_addr()?, tokens);
-        listener::serve(listener, router, counters, shutdown).await
+        let around = (Arc::clone(&self.view.counters), Arc::clone(&self.view.tls));
+        let gate = Gate {
+            bound: listener.local_addr()?.ip(),
+            tokens: self.tokens.clone(),
+            config: self.view.config.clone(),
+        };
+        let router = guard::guarded(control::router(self), gate);
+        listener::serve(listener, router, (around.0, around.1, Port::Admin), shutdown).await
     }
 }
 

@@ -28,6 +28,7 @@ use crate::telemetry::environment::Environment;
 use crate::telemetry::metrics::{self, EndpointState, ResourceState};
 use crate::telemetry::settings::BadEndpoint;
 use crate::telemetry::{self, Recorder, Telemetry};
+use crate::tls::{self, TlsError};
 use crate::upstream::readiness::{Board, Target};
 use crate::upstream::{introduce, probe};
 use crate::warm::{self, Warmer};
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The keys that sign hops and prediction ids.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// Certificates.
+    #[error("tls: {0}")]
+    Tls(#[from] TlsError),
     /// The tokens of the admin port.
     #[error(transparent)]
     Tokens(#[from] TokensError),
@@ -110,6 +114,7 @@ pub async fn start(
 ) -> Result<Running, StartError> {
     let config = Arc::clone(&loaded.config);
     let keys = Arc::new(Keys::load(config.keys.as_deref(), config.state.as_deref())?);
+    let certificates = tls::Store::load(&config)?;
     let tokens = config.tokens.as_deref().map(Tokens::load).transpose()?.map(Arc::new);
     let counters = Arc::new(Counters::default());
     let started = telemetry::start(&config.telemetry, environment, config.workers, Arc::clone(&counters))?;
@@ -133,12 +138,16 @@ pub async fn start(
         board: Arc::clone(&board),
         draining: drains,
         counters: Arc::clone(&counters),
+        tls: Arc::clone(&certificates),
     };
 
     let workers = config.workers.get();
     let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
     let (warmer, orders) = Warmer::new();
-    tasks.spawn("warmer", warm::run(orders, Arc::clone(&keys), Arc::clone(&counters)));
+    tasks.spawn(
+        "warmer",
+        warm::run(orders, (Arc::clone(&keys), Arc::clone(&certificates)), Arc::clone(&counters)),
+    );
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
@@ -157,7 +166,14 @@ pub async fn start(
     tasks.spawn("rollouts", rollout::adopt(introduced, publish, Arc::clone(&rollouts)));
     let exporter = started.exporter;
     tasks.spawn("exporter", exporter.run());
-    tasks.spawn("prober", probe::run(accepted.clone(), Arc::clone(&board), Arc::clone(&counters)));
+    tasks.spawn(
+        "prober",
+        probe::run(accepted.clone(), Arc::clone(&board), (Arc::clone(&counters), Arc::clone(&certificates))),
+    );
+    tasks.spawn(
+        "certificates",
+        tls::follow::run(configs.clone(), Arc::clone(&certificates), Arc::clone(&counters)),
+    );
     tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
     tasks.spawn("introduction", introduce::run(accepted, introduce, Arc::clone(&board)));
     let ledger = Arc::new(Ledger::default());
@@ -169,7 +185,7 @@ pub async fn start(
         view.clone(),
         Arc::clone(&state),
         started.telemetry.clone(),
-        (Arc::clone(&rollouts), ledger),
+        (Arc::clone(&rollouts), ledger, Arc::clone(&certificates)),
     );
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
@@ -181,6 +197,7 @@ pub async fn start(
         phase: phases,
         counters,
         keys,
+        tls: certificates,
         board: Arc::clone(&board),
         intake: Arc::clone(&intake),
         rollouts: Arc::clone(&rollouts),
@@ -229,6 +246,7 @@ struct Shared {
     phase: watch::Receiver<Phase>,
     counters: Arc<Counters>,
     keys: Arc<Keys>,
+    tls: Arc<tls::Store>,
     board: Arc<Board>,
     intake: Arc<Intake>,
     rollouts: Arc<Rollouts>,
@@ -248,6 +266,7 @@ fn start_workers(
             phase: shared.phase.clone(),
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
+            tls: Arc::clone(&shared.tls),
             board: Arc::clone(&shared.board),
             feedback: shared.intake.door(index),
             rollouts: Arc::clone(&shared.rollouts),
@@ -367,7 +386,7 @@ fn metrics_page(
     view: View,
     state: Arc<config::watch::State>,
     telemetry: Telemetry,
-    (rollouts, ledger): (Arc<Rollouts>, Arc<Ledger>),
+    (rollouts, ledger, certificates): (Arc<Rollouts>, Arc<Ledger>, Arc<tls::Store>),
 ) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
     Arc::new(move |format| {
         let format = match format {
@@ -390,6 +409,8 @@ fn metrics_page(
             endpoints: endpoints.collect(),
             rollouts: rollouts.metrics(),
             resources: resources_of(&config, &ledger),
+            certificates: certificates.ends(),
+            certificates_current: certificates.refused().is_empty(),
         };
         Page { content_type: format.content_type(), body: telemetry.render(&now, format) }
     })

@@ -21,9 +21,12 @@ mod schema;
 mod shape;
 mod source;
 mod strategy;
+mod tls;
 pub mod units;
 pub mod watch;
 
+pub use self::tls::{ClientTls, ServerTls, Tls};
+use crate::tls::name::Pattern;
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
@@ -106,6 +109,10 @@ pub struct Config {
     pub admin: SocketAddr,
     /// File with the tokens that the admin port asks for, see [`crate::admin::tokens`]; none only on loopback.
     pub tokens: Option<PathBuf>,
+    /// Who may use the admin port by its certificate.
+    pub rights: Rights,
+    /// Certificates of the ports.
+    pub tls: Tls,
     /// Liveness, readiness, `grpc.health.v1` and metrics.
     pub health: SocketAddr,
     /// Data-plane threads.
@@ -126,6 +133,15 @@ pub struct Config {
     pub drain: Drain,
     /// Spans.
     pub telemetry: Telemetry,
+}
+
+/// What names of certificates may do on the admin port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// These may see everything that is not secret.
+    pub read: Vec<Pattern>,
+    /// These may tell rollouts what to do, too.
+    pub act: Vec<Pattern>,
 }
 
 /// Where the data port listens.
@@ -247,12 +263,14 @@ pub struct Endpoint {
     pub address: Address,
     /// Whether calls to it carry `parhelion-hop`, for it may have a sidecar of its own.
     pub hop: bool,
+    /// How it is believed; none: it is reached without TLS.
+    pub tls: Option<Arc<ClientTls>>,
 }
 
 /// How an endpoint is connected to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
-    /// `http://HOST:PORT`; a DNS name is looked up again for each connection.
+    /// `http://HOST:PORT` or `https://HOST:PORT`; a DNS name is looked up again for each connection.
     Tcp {
         /// A DNS name or an IP address without brackets.
         host: Arc<str>,
@@ -326,8 +344,10 @@ pub struct Drain {
 /// Where spans go and which are kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Telemetry {
-    /// `http://HOST:PORT` of an OTLP gRPC collector; none: no spans.
+    /// `http://HOST:PORT` or `https://HOST:PORT` of an OTLP gRPC collector; none: no spans.
     pub otlp: Option<String>,
+    /// What an `https` collector is believed by and shown, wherever it is named.
+    pub tls: Option<Arc<ClientTls>>,
     /// Share of calls without a sampled parent whose spans are exported.
     pub sample: Percent,
     /// Keep the span of every call that failed by a server's or the sidecar's fault.

@@ -38,16 +38,19 @@ const ADMIN: &str = "127.0.0.1:9900";
   parhelion ctl status fraud
   parhelion ctl watch
   parhelion ctl --admin 127.0.0.1:9900 --token-file ~/.parhelion-token rollback fraud --reason 'complaints'
+  parhelion ctl --admin https://sidecar.models.svc:9900 --ca ca.crt --cert me.crt --key me.key list
   parhelion ctl status --json | jq '.[].verdict'
 
 Exit codes: 0 as asked, 1 refused by the sidecar, 2 bad arguments, 3 the sidecar was not reached.")]
 pub struct Options {
-    /// The sidecar's admin port, HOST:PORT; else PARHELION_ADMIN, else 127.0.0.1:9900
+    /// The sidecar's admin port, HOST:PORT or https://HOST:PORT; else PARHELION_ADMIN, else 127.0.0.1:9900
     #[arg(long, global = true, value_name = "ADDR")]
     admin: Option<String>,
     /// File that holds the token to send; else PARHELION_TOKEN has the token itself
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    #[command(flatten)]
+    tls: connect::Tls,
     /// JSON instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -189,11 +192,11 @@ pub async fn run(options: Options) -> io::Result<u8> {
 }
 
 async fn answer(options: Options) -> Result<(), Failure> {
-    let Options { admin, token_file, json, command } = options;
+    let Options { admin, token_file, tls, json, command } = options;
     if let Command::Token { name, right } = &command {
         return token(name, right, json);
     }
-    let place = connect::Place::of(admin, token_file.as_deref())?;
+    let place = connect::Place::of(admin, token_file.as_deref(), &tls)?;
     let out = Out { json, paint: Paint::of_terminal() };
     match command {
         Command::Watch { model } => watch::run(&place, model.unwrap_or_default(), &out).await,

@@ -25,6 +25,7 @@
 //! | [`warm`] | requests that a variant answers for nobody before it is given calls |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
+//! | [`tls`] | certificates, who is let in, and how files change while calls run |
 //! | [`telemetry`] | spans, metrics, logs, all made from one outcome per call |
 //! | [`admin`] | health, metrics and admin ports |
 //! | [`control`] | the service `parhelion.v1.Control` |
@@ -67,6 +68,7 @@ pub mod stats;
 pub mod strategy;
 pub mod tasks;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 pub mod verdict;
 pub mod warm;

@@ -27,6 +27,7 @@ use crate::config::{self, Endpoint, Model};
 use crate::keys::Keys;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
+use crate::tls;
 use crate::upstream::readiness::{Readiness, Target};
 use sample::Samples;
 
@@ -232,10 +233,10 @@ impl std::fmt::Display for Warmth {
 }
 
 /// Warms what is ordered, each endpoint in a task of its own, for as long as it is polled.
-pub async fn run(mut orders: Orders, keys: Arc<Keys>, counters: Arc<Counters>) {
+pub async fn run(mut orders: Orders, (keys, tls): (Arc<Keys>, Arc<tls::Store>), counters: Arc<Counters>) {
     let tasks = Tasks::new(counters);
     while let Some(started) = orders.0.recv().await {
         let name = format!("warm {} {}", started.order.model.name, started.order.endpoint.address);
-        tasks.spawn(name, work::run(started, Arc::clone(&keys)));
+        tasks.spawn(name, work::run(started, (Arc::clone(&keys), Arc::clone(&tls))));
     }
 }

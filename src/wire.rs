@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 mod merge;
 mod outbox;
 pub mod piece;
+pub mod secure;
 pub mod socket;
 pub mod watch;
 pub mod windows;
@@ -216,7 +217,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         if self.backlog.drain(&mut self.socket, cx)?.is_pending() {
             return Ok(());
         }
-        gathered.send(&mut self.socket, &mut self.backlog, cx)
+        gathered.send(&mut self.socket, &mut self.backlog, cx)?;
+        // With TLS the socket itself may hold bytes back, and be woken for them.
+        let _ = Pin::new(&mut self.socket).poll_flush(cx)?;
+        Ok(())
     }
 
     fn gather(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {

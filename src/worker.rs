@@ -29,6 +29,7 @@ use crate::tasks::Local;
 use crate::telemetry::counter::{Counter, Counters};
 use crate::telemetry::propagate::span_id;
 use crate::telemetry::recorder::Recorder;
+use crate::tls;
 use crate::upstream::endpoint::Surroundings;
 use crate::upstream::readiness::Board;
 use crate::wire::Scratch;
@@ -48,6 +49,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The process's keys.
     pub keys: Arc<Keys>,
+    /// Certificates.
+    pub tls: Arc<tls::Store>,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
     /// The worker's way in for feedback.
@@ -140,13 +143,14 @@ pub fn run(parts: Parts) -> io::Result<()> {
 /// # Errors
 /// When its listener cannot be set up.
 pub async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts { listener, mut config, mut phase, recorder, counters, keys, board, feedback, rollouts, index } =
-        parts;
+    let Parts { listener, recorder, counters, keys, tls, board, feedback, rollouts, index, .. } = parts;
+    let (mut config, mut phase) = (parts.config, parts.phase);
     let clock = rollouts.clock();
     let scratch = Scratch::new();
     let surroundings = Surroundings {
         scratch: Rc::clone(&scratch),
         counters: Arc::clone(&counters),
+        tls: Arc::clone(&tls),
         tasks: Local::new(Arc::clone(&counters)),
     };
     let shard = Arc::clone(recorder.shard());
@@ -183,6 +187,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         scratch,
         calls: Local::new(Arc::clone(&counters)),
         connections: Local::new(counters),
+        tls,
         phase: phase.clone(),
     });
     let ticking = Rc::clone(&worker);

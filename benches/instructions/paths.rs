@@ -118,6 +118,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;
     let parts = worker::Parts {
+        tls: Arc::default(),
         listener: listeners.remove(0),
         config: configs,
         phase: phases,

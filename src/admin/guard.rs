@@ -1,5 +1,5 @@
-//! Who is let in to the admin port: whoever has a token where tokens are asked for, else everybody on this machine but
-//! the web pages that its browser shows.
+//! Who is let in to the admin port: whoever has a certificate that has a right, or a token, where they are asked for,
+//! else everybody on this machine but the web pages that its browser shows.
 //!
 //! A page of another site sends `Origin`, and one whose name was rebound to this address sends that name as `Host`.
 //! So `Origin` is refused always, and without tokens `Host` must be loopback or the address that is listened on, which
@@ -16,22 +16,39 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version, header};
 use serde_json::json;
+use tokio::sync::watch;
 use tonic::{Code, Status};
 
 use super::tokens::{Right, Tokens};
+use crate::config::{Config, Rights};
+use crate::tls::name::{Names, Pattern};
 
 /// Who sends a request, as the port knows it; every request that gets through carries one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The name of a token, or `local` and the address that it came from.
+    /// The name of a token or of a certificate, or `local` and the address that it came from.
     pub name: Arc<str>,
     /// What it may do.
     pub right: Right,
 }
 
 /// Where a request's connection came from.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) SocketAddr);
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    /// What its certificate says, where it showed one.
+    pub(super) names: Option<Arc<Names>>,
+}
+
+/// What is asked of those who come in.
+#[derive(Debug, Clone)]
+pub(super) struct Gate {
+    /// The address that is listened on.
+    pub(super) bound: IpAddr,
+    pub(super) tokens: Option<Arc<Tokens>>,
+    /// Says what certificates may do.
+    pub(super) config: watch::Receiver<Arc<Config>>,
+}
 
 /// Why a request is not let in, in the terms of HTTP and of gRPC.
 struct Refusal {
@@ -40,10 +57,10 @@ struct Refusal {
     why: &'static str,
 }
 
-/// `router` behind the checks, for a listener on `bound`.
-pub(super) fn guarded(router: Router, bound: SocketAddr, tokens: Option<Arc<Tokens>>) -> Router {
+/// `router` behind the checks.
+pub(super) fn guarded(router: Router, gate: Gate) -> Router {
     router.layer(from_fn(move |mut request: Request, next: Next| {
-        let admitted = admit(&request, bound.ip(), tokens.as_deref());
+        let admitted = admit(&request, &gate);
         async move {
             let mut response = match admitted {
                 Ok(caller) => {
@@ -60,15 +77,23 @@ pub(super) fn guarded(router: Router, bound: SocketAddr, tokens: Option<Arc<Toke
     }))
 }
 
-fn admit(request: &Request, bound: IpAddr, tokens: Option<&Tokens>) -> Result<Caller, Refusal> {
+fn admit(request: &Request, gate: &Gate) -> Result<Caller, Refusal> {
     let forbidden = |why| Refusal { status: StatusCode::FORBIDDEN, code: Code::PermissionDenied, why };
     if request.headers().contains_key(header::ORIGIN) {
         return Err(forbidden("requests of web pages (with Origin) are refused"));
     }
-    let caller = match tokens {
-        Some(tokens) => bearer(request.headers(), tokens)?,
-        None if host(request).is_some_and(|host| ours(&host, bound)) => local(request),
-        None => {
+    let config = Arc::clone(&gate.config.borrow());
+    let asked = config.tls.admin.as_ref().is_some_and(|admin| admin.client_ca.is_some());
+    let caller = match (certified(request, &config.rights), &gate.tokens) {
+        (Some(caller), _) => caller,
+        (None, Some(tokens)) => bearer(request.headers(), tokens)?,
+        (None, None) if asked => {
+            return Err(forbidden(
+                "the certificate has a name that neither `control.read` nor `control.act` has",
+            ));
+        }
+        (None, None) if host(request).is_some_and(|host| ours(&host, gate.bound)) => local(request),
+        (None, None) => {
             return Err(forbidden(
                 "Host must be localhost, a loopback address, or the address that `admin` listens on",
             ));
@@ -92,10 +117,22 @@ fn admit(request: &Request, bound: IpAddr, tokens: Option<&Tokens>) -> Result<Ca
     }
 }
 
+/// Who has a certificate with a right.
+fn certified(request: &Request, rights: &Rights) -> Option<Caller> {
+    let names = request.extensions().get::<Peer>()?.names.as_ref()?;
+    let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(names));
+    let right = match () {
+        () if any(&rights.act) => Right::Act,
+        () if any(&rights.read) => Right::Read,
+        () => return None,
+    };
+    Some(Caller { name: names.shown().into(), right })
+}
+
 /// Everybody on this machine, where no tokens are asked for.
 fn local(request: &Request) -> Caller {
     let peer = request.extensions().get::<Peer>();
-    let name = peer.map_or_else(|| "local".to_owned(), |peer| format!("local {}", peer.0));
+    let name = peer.map_or_else(|| "local".to_owned(), |peer| format!("local {}", peer.address));
     Caller { name: name.into(), right: Right::Act }
 }
 

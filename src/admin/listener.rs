@@ -8,7 +8,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt as _;
@@ -25,6 +24,12 @@ use tower::ServiceExt as _;
 use super::guard::Peer;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
+use crate::tls::certificate::Facts;
+use crate::tls::name::Names;
+use crate::tls::refusal::Refusal;
+use crate::tls::server::Server;
+use crate::tls::{self, Port};
+use crate::wire::socket::Socket;
 
 /// Open connections of one port.
 pub(super) const CONNECTIONS: usize = 256;
@@ -39,12 +44,12 @@ const EXHAUSTED: Duration = Duration::from_millis(200);
 pub(super) async fn serve(
     listener: std::net::TcpListener,
     router: Router,
-    counters: Arc<Counters>,
+    (counters, tls, place): (Arc<Counters>, Arc<tls::Store>, Port),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let port = listener.local_addr()?.port();
-    let tasks = Tasks::new(counters);
+    let tasks = Tasks::new(Arc::clone(&counters));
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     let stop = watch::Sender::new(false);
     let mut shutdown = pin!(shutdown);
@@ -65,10 +70,15 @@ pub(super) async fn serve(
             tracing::debug!(port, "as many connections as allowed are open; one more was closed");
             continue;
         };
-        let (router, stop) = (router.clone(), stop.subscribe());
+        let (router, stop, server) = (router.clone(), stop.subscribe(), tls.port(place));
+        let counters = Arc::clone(&counters);
         tasks.spawn(format!("connection to port {port}"), async move {
             let _slot = slot;
-            connection(stream, peer, router, stop).await;
+            // Small answers must not wait for an acknowledgement. A socket that refuses this is dead anyway.
+            let _ = stream.set_nodelay(true);
+            if let Some((socket, names)) = shake(Socket::Tcp(stream), server, &counters).await {
+                connection(socket, Peer { address: peer, names }, router, stop).await;
+            }
         });
     }
     drop(listener);
@@ -77,19 +87,40 @@ pub(super) async fn serve(
     Ok(())
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, mut stop: watch::Receiver<bool>) {
-    // Small answers must not wait for an acknowledgement. A socket that refuses this is dead anyway.
-    let _ = stream.set_nodelay(true);
+/// Shakes hands where the port speaks TLS; with whom, where they showed a certificate.
+async fn shake(
+    socket: Socket,
+    server: Option<Arc<Server>>,
+    counters: &Counters,
+) -> Option<(Socket, Option<Arc<Names>>)> {
+    let Some(server) = server else { return Some((socket, None)) };
+    let refusal = match timeout(PATIENCE, server.accept(socket)).await {
+        Ok(Ok(socket)) => {
+            let names = match &socket {
+                Socket::Tls(secure) => secure.peer_certificate().and_then(|der| Facts::read(der).ok()),
+                Socket::Tcp(_) | Socket::Unix(_) => None,
+            };
+            return Some((socket, names.map(|facts| Arc::new(facts.names))));
+        }
+        Ok(Err(refusal)) => refusal,
+        Err(_) => Refusal::TimedOut,
+    };
+    counters.add(refusal.counter());
+    tracing::debug!(?refusal, "a handshake failed");
+    None
+}
+
+async fn connection(socket: Socket, peer: Peer, router: Router, mut stop: watch::Receiver<bool>) {
     let asked = Arc::new(Notify::new());
     let seen = Arc::clone(&asked);
     let service = router.map_request(move |mut request: http::Request<_>| {
         seen.notify_one();
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(peer.clone());
         request
     });
     let builder = builder();
     let mut connection =
-        pin!(builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)));
+        pin!(builder.serve_connection(TokioIo::new(socket), TowerToHyperService::new(service)));
     let too_late = async {
         if timeout(PATIENCE, asked.notified()).await.is_ok() {
             std::future::pending::<()>().await;

@@ -38,6 +38,7 @@ impl House {
         let (draining, board, counters) =
             (watch::Sender::new(false), Arc::new(Board::default()), Arc::new(Counters::default()));
         let view = View {
+            tls: Arc::default(),
             config: config.subscribe(),
             board: Arc::clone(&board),
             draining: draining.subscribe(),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::problem::{Errors, Problem, suggestion};
 use super::source::{Source, join};
 use super::units::{self, Percent};
-use super::{Config, Drain, Environment, Loaded, Model, Telemetry, raw};
+use super::{ClientTls, Config, Drain, Environment, Loaded, Model, Telemetry, raw};
 
 mod ab;
 mod admission;
@@ -32,6 +32,7 @@ mod rolling;
 mod shadow;
 mod staged;
 mod strategy;
+mod tls;
 
 /// Longest path of a unix socket, less the final zero.
 const LONGEST_SOCKET: usize = 107;
@@ -46,7 +47,7 @@ pub(super) fn check(
     environment: &Environment,
 ) -> Result<Loaded, Errors> {
     let problems = std::mem::take(&mut source.problems);
-    let mut check = Check { source: &source, problems, warnings: Vec::new() };
+    let mut check = Check { source: &source, problems, warnings: Vec::new(), https: Arc::default() };
     let config = check.config(file, revision, environment);
     let Check { mut problems, mut warnings, .. } = check;
     source.sort(&mut problems);
@@ -62,6 +63,8 @@ struct Check<'a> {
     source: &'a Source,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
+    /// What `https` endpoints are reached with that say nothing themselves.
+    https: Arc<ClientTls>,
 }
 
 impl Check<'_> {
@@ -91,6 +94,8 @@ impl Check<'_> {
     }
 
     fn config(&mut self, file: &raw::File, revision: &str, environment: &Environment) -> Option<Config> {
+        let (mut tls, https) = self.tls(file);
+        self.https = https;
         let mut models = self.models(file.models.as_ref());
         self.localise(&mut models, environment);
         let names: Vec<&str> = models.iter().map(|model| &*model.name).collect();
@@ -98,14 +103,18 @@ impl Check<'_> {
         let services = self.services(file.services.as_ref(), &names);
         let listen = self.listen("listen", file.listen.as_deref().unwrap_or("0.0.0.0:9000"));
         let tokens = file.control.as_ref().and_then(|control| control.tokens.as_deref());
-        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"), tokens.is_some());
+        let rights = self.rights(file.control.as_ref());
+        let guarded = (tokens.is_some(), tls.admin.as_deref());
+        let admin = self.admin(file.admin.as_deref().unwrap_or("127.0.0.1:9900"), guarded);
         let tokens = self.path("control.tokens", tokens);
+        self.fitting(listen.as_ref(), &mut tls, (&rights, tokens.as_ref()));
         let health = self.address("health", file.health.as_deref().unwrap_or("0.0.0.0:9901"));
         let workers = self.workers(file.workers.as_ref(), environment.cores);
         let limits = self.limits(file.limits.as_ref());
         self.short_attempts(&models, limits.min_deadline);
         let drain = self.drain(file.drain.as_ref());
-        let telemetry = self.telemetry(file.telemetry.as_ref());
+        let mut telemetry = self.telemetry(file.telemetry.as_ref());
+        telemetry.tls = self.collector_tls(file);
         let state = self.path("state", file.state.as_deref());
         self.forgetful(file, &models);
         self.apart(&models);
@@ -117,6 +126,8 @@ impl Check<'_> {
             reuse_port: file.reuse_port.unwrap_or(false),
             admin: admin?,
             tokens,
+            rights,
+            tls,
             health: health?,
             workers: workers?,
             state,
@@ -292,6 +303,7 @@ impl Check<'_> {
             }
         }
         Telemetry {
+            tls: None,
             otlp: raw.otlp.as_deref().and_then(|url| self.collector(url)),
             sample: self.share("telemetry.sample", raw.sample.as_ref()).unwrap_or(Percent::ONE),
             keep_errors: keep.and_then(|keep| keep.errors).unwrap_or(true),

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+mod tls;
+
 use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Judge, Key, Layer,
@@ -23,8 +25,8 @@ pub fn effective(config: &Config) -> Value {
     let mut all = Map::new();
     all.insert("listen".into(), listen(&config.listen).into());
     all.insert("admin".into(), config.admin.to_string().into());
-    let tokens = config.tokens.as_ref().map(|path| json!({"tokens": path.display().to_string()}));
-    put(&mut all, "control", tokens);
+    put(&mut all, "control", control(config));
+    put(&mut all, "tls", tls::all(config));
     all.insert("health".into(), config.health.to_string().into());
     all.insert("workers".into(), config.workers.get().into());
     all.insert("reuse_port".into(), config.reuse_port.into());
@@ -42,6 +44,14 @@ pub fn effective(config: &Config) -> Value {
     all.insert("drain".into(), json!({"lag": lag, "grace": grace}));
     all.insert("telemetry".into(), telemetry(config));
     Value::Object(all)
+}
+
+fn control(config: &Config) -> Option<Value> {
+    let mut map = Map::new();
+    put(&mut map, "tokens", config.tokens.as_ref().map(|path| path.display().to_string()));
+    put(&mut map, "read", tls::patterns(&config.rights.read));
+    put(&mut map, "act", tls::patterns(&config.rights.act));
+    (!map.is_empty()).then_some(Value::Object(map))
 }
 
 /// As the file would say it.
@@ -103,10 +113,15 @@ fn variant(variant: &Variant) -> Value {
 
 fn endpoint(endpoint: &Endpoint) -> Value {
     let url = match &endpoint.address {
+        address @ super::Address::Tcp { .. } if endpoint.tls.is_some() => format!("https://{address}"),
         address @ super::Address::Tcp { .. } => format!("http://{address}"),
         address @ super::Address::Unix(_) => address.to_string(),
     };
-    json!({"url": url, "hop": endpoint.hop})
+    let mut map = Map::new();
+    map.insert("url".into(), url.into());
+    map.insert("hop".into(), endpoint.hop.into());
+    put(&mut map, "tls", endpoint.tls.as_ref().map(|found| tls::client(found)));
+    Value::Object(map)
 }
 
 fn key(key: &Key) -> Value {

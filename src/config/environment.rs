@@ -8,6 +8,7 @@ use std::path::Path;
 use super::{Config, Problem};
 use crate::admin::tokens::Tokens;
 use crate::keys::Keys;
+use crate::tls;
 
 /// Names the variant whose container runs beside this sidecar: `v2`, or `MODEL/v2`.
 pub const LOCAL: &str = "PARHELION_LOCAL";
@@ -53,7 +54,8 @@ impl Environment {
 /// and tokens can be read. Leaves nothing behind.
 pub fn check_environment(config: &Config) -> Vec<Problem> {
     let state = config.state.as_deref().and_then(check_state);
-    state.into_iter().chain(check_keys(config)).chain(check_tokens(config)).collect()
+    let own = state.into_iter().chain(check_keys(config)).chain(check_tokens(config));
+    own.chain(tls::check(config)).collect()
 }
 
 /// Whether the tokens can be read, and are tokens.

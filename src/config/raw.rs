@@ -29,11 +29,13 @@ pub(super) struct File {
     /// Where callers reach the models: `IP:PORT` or `unix:/PATH`. Port 0 lets the system choose.
     #[schemars(example = &"0.0.0.0:9000", example = &"unix:/run/parhelion.sock")]
     pub(super) listen: Option<String>,
-    /// Effective configuration and control: `IP:PORT`; on loopback, or with `control.tokens`.
+    /// Effective configuration and control: `IP:PORT`; on loopback, or with `control.tokens` or certificates.
     #[schemars(example = &"127.0.0.1:9900")]
     pub(super) admin: Option<String>,
     /// Who may use the admin port.
     pub(super) control: Option<Control>,
+    /// Certificates of ports, and how servers that speak TLS are reached.
+    pub(super) tls: Option<Tls>,
     /// Liveness, readiness, `grpc.health.v1` and metrics: `IP:PORT`.
     #[schemars(example = &"0.0.0.0:9901")]
     pub(super) health: Option<String>,
@@ -70,6 +72,69 @@ pub(super) struct Control {
     /// read and act.
     #[schemars(example = &"/etc/parhelion/tokens")]
     pub(super) tokens: Option<String>,
+    /// Names of certificates that may read, where `tls.admin.client_ca` is given.
+    #[schemars(example = ["spiffe://cluster.local/ns/ops/*"])]
+    pub(super) read: Option<Vec<Option<String>>>,
+    /// Names of certificates that may read and act, where `tls.admin.client_ca` is given.
+    #[schemars(example = ["spiffe://cluster.local/ns/ops/sa/release"])]
+    pub(super) act: Option<Vec<Option<String>>>,
+}
+
+/// Certificates of ports, and how servers that speak TLS are reached.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    /// The data port.
+    pub(super) listen: Option<ServerTls>,
+    /// The admin port.
+    pub(super) admin: Option<ServerTls>,
+    /// The health port.
+    pub(super) health: Option<ServerTls>,
+    /// What `https` endpoints are reached with that say nothing themselves.
+    pub(super) endpoints: Option<ClientTls>,
+    /// What the collector is reached with, where it is `https`.
+    pub(super) collector: Option<ClientTls>,
+}
+
+/// The certificate of a port, and who may come in.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerTls {
+    /// PEM file with the port's certificate, and those between it and its authority.
+    #[schemars(example = &"/etc/parhelion/tls/tls.crt")]
+    pub(super) cert: Option<String>,
+    /// PEM file with the key of the certificate.
+    #[schemars(example = &"/etc/parhelion/tls/tls.key")]
+    pub(super) key: Option<String>,
+    /// PEM file with the authorities of callers. Given: who has no certificate of theirs is not let in.
+    #[schemars(example = &"/etc/parhelion/tls/ca.crt")]
+    pub(super) client_ca: Option<String>,
+    /// Names of certificates that are let in: `spiffe://DOMAIN/PATH`, `spiffe://DOMAIN/PATH/*`, or a DNS name. Left
+    /// out: all that `client_ca` signed for.
+    #[schemars(example = ["spiffe://cluster.local/ns/shop/sa/web", "web.shop.svc"])]
+    pub(super) allow: Option<Vec<Option<String>>>,
+}
+
+/// What is believed of a server, and what is shown to it.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClientTls {
+    /// PEM file with the authorities of the server. Left out: those of this system.
+    #[schemars(example = &"/etc/parhelion/tls/ca.crt")]
+    pub(super) ca: Option<String>,
+    /// PEM file with the certificate that is shown to the server.
+    #[schemars(example = &"/etc/parhelion/tls/tls.crt")]
+    pub(super) cert: Option<String>,
+    /// PEM file with the key of that certificate.
+    #[schemars(example = &"/etc/parhelion/tls/tls.key")]
+    pub(super) key: Option<String>,
+    /// What the server is called in its certificate. Left out: the host of its address.
+    #[schemars(example = &"fraud.models.svc")]
+    pub(super) server_name: Option<String>,
+    /// Names that the server's certificate may have, whatever its address: `spiffe://DOMAIN/PATH`,
+    /// `spiffe://DOMAIN/PATH/*`, or a DNS name. Left out: its address or `server_name`.
+    #[schemars(example = ["spiffe://cluster.local/ns/models/sa/fraud"])]
+    pub(super) allow: Option<Vec<Option<String>>>,
 }
 
 /// One name that callers ask for, and what may answer it.
@@ -169,11 +234,11 @@ pub(super) struct Variant {
     pub(super) metrics: Option<String>,
 }
 
-/// `http://HOST:PORT` or `unix:/PATH`; as a map where `hop` is said too.
+/// `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`; as a map where `hop` or `tls` is said too.
 #[derive(Debug, JsonSchema)]
 #[schemars(untagged)]
 pub(super) enum Endpoint {
-    /// `http://HOST:PORT` or `unix:/PATH`.
+    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`.
     Url(
         #[schemars(example = &"http://127.0.0.1:8001")]
         String,
@@ -186,12 +251,14 @@ pub(super) enum Endpoint {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct FullEndpoint {
-    /// `http://HOST:PORT` or `unix:/PATH`.
+    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`.
     #[schemars(example = &"http://fraud-exp.models.svc:9000")]
     pub(super) url: Option<String>,
     /// Whether calls to it carry `parhelion-hop`, for it may have a sidecar of its own. Left out: not on loopback
     /// and unix sockets, else yes.
     pub(super) hop: Option<bool>,
+    /// What the server is believed by, and shown. Left out: `tls.endpoints`.
+    pub(super) tls: Option<ClientTls>,
 }
 
 /// Pairs that must all be equal.
@@ -269,7 +336,7 @@ pub(super) struct Drain {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Telemetry {
-    /// `http://HOST:PORT` of an OTLP gRPC collector. Left out: no spans.
+    /// `http://HOST:PORT` or `https://HOST:PORT` of an OTLP gRPC collector. Left out: no spans.
     #[schemars(example = &"http://otel-collector:4317")]
     pub(super) otlp: Option<String>,
     /// Share of calls without a sampled parent whose spans are exported. Default 1%.

@@ -103,7 +103,6 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
 /// What to do about an unknown key.
 fn later(name: &str, known: &[&str]) -> String {
     match name {
-        "tls" => "TLS is not supported in this version".to_owned(),
         "log" => "it is not supported in this version".to_owned(),
         _ => suggestion(name, known),
     }

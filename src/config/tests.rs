@@ -96,13 +96,40 @@ fn every_key_means_what_it_says() {
     let [v1, v2, v3, _] = &fraud.variants[..] else { panic!("{fraud:?}") };
     assert_eq!(v1.version.as_deref(), Some("1.4.0"));
     let tcp = |host: &str, port| Address::Tcp { host: host.into(), port };
-    let here = Endpoint { address: tcp("127.0.0.1", 8001), hop: false };
-    let far = Endpoint { address: tcp("fraud-next.models.svc", 9000), hop: true };
-    let told = Endpoint { address: tcp("fd00::2", 9000), hop: false };
+    let here = Endpoint { address: tcp("127.0.0.1", 8001), hop: false, tls: None };
+    let far = Endpoint { address: tcp("fraud-next.models.svc", 9000), hop: true, tls: None };
+    let told = Endpoint { address: tcp("fd00::2", 9000), hop: false, tls: None };
     assert_eq!(v1.endpoints, [here]);
-    assert_eq!(v2.endpoints, [far, told]);
+    let pattern = |text: &str| crate::tls::name::Pattern::parse(text).unwrap();
+    let towards = |ca: &str, name: &str, allow: &str, pair: [&str; 2]| ClientTls {
+        ca: Some(ca.into()),
+        pair: Some(pair.map(PathBuf::from).into()),
+        server_name: Some(name.into()),
+        allow: vec![pattern(allow)],
+    };
+    let pair = ["/etc/tls/tls.crt", "/etc/tls/tls.key"];
+    let usual = Arc::new(towards("/etc/tls/ca.crt", "fraud.svc", "fraud.svc", pair));
+    let own = Arc::new(towards("/etc/other.crt", "fd00::3", "fraud.svc", ["/etc/a.crt", "/etc/a.key"]));
+    let secure = [
+        Endpoint { address: tcp("fraud-tls.models.svc", 9000), hop: true, tls: Some(usual) },
+        Endpoint { address: tcp("fd00::3", 9000), hop: true, tls: Some(own) },
+    ];
+    assert_eq!(v2.endpoints[..2], [far, told]);
+    assert_eq!(v2.endpoints[2..], secure);
+    let admin = config.tls.admin.as_ref().unwrap();
+    // Who has a token needs no certificate.
+    assert!(admin.optional && !config.tls.listen.as_ref().unwrap().optional);
+    assert_eq!(admin.client_ca.as_deref(), Some(Path::new("/etc/tls/ca.crt")));
+    assert_eq!(config.rights.act, [pattern("release.ops.svc")]);
+    assert_eq!(
+        config.telemetry.tls,
+        Some(Arc::new(towards("/etc/tls/ca.crt", "otel.svc", "otel.svc", pair)))
+    );
     assert_eq!(v2.model_name.as_deref(), Some("fraud-next"));
-    assert_eq!(v3.endpoints, [Endpoint { address: Address::Unix("/run/fraud-v3.sock".into()), hop: false }]);
+    assert_eq!(
+        v3.endpoints,
+        [Endpoint { address: Address::Unix("/run/fraud-v3.sock".into()), hop: false, tls: None }]
+    );
     let user = http::HeaderName::from_static("x-user-id");
     assert_eq!(fraud.unit, [Key::Metadata(user), Key::Parameter("user_id".into())]);
     let Strategy::Ab(ab) = &fraud.strategy else { panic!("{fraud:?}") };
@@ -135,7 +162,7 @@ fn every_key_means_what_it_says() {
     assert_eq!(config.limits.retain, Size(512 << 10));
     assert_eq!(config.limits.connection_age, Some(Duration::from_secs(3600)));
     assert_eq!(config.drain.lag, Duration::from_secs(5));
-    assert_eq!(config.telemetry.otlp.as_deref(), Some("http://otel-collector:4317"));
+    assert_eq!(config.telemetry.otlp.as_deref(), Some("https://otel-collector:4317"));
     assert_eq!(config.telemetry.keep_slower_than, Some(Duration::from_millis(750)));
     assert!(!config.telemetry.keep_errors);
 }
@@ -157,7 +184,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 73);
+    assert_eq!(files.len(), 74);
 }
 
 #[test]

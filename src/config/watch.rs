@@ -14,6 +14,8 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::tls;
+
 use super::{Config, Environment, Errors, Loaded, Problem, accept, effective, environment, source};
 
 /// How often the text is read where nobody tells of a change.
@@ -147,7 +149,7 @@ fn log(reload: &Reload) {
 }
 
 /// Asks the system to tell of changes around `path`; without it, polling alone must do.
-fn tell(path: &Path, told: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+pub(crate) fn tell(path: &Path, told: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
     let directory = if path.is_dir() { path } else { path.parent()? };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let on_event = move |event: notify::Result<notify::Event>| {
@@ -217,6 +219,7 @@ impl Follower {
         let loaded = loaded.and_then(|loaded| {
             let mut problems = fixed(&self.current, &loaded.config);
             problems.extend(environment::check_keys(&loaded.config));
+            problems.extend(tls::check(&loaded.config));
             if problems.is_empty() { Ok(loaded) } else { Err(Errors(problems)) }
         });
         match loaded {
@@ -236,15 +239,25 @@ fn mark(text: &Text) -> Result<String, Problem> {
 /// What differs, but is settled when the process starts.
 fn fixed(before: &Config, after: &Config) -> Vec<Problem> {
     let (before, after) = (effective::effective(before), effective::effective(after));
-    ["listen", "admin", "control", "health", "workers", "reuse_port", "state", "keys"]
-        .into_iter()
-        .filter(|key| before.get(key) != after.get(key))
+    let held = ["listen", "admin", "control", "health", "workers", "reuse_port", "state", "keys"];
+    let differs = |key: &&str| before.get(key) != after.get(key);
+    // Another certificate may come, and another list of callers, but no port can begin or cease to speak TLS.
+    let speaks = |value: &serde_json::Value, port: &str| value.pointer(&format!("/tls/{port}")).is_some();
+    let ports = ["listen", "admin", "health"].into_iter();
+    let turned = ports.filter(|port| speaks(&before, port) != speaks(&after, port)).map(|port| {
+        let now = if speaks(&before, port) { "speaks TLS" } else { "speaks without TLS" };
+        Problem::new(format!("tls.{port}"), format!("cannot change while running; the port {now}"))
+            .with_hint("restart to change it, or put it back")
+    });
+    held.into_iter()
+        .filter(differs)
         .map(|key| {
             let show = |value: &serde_json::Value| value.get(key).map_or("none".to_owned(), plain);
             Problem::new(key, format!("cannot change while running; in force is {}", show(&before)))
                 .with_value(show(&after))
                 .with_hint("restart to change it, or put it back")
         })
+        .chain(turned)
         .collect()
 }
 

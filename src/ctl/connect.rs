@@ -2,17 +2,22 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use clap::Args;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::config::{Address, ClientTls};
 use crate::pb::v1;
 use crate::pb::v1::control_client::ControlClient;
+use crate::tls;
+use crate::upstream::dial::connector;
 
 /// For the connection, and again for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,18 +60,54 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// How an admin port that speaks TLS is reached; any of these means that it does.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Tls {
+    /// PEM file with the authorities of the admin port's certificate; else those of this system
+    #[arg(long, global = true, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// PEM file with the certificate to show, with --key
+    #[arg(long, global = true, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate
+    #[arg(long, global = true, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// What the admin port is called in its certificate, where that is not its address
+    #[arg(long, global = true, value_name = "NAME")]
+    server_name: Option<String>,
+}
+
+impl Tls {
+    fn is_given(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.server_name.is_some()
+    }
+
+    fn client(&self) -> Result<Arc<tls::client::Client>, Failure> {
+        let settings = ClientTls {
+            ca: self.ca.clone(),
+            pair: self.cert.clone().zip(self.key.clone()),
+            server_name: self.server_name.as_deref().map(Arc::from),
+            allow: Vec::new(),
+        };
+        let client = tls::client::Client::load(&Arc::new(settings));
+        client.map(Arc::new).map_err(|error| Failure::Usage(error.to_string()))
+    }
+}
+
 /// Which sidecar is asked, and by whom.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     /// `HOST:PORT`.
     pub(super) address: String,
     endpoint: Endpoint,
+    /// Where it speaks TLS.
+    tls: Option<(Address, Arc<tls::client::Client>)>,
     token: Option<AsciiMetadataValue>,
 }
 
 impl Place {
     /// What the arguments say, else the environment.
-    pub(super) fn of(admin: Option<String>, token_file: Option<&Path>) -> Result<Self, Failure> {
+    pub(super) fn of(admin: Option<String>, token_file: Option<&Path>, tls: &Tls) -> Result<Self, Failure> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
         let address = admin.or_else(|| set("PARHELION_ADMIN")).unwrap_or_else(|| super::ADMIN.to_owned());
         let token = match token_file {
@@ -76,27 +117,40 @@ impl Place {
                     .map_err(|error| Failure::Usage(format!("--token-file {}: {error}", path.display())))?,
             ),
         };
-        Self::new(&address, token.as_deref())
+        Self::new(&address, token.as_deref(), tls)
     }
 
-    fn new(address: &str, token: Option<&str>) -> Result<Self, Failure> {
-        let address = address.strip_prefix("http://").unwrap_or(address).trim_end_matches('/');
+    fn new(address: &str, token: Option<&str>, tls: &Tls) -> Result<Self, Failure> {
+        let secure = address.strip_prefix("https://");
+        let plain = address.strip_prefix("http://").filter(|_| !tls.is_given());
+        let scheme = if secure.is_some() || tls.is_given() { "https" } else { "http" };
+        let address = secure.or(plain).unwrap_or(address).trim_end_matches('/');
         let wrong =
             || Failure::Usage(format!("{address:?} is no address: write HOST:PORT, like {}", super::ADMIN));
         let authority: http::uri::Authority = address.parse().map_err(|_| wrong())?;
-        if authority.port_u16().is_none() || authority.host().is_empty() || address.contains('@') {
-            return Err(wrong());
-        }
-        let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|_| wrong())?;
+        let port = authority.port_u16().filter(|_| !authority.host().is_empty() && !address.contains('@'));
+        let port = port.ok_or_else(wrong)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let place = Address::Tcp { host: host.into(), port };
+        let client = (scheme == "https").then(|| tls.client()).transpose()?;
+        let tls = client.map(|client| (place, client));
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{address}")).map_err(|_| wrong())?;
         let endpoint = endpoint.connect_timeout(PATIENCE).http2_keep_alive_interval(PATIENCE);
         let token = token.map(|token| format!("Bearer {}", token.trim()).parse()).transpose();
         let token = token.map_err(|_| Failure::Usage("the token is no plain text".to_owned()))?;
-        Ok(Place { address: address.to_owned(), endpoint, token })
+        Ok(Place { address: address.to_owned(), endpoint, tls, token })
     }
 
     /// Connects.
     pub(super) async fn connect(&self) -> Result<Client, Failure> {
-        let channel = self.endpoint.connect().await.map_err(|error| self.unreached(&error))?;
+        let connected = match &self.tls {
+            None => self.endpoint.connect().await,
+            Some((address, client)) => {
+                let connector = connector(address.clone(), Arc::clone(client));
+                self.endpoint.connect_with_connector(connector).await
+            }
+        };
+        let channel = connected.map_err(|error| self.unreached(&error))?;
         Ok(Client { place: self.clone(), inner: ControlClient::new(channel) })
     }
 
@@ -253,20 +307,23 @@ mod tests {
     #[test]
     fn addresses_have_a_host_and_a_port() {
         for good in ["127.0.0.1:9900", "localhost:1", "[::1]:9900", "http://sidecar.models.svc:9900/"] {
-            let place = Place::new(good, Some(" 00ff\n")).unwrap();
+            let place = Place::new(good, Some(" 00ff\n"), &Tls::default()).unwrap();
             assert_eq!(place.token.unwrap(), "Bearer 00ff");
         }
-        for bad in ["9900", "localhost", "", ":9900", "a b:1", "https://x:1", "u@localhost:1"] {
-            let told = Place::new(bad, None).unwrap_err();
+        for bad in ["9900", "localhost", "", ":9900", "a b:1", "https://x", "u@localhost:1"] {
+            let told = Place::new(bad, None, &Tls::default()).unwrap_err();
             assert_eq!(told.exit_code(), 2, "{bad}");
             assert!(told.to_string().contains("127.0.0.1:9900"), "{told}");
         }
-        assert_eq!(Place::new("localhost:1", Some("two\nlines")).unwrap_err().exit_code(), 2);
+        assert_eq!(
+            Place::new("localhost:1", Some("two\nlines"), &Tls::default()).unwrap_err().exit_code(),
+            2
+        );
     }
 
     #[test]
     fn a_status_becomes_an_exit_code() {
-        let place = Place::new("localhost:1", None).unwrap();
+        let place = Place::new("localhost:1", None, &Tls::default()).unwrap();
         for (code, exit) in [
             (Code::NotFound, 1),
             (Code::FailedPrecondition, 1),

@@ -25,6 +25,9 @@ use crate::config::Limits;
 use crate::proxy::Proxy;
 use crate::tasks::Local;
 use crate::telemetry::counter::Counter;
+use crate::tls::refusal::Refusal;
+use crate::tls::server::Server;
+use crate::tls::{self, Port};
 use crate::wire::piece::Piece;
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
@@ -59,6 +62,8 @@ pub struct Context {
     pub calls: Local,
     /// Its connections.
     pub connections: Local,
+    /// Certificates.
+    pub tls: Arc<tls::Store>,
     /// Where the process is in its life.
     pub phase: watch::Receiver<Phase>,
 }
@@ -112,9 +117,16 @@ impl Context {
 }
 
 async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close {
+    let due = Instant::now() + limits.handshake;
+    let socket = match context.tls.port(Port::Listen) {
+        None => socket,
+        Some(server) => match Box::pin(shake(context, &server, socket, due)).await {
+            Ok(socket) => socket,
+            Err(close) => return close,
+        },
+    };
     let (corked, cork) = cork(socket, &context.scratch, FrameWatch::of_client());
     let mut handshake = builder(limits).handshake::<_, Piece>(corked);
-    let due = Instant::now() + limits.handshake;
     let shaking = poll_fn(|cx| drive(&cork, cx, |cx| Pin::new(&mut handshake).poll(cx)));
     let shaken = tokio::select! {
         shaken = tokio::time::timeout_at(due, shaking) => shaken,
@@ -168,6 +180,27 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
             }
         }
     }
+}
+
+/// Shakes hands by TLS.
+async fn shake(
+    context: &Rc<Context>,
+    server: &Server,
+    socket: Socket,
+    due: Instant,
+) -> Result<Socket, Close> {
+    let shaken = tokio::select! {
+        shaken = tokio::time::timeout_at(due, server.accept(socket)) => shaken,
+        () = last_chance(context.phase.clone()) => return Err(Close::Drained),
+    };
+    let refusal = match shaken {
+        Ok(Ok(socket)) => return Ok(socket),
+        Ok(Err(refusal)) => refusal,
+        Err(_) => Refusal::TimedOut,
+    };
+    context.worker.counters.add(refusal.counter());
+    tracing::debug!(?refusal, "a caller's handshake failed");
+    Err(if refusal == Refusal::TimedOut { Close::TimedOut } else { Close::Violated })
 }
 
 fn builder(limits: &Limits) -> server::Builder {

@@ -49,13 +49,37 @@ pub enum Counter {
     ForeignModel,
     /// An outcome that found the queue to telemetry full.
     OutcomesDropped,
+    /// A caller's TLS handshake failed: it showed no certificate.
+    TlsNoCertificate,
+    /// A caller's TLS handshake failed: it showed a certificate of an authority that is not believed.
+    TlsUnknownAuthority,
+    /// A caller's TLS handshake failed: it showed a certificate whose time is over.
+    TlsExpired,
+    /// A caller's TLS handshake failed: it showed a certificate whose time has not come.
+    TlsNotYetValid,
+    /// A caller's TLS handshake failed: it has none of the names that are let in.
+    TlsName,
+    /// A caller's TLS handshake failed: it can do no version or cipher that is safe.
+    TlsVersion,
+    /// A caller's TLS handshake failed: it did not ask for HTTP/2.
+    TlsAlpn,
+    /// A caller's TLS handshake failed: it refused our certificate.
+    TlsPeer,
+    /// A caller's TLS handshake failed: it broke off, or spoke no TLS.
+    TlsBroken,
+    /// A caller's TLS handshake failed: it took too long.
+    TlsTimedOut,
+    /// Certificates were read again, and are in force.
+    CertificatesTaken,
+    /// Certificates that were read again cannot be used, and those before go on.
+    CertificatesRefused,
     /// A worker task panicked; the call got INTERNAL.
     Panics,
 }
 
 impl Counter {
     /// Every counter, in the order of the enum.
-    pub const ALL: [Counter; 23] = [
+    pub const ALL: [Counter; 35] = [
         Counter::ConnectionsAccepted,
         Counter::ConnectionsClosed,
         Counter::ConnectionsTimedOut,
@@ -78,13 +102,31 @@ impl Counter {
         Counter::HopRefused,
         Counter::ForeignModel,
         Counter::OutcomesDropped,
+        Counter::TlsNoCertificate,
+        Counter::TlsUnknownAuthority,
+        Counter::TlsExpired,
+        Counter::TlsNotYetValid,
+        Counter::TlsName,
+        Counter::TlsVersion,
+        Counter::TlsAlpn,
+        Counter::TlsPeer,
+        Counter::TlsBroken,
+        Counter::TlsTimedOut,
+        Counter::CertificatesTaken,
+        Counter::CertificatesRefused,
         Counter::Panics,
     ];
 }
 
 /// One process's counters.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters([AtomicU64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Counters {
     /// Adds one.

@@ -1,17 +1,21 @@
 //! Every environment variable that telemetry heeds, read in this one place.
 //!
 //! The OpenTelemetry specification wants a value that cannot be understood to be warned of and ignored, and so it is. An
-//! error is only what would otherwise send spans another way than its author meant: over a connection without the
-//! encryption that was asked for, or in a protocol which the collector does not speak. All errors come at once.
+//! error is only what would otherwise send spans another way than its author meant: without the certificate that was
+//! asked for, or in a protocol which the collector does not speak. All errors come at once.
 //!
 //! Pure: variables come from a function, so a test needs no process of its own. An empty variable is an unset one.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Uri;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::config::ClientTls;
 
 use super::propagate::{Formats, Root, Sampler, Writing};
 use super::span::{Conventions, Limits};
@@ -23,6 +27,8 @@ pub struct Environment {
     pub silent: bool,
     /// Where spans go; wins over the file.
     pub endpoint: Option<String>,
+    /// How an `https` collector is believed, and what is shown to it; each wins over the file.
+    pub tls: Files,
     /// Sent with every export.
     pub headers: HeaderMap,
     /// Bound of one request to the collector.
@@ -45,6 +51,23 @@ pub struct Environment {
     pub log_format: Option<LogFormat>,
     /// What was said but cannot be heeded.
     pub warnings: Vec<String>,
+}
+
+/// Files for TLS with the collector, `OTEL_EXPORTER_OTLP_CERTIFICATE` and its kin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Authorities of its certificate.
+    pub ca: Option<PathBuf>,
+    /// A chain and its key, to be shown.
+    pub pair: Option<(PathBuf, PathBuf)>,
+}
+
+impl Files {
+    /// What the file says, with what these say in its place.
+    pub fn over(&self, file: Option<&Arc<ClientTls>>) -> Arc<ClientTls> {
+        let file = file.map(|file| ClientTls::clone(file)).unwrap_or_default();
+        Arc::new(ClientTls { ca: self.ca.clone().or(file.ca), pair: self.pair.clone().or(file.pair), ..file })
+    }
 }
 
 /// How spans wait for the collector.
@@ -87,8 +110,8 @@ pub struct Refused {
     pub problem: &'static str,
 }
 
-const NO_TLS: &str = "spans are only sent without TLS in this version; \
-     give an http:// endpoint, for instance of a collector in the same pod";
+const HALF: &str = "a client certificate and its key are named together: \
+     OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY";
 const GRPC_ONLY: &str =
     "spans are only sent as grpc; leave it unset, and give the collector's gRPC port (4317)";
 
@@ -99,12 +122,13 @@ impl Environment {
     /// Every variable that asks for what this version cannot do, see [`Refused`].
     pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<Refused>> {
         let mut reader = Reader { lookup, warnings: Vec::new(), refused: Vec::new() };
-        reader.refuse_tls();
+        reader.refuse_protocol();
         reader.warn_compression();
         let exporter = reader.exporter();
         let environment = Environment {
             silent: reader.flag("OTEL_SDK_DISABLED") || exporter == Some(false),
             endpoint: reader.endpoint(exporter == Some(true)),
+            tls: reader.files(),
             headers: reader.headers(),
             timeout: reader.timeout(),
             sampler: reader.sampler(),
@@ -184,17 +208,24 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         self.parsed(variable, "it is a whole number of milliseconds").map_or(default, Duration::from_millis)
     }
 
-    fn refuse_tls(&mut self) {
-        const FILES: [(&str, &str); 3] = [
-            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE"),
-            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY"),
-            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"),
-        ];
-        for (traces, all) in FILES {
-            if let Some((variable, value)) = self.signal(traces, all) {
-                self.refuse(variable, value, NO_TLS);
+    fn files(&mut self) -> Files {
+        let ca = self.signal("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "OTEL_EXPORTER_OTLP_CERTIFICATE");
+        let key = self.signal("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "OTEL_EXPORTER_OTLP_CLIENT_KEY");
+        let cert = self
+            .signal("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE");
+        let path = |(_, value): (_, String)| PathBuf::from(value);
+        let pair = match (cert, key) {
+            (Some(cert), Some(key)) => Some((path(cert), path(key))),
+            (None, None) => None,
+            (Some((variable, value)), None) | (None, Some((variable, value))) => {
+                self.refuse(variable, value, HALF);
+                None
             }
-        }
+        };
+        Files { ca: ca.map(path), pair }
+    }
+
+    fn refuse_protocol(&mut self) {
         let protocol = self.signal("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL");
         if let Some((variable, value)) = protocol.filter(|(_, value)| value != "grpc") {
             self.refuse(variable, value, GRPC_ONLY);
@@ -222,7 +253,8 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
         else {
             return asked_for.then(|| "http://localhost:4317".to_owned());
         };
-        let url = if plain && !value.contains("://") { format!("http://{value}") } else { value };
+        let scheme = if plain { "http" } else { "https" };
+        let url = if value.contains("://") { value } else { format!("{scheme}://{value}") };
         match endpoint(&url) {
             Ok(()) => Some(url),
             Err(problem) => {
@@ -399,13 +431,9 @@ impl<F: Fn(&str) -> Option<String>> Reader<F> {
 pub fn endpoint(url: &str) -> Result<(), &'static str> {
     let uri: Uri = url.parse().map_err(|_| "it is no URL like http://localhost:4317")?;
     match uri.scheme_str() {
-        Some("http") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
-        Some("http") => Err("it names no host"),
-        Some("https") => Err(NO_TLS),
-        None => {
-            Err("without http:// before it an OTLP endpoint means TLS, which this version does not speak")
-        }
-        Some(_) => Err("it does not begin with http://"),
+        Some("http" | "https") if uri.host().is_some_and(|host| !host.is_empty()) => Ok(()),
+        Some("http" | "https") => Err("it names no host"),
+        _ => Err("it does not begin with http:// or https://"),
     }
 }
 

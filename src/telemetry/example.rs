@@ -23,7 +23,7 @@ pub(super) fn variant(name: &str, version: &str) -> Variant {
         name: Arc::from(name),
         version: Some(Arc::from(version)),
         digest: Some(Arc::from(format!("sha256:{name}"))),
-        endpoints: vec![Endpoint { address, hop: false }],
+        endpoints: vec![Endpoint { address, hop: false, tls: None }],
         model_name: None,
         model_version: None,
         metrics: None,
@@ -145,6 +145,7 @@ pub(super) fn copy() -> CopyOutcome {
 
 pub(super) fn file() -> Telemetry {
     Telemetry {
+        tls: None,
         otlp: Some("http://127.0.0.1:4317".to_owned()),
         sample: Percent::NONE,
         keep_errors: true,

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use super::counter::{Counter, Counters};
 use super::exemplar::Exemplars;
@@ -18,6 +19,7 @@ use super::tally::{Cause, Tally};
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::Fallback;
+use crate::tls::End;
 
 mod feedback;
 pub mod rollouts;
@@ -44,6 +46,10 @@ pub struct State {
     pub rollouts: rollouts::Rollouts,
     /// Every variant whose metrics are read.
     pub resources: Vec<ResourceState>,
+    /// Every certificate in force.
+    pub certificates: Vec<End>,
+    /// Whether the newest certificates are in force.
+    pub certificates_current: bool,
 }
 
 /// One endpoint of a variant.
@@ -233,6 +239,8 @@ fn help(name: &str) -> &'static str {
         metric::FORCE_STRIPPED => "Forced variants that the caller may not force.",
         metric::HOPS => "Hops that were not followed.",
         metric::FOREIGN_MODEL => "Later messages of a stream that name another model.",
+        metric::TLS_REFUSED => "Handshakes of callers that failed, by reason.",
+        metric::CERTIFICATE_RELOADS => "Changed certificates, applied or refused.",
         metric::OUTCOMES_DROPPED => "Outcomes that found the queue to the exporter full.",
         _ => "Panics of worker tasks.",
     }
@@ -274,6 +282,7 @@ fn process(text: &mut Text, state: &State) {
             [("model", &*endpoint.model), ("variant", &*endpoint.variant), ("endpoint", &*endpoint.endpoint)];
         text.sample(metric::ENDPOINT_READY, &labels, u64::from(endpoint.ready));
     }
+    certificates(text, state);
     text.family(metric::CONFIG_RELOADS, Kind::Counter, "Changed configurations, applied or refused.");
     text.sample(metric::CONFIG_RELOADS, &[("result", "applied")], state.reloads_applied);
     text.sample(metric::CONFIG_RELOADS, &[("result", "refused")], state.reloads_refused);
@@ -283,6 +292,22 @@ fn process(text: &mut Text, state: &State) {
     text.sample(metric::CONFIG, &[("revision", &*state.revision)], 1);
     text.family(metric::BUILD, Kind::Gauge, "The program; always 1.");
     text.sample(metric::BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}
+
+fn certificates(text: &mut Text, state: &State) {
+    if state.certificates.is_empty() {
+        return;
+    }
+    let help = "When a certificate in force ends, seconds since 1970.";
+    text.family(metric::CERTIFICATE_EXPIRY, Kind::Gauge, help);
+    for end in &state.certificates {
+        let seconds = end.until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let file = end.file.to_string_lossy();
+        text.sample(metric::CERTIFICATE_EXPIRY, &[("use", end.used), ("file", &*file)], seconds);
+    }
+    let help = "Whether the newest certificates are in force: 1 or 0.";
+    text.family(metric::CERTIFICATES_CURRENT, Kind::Gauge, help);
+    text.sample(metric::CERTIFICATES_CURRENT, &[], u64::from(state.certificates_current));
 }
 
 fn sum(series: &[Arc<Series>], part: impl Fn(&Series) -> u64) -> u64 {

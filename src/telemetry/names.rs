@@ -298,6 +298,14 @@ pub mod metric {
     pub const RESOURCE_CPU: &str = "parhelion_resource_cpu_seconds";
     /// Resident memory that a variant's process last said it holds.
     pub const RESOURCE_MEMORY: &str = "parhelion_resource_resident_bytes";
+    /// Handshakes of callers that failed, by reason.
+    pub const TLS_REFUSED: &str = "parhelion_tls_handshakes_refused_total";
+    /// Changed certificates, by result.
+    pub const CERTIFICATE_RELOADS: &str = "parhelion_certificate_reloads_total";
+    /// When a certificate that is in force ends, seconds since 1970.
+    pub const CERTIFICATE_EXPIRY: &str = "parhelion_certificate_expiry_timestamp_seconds";
+    /// Whether the newest certificates are in force.
+    pub const CERTIFICATES_CURRENT: &str = "parhelion_certificates_current";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -310,7 +318,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 59] = [
+    pub const ALL: [&str; 63] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -365,6 +373,10 @@ pub mod metric {
         RESOURCE_READS,
         RESOURCE_CPU,
         RESOURCE_MEMORY,
+        TLS_REFUSED,
+        CERTIFICATE_RELOADS,
+        CERTIFICATE_EXPIRY,
+        CERTIFICATES_CURRENT,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,
@@ -398,6 +410,18 @@ pub fn counter(counter: Counter) -> (&'static str, Option<(&'static str, &'stati
         Counter::HopRefused => (metric::HOPS, Some(("result", "refused"))),
         Counter::ForeignModel => (metric::FOREIGN_MODEL, None),
         Counter::OutcomesDropped => (metric::OUTCOMES_DROPPED, None),
+        Counter::TlsNoCertificate => (metric::TLS_REFUSED, Some(("reason", "no_certificate"))),
+        Counter::TlsUnknownAuthority => (metric::TLS_REFUSED, Some(("reason", "unknown_authority"))),
+        Counter::TlsExpired => (metric::TLS_REFUSED, Some(("reason", "expired"))),
+        Counter::TlsNotYetValid => (metric::TLS_REFUSED, Some(("reason", "not_yet_valid"))),
+        Counter::TlsName => (metric::TLS_REFUSED, Some(("reason", "name"))),
+        Counter::TlsVersion => (metric::TLS_REFUSED, Some(("reason", "version"))),
+        Counter::TlsAlpn => (metric::TLS_REFUSED, Some(("reason", "alpn"))),
+        Counter::TlsPeer => (metric::TLS_REFUSED, Some(("reason", "peer"))),
+        Counter::TlsBroken => (metric::TLS_REFUSED, Some(("reason", "broken"))),
+        Counter::TlsTimedOut => (metric::TLS_REFUSED, Some(("reason", "timed_out"))),
+        Counter::CertificatesTaken => (metric::CERTIFICATE_RELOADS, Some(("result", "applied"))),
+        Counter::CertificatesRefused => (metric::CERTIFICATE_RELOADS, Some(("result", "refused"))),
         Counter::Panics => (metric::PANICS, None),
     }
 }

@@ -1,6 +1,7 @@
 //! File and environment put together: what telemetry does from now on. The environment wins. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HeaderMap;
@@ -9,7 +10,7 @@ use super::environment::{self, Batch, Environment};
 use super::propagate::{Propagator, Sampler};
 use super::recorder::Rules;
 use super::span::{Conventions, Limits};
-use crate::config::Telemetry;
+use crate::config::{ClientTls, Telemetry};
 
 /// Where spans go and how.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,11 +29,13 @@ pub struct Settings {
     pub resource: BTreeMap<String, String>,
 }
 
-/// A collector that speaks OTLP over gRPC, without TLS.
+/// A collector that speaks OTLP over gRPC.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Collector {
-    /// `http://HOST:PORT`.
+    /// `http://HOST:PORT` or `https://HOST:PORT`.
     pub endpoint: String,
+    /// How it is believed; none: it is reached without TLS.
+    pub tls: Option<Arc<ClientTls>>,
     /// Sent with every export.
     pub headers: HeaderMap,
     /// Bound of one request.
@@ -83,6 +86,7 @@ fn collector(file: &Telemetry, environment: &Environment) -> Result<Option<Colle
     }
     Ok((!environment.silent).then(|| Collector {
         endpoint: endpoint.clone(),
+        tls: endpoint.starts_with("https://").then(|| environment.tls.over(file.tls.as_ref())),
         headers: environment.headers.clone(),
         timeout: environment.timeout,
     }))

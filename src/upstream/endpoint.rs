@@ -10,10 +10,11 @@ use rand::RngExt;
 use tokio::sync::Notify;
 
 use super::connection::{Connection, handshake};
-use super::dial::dial;
+use super::dial::reach;
 use super::readiness::{Readiness, Target, Traffic};
 use crate::tasks;
 use crate::telemetry::counter::{Counter, Counters};
+use crate::tls;
 use crate::wire::Scratch;
 use crate::wire::windows::Windows;
 
@@ -35,6 +36,8 @@ pub struct Surroundings {
     pub scratch: Rc<Scratch>,
     /// The process's counters.
     pub counters: Arc<Counters>,
+    /// Certificates.
+    pub tls: Arc<tls::Store>,
     /// Where its connections run.
     pub tasks: tasks::Local,
 }
@@ -215,7 +218,7 @@ impl Endpoint {
 
     async fn dial(self: &Rc<Self>) -> io::Result<Rc<Connection>> {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        let (socket, peer) = dial(&self.target.endpoint.address, turn).await?;
+        let (socket, peer) = reach(&self.target.endpoint, &self.surroundings.tls, turn).await?;
         let (connection, driver) = handshake(socket, peer, self.windows, &self.surroundings.scratch).await?;
         self.surroundings.tasks.spawn("upstream connection", driver);
         Ok(connection)

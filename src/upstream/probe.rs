@@ -19,6 +19,7 @@ use super::readiness::{Board, Readiness, Target};
 use crate::config::Config;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
+use crate::tls;
 use ask::{Asker, Cause, No};
 
 mod ask;
@@ -41,7 +42,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Keeps the readiness on `board` true to what the servers of `config` say, until `config` has no sender any more.
 ///
 /// Targets that join a later configuration get a task, those that leave it lose theirs.
-pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>, counters: Arc<Counters>) {
+pub async fn run(
+    mut config: watch::Receiver<Arc<Config>>,
+    board: Arc<Board>,
+    (counters, tls): (Arc<Counters>, Arc<tls::Store>),
+) {
     let tasks = Tasks::new(counters);
     let mut owners: HashMap<Target, JoinHandle<()>> = HashMap::new();
     loop {
@@ -62,7 +67,7 @@ pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>, co
             let owner = Owner {
                 model: Arc::clone(&model.name),
                 variant: Arc::clone(&variant.name),
-                asker: Asker::new(target.clone()),
+                asker: Asker::new(target.clone(), Arc::clone(&tls)),
                 readiness: board.get(&target),
                 board: Arc::clone(&board),
                 pace: Pace::default(),
@@ -177,7 +182,8 @@ impl Owner {
 
     /// The reason for people, and whether it is one that waiting does not cure.
     async fn diagnose(&self, no: No) -> (String, bool) {
-        if no.cause == Cause::Said {
+        // What stands behind TLS was told apart by the handshake.
+        if no.cause == Cause::Said || self.asker.target().endpoint.tls.is_some() {
             return (no.why, false);
         }
         match timeout(PATIENCE, look::look(&self.asker.target().endpoint.address)).await {

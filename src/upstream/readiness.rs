@@ -297,7 +297,11 @@ mod tests {
 
     fn target(port: u16) -> Target {
         let address = Address::Tcp { host: "127.0.0.1".into(), port };
-        Target { endpoint: Endpoint { address, hop: false }, model: "m".into(), version: "".into() }
+        Target {
+            endpoint: Endpoint { address, hop: false, tls: None },
+            model: "m".into(),
+            version: "".into(),
+        }
     }
 
     #[test]

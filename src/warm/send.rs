@@ -15,7 +15,8 @@ use crate::hop;
 use crate::keys::Keys;
 use crate::protocol::{encoding, timeout};
 use crate::serving::suffix;
-use crate::upstream::dial::dial;
+use crate::tls;
+use crate::upstream::dial::reach;
 use crate::wire::socket::Socket;
 
 /// For one answer.
@@ -29,9 +30,9 @@ const LIMIT: usize = 64 << 20;
 pub(super) type Connected = (SendRequest<Bytes>, h2::client::Connection<Socket, Bytes>);
 
 /// Connects to the order's endpoint.
-pub(super) async fn connect(order: &Order) -> Result<Connected, String> {
-    let (socket, _) =
-        dial(&order.endpoint.address, 0).await.map_err(|error| format!("cannot connect: {error}"))?;
+pub(super) async fn connect(order: &Order, tls: &tls::Store) -> Result<Connected, String> {
+    let reached = reach(&order.endpoint, tls, 0).await;
+    let (socket, _) = reached.map_err(|error| format!("cannot connect: {error}"))?;
     let handshake = h2::client::Builder::new().enable_push(false).handshake(socket);
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(connected)) => Ok(connected),
@@ -82,7 +83,8 @@ fn request(order: &Order, sample: &Sample, (keys, patience): (&Keys, Duration)) 
         address @ Address::Tcp { .. } => address.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
     };
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(sample.path.clone());
+    let scheme = if order.endpoint.tls.is_some() { "https" } else { "http" };
+    let uri = Uri::builder().scheme(scheme).authority(authority).path_and_query(sample.path.clone());
     // An address that was connected to is an authority; what is none sends the path alone.
     *request.uri_mut() = uri.build().unwrap_or_else(|_| Uri::from(sample.path.clone()));
     let headers = request.headers_mut();

@@ -10,13 +10,14 @@ use super::sample::Sample;
 use super::send::{PATIENCE, connect, send};
 use super::{Started, Warmth, file};
 use crate::keys::Keys;
+use crate::tls;
 
 /// After a failure, and while there is no sample.
 const PAUSE: Duration = Duration::from_millis(100);
 /// After a failure when the time is over.
 const LATE: Duration = Duration::from_secs(1);
 
-pub(super) async fn run(started: Started, keys: Arc<Keys>) {
+pub(super) async fn run(started: Started, (keys, tls): (Arc<Keys>, Arc<tls::Store>)) {
     let order = &started.order;
     let until = Instant::now() + order.warming.timeout;
     let given = match &order.warming.file {
@@ -41,7 +42,7 @@ pub(super) async fn run(started: Started, keys: Arc<Keys>) {
             sleep(PAUSE).await;
             continue;
         }
-        if session(&started, &samples, &mut turn, (&keys, until)).await {
+        if session(&started, &samples, &mut turn, ((&keys, &tls), until)).await {
             return;
         }
         sleep(if Instant::now() < until { PAUSE } else { LATE }).await;
@@ -60,9 +61,9 @@ async fn session(
     started: &Started,
     samples: &[Sample],
     turn: &mut usize,
-    (keys, until): (&Keys, Instant),
+    ((keys, tls), until): ((&Keys, &tls::Store), Instant),
 ) -> bool {
-    let (sender, driver) = match connect(&started.order).await {
+    let (sender, driver) = match connect(&started.order, tls).await {
         Ok(connected) => connected,
         Err(why) => {
             started.failed(why);

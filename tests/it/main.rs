@@ -37,3 +37,4 @@ mod streams;
 mod support;
 mod switch;
 mod tags;
+mod tls;

@@ -8,6 +8,7 @@ pub(crate) mod oip;
 pub(crate) mod process;
 mod raw;
 mod sidecar;
+pub(crate) mod tls;
 mod upstream;
 mod wire;
 

@@ -5,11 +5,12 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::{Check, LONGEST_SOCKET};
 use crate::config::problem::Problem;
 use crate::config::units::Refused;
-use crate::config::{Address, Endpoint, Listen, raw};
+use crate::config::{Address, Endpoint, Listen, ServerTls, raw};
 
 impl Check<'_> {
     pub(super) fn listen(&mut self, path: &str, text: &str) -> Option<Listen> {
@@ -22,14 +23,31 @@ impl Check<'_> {
         self.address(path, text).map(Listen::Tcp)
     }
 
-    pub(super) fn admin(&mut self, text: &str, tokens: bool) -> Option<SocketAddr> {
+    /// The admin port: on loopback, or guarded by tokens, or by certificates.
+    pub(super) fn admin(
+        &mut self,
+        text: &str,
+        (tokens, tls): (bool, Option<&ServerTls>),
+    ) -> Option<SocketAddr> {
         let address = self.address("admin", text)?;
-        if tokens || address.ip().is_loopback() {
+        if tokens && tls.is_none() && !address.ip().is_loopback() {
+            let problem = Problem::new(
+                "admin",
+                "is reachable from other machines, and tokens travel to it in the clear",
+            );
+            let hint = "give the port a certificate: `tls: {admin: {cert: /PATH, key: /PATH}}`";
+            self.warn(problem.with_value(text).with_hint(hint));
+        }
+        let certificates = tls.is_some_and(|tls| tls.client_ca.is_some());
+        if tokens || certificates || address.ip().is_loopback() {
             return Some(address);
         }
         let refused = Refused {
             message: "is reachable from other machines, and `control.tokens` names no file".to_owned(),
-            hint: format!("write 127.0.0.1:{}, or `control: {{tokens: /PATH}}`", address.port()),
+            hint: format!(
+                "write 127.0.0.1:{}, or `control: {{tokens: /PATH}}`, or ask for certificates with `tls.admin.client_ca`",
+                address.port()
+            ),
         };
         self.refused("admin", text, refused)
     }
@@ -58,21 +76,31 @@ impl Check<'_> {
     }
 
     pub(super) fn endpoint(&mut self, path: &str, raw: &raw::Endpoint) -> Option<Endpoint> {
-        let (path, url, hop) = match raw {
-            raw::Endpoint::Url(url) => (path.to_owned(), url, None),
+        let (path, url, hop, own) = match raw {
+            raw::Endpoint::Url(url) => (path.to_owned(), url, None, None),
             raw::Endpoint::Full(full) => {
+                let own = full.tls.as_ref().map(|raw| self.client_tls(&format!("{path}.tls"), raw));
                 let path = format!("{path}.url");
                 let Some(url) = &full.url else {
                     self.missing(&path, "write where it is reached, like http://127.0.0.1:8001");
                     return None;
                 };
-                (path, url, full.hop)
+                (path, url, full.hop, own)
             }
         };
         match address(url) {
-            Ok(address) => {
+            Ok((address, secure)) => {
+                if own.is_some() && !secure {
+                    let problem = Problem::new(&*path, "is reached without TLS, and `tls` is said beside it");
+                    let hint = match &address {
+                        Address::Tcp { .. } => format!("write https://{address}, or remove `tls`"),
+                        Address::Unix(_) => "remove `tls`: no other machine reaches a unix socket".to_owned(),
+                    };
+                    self.error(problem.with_value(format!("{url:?}")).with_hint(hint));
+                }
                 let hop = hop.unwrap_or_else(|| !is_local(&address));
-                Some(Endpoint { address, hop })
+                let tls = secure.then(|| own.unwrap_or_else(|| Arc::clone(&self.https)));
+                Some(Endpoint { address, hop, tls })
             }
             Err(refused) => self.refused(&path, url, refused),
         }
@@ -80,16 +108,16 @@ impl Check<'_> {
 
     pub(super) fn collector(&mut self, url: &str) -> Option<String> {
         match address(url) {
-            Ok(address @ Address::Tcp { port, .. }) => {
+            Ok((address @ Address::Tcp { port, .. }, secure)) => {
                 if port == 4318 {
                     let problem = Problem::new("telemetry.otlp", "has the usual port of OTLP over HTTP");
                     self.warn(
                         problem.with_value(url).with_hint("spans are sent over gRPC, usually to port 4317"),
                     );
                 }
-                Some(format!("http://{address}"))
+                Some(format!("{}://{address}", if secure { "https" } else { "http" }))
             }
-            Ok(Address::Unix(_)) => {
+            Ok((Address::Unix(_), _)) => {
                 let message = "is no http://HOST:PORT".to_owned();
                 let hint = "write where the collector takes OTLP over gRPC, like http://otel-collector:4317";
                 self.refused("telemetry.otlp", url, Refused { message, hint: hint.to_owned() })
@@ -115,16 +143,14 @@ fn is_local(address: &Address) -> bool {
     }
 }
 
-/// Reads `http://HOST:PORT` or `unix:/PATH`.
-pub(super) fn address(text: &str) -> Result<Address, Refused> {
+/// Reads `http://HOST:PORT`, `https://HOST:PORT` or `unix:/PATH`; true where TLS is wanted.
+pub(super) fn address(text: &str) -> Result<(Address, bool), Refused> {
     let refuse = |message: &str, hint: String| Err(Refused { message: message.to_owned(), hint });
     if text.starts_with("unix:") {
-        return unix(text).map(Address::Unix);
+        return unix(text).map(|path| (Address::Unix(path), false));
     }
-    if let Some(rest) = text.strip_prefix("https://") {
-        return refuse("wants TLS, which is not supported in this version", format!("write http://{rest}"));
-    }
-    let Some(rest) = text.strip_prefix("http://") else {
+    let secure = text.starts_with("https://");
+    let Some(rest) = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")) else {
         let rest = text.rsplit("://").next().unwrap_or(text);
         let hint = match host_and_port(rest) {
             Ok(_) => format!("write http://{rest}"),
@@ -139,8 +165,13 @@ pub(super) fn address(text: &str) -> Result<Address, Refused> {
     if rest.contains('@') {
         return refuse("has a user in it", "write http://HOST:PORT".to_owned());
     }
-    let (host, port) = host_and_port(rest)?;
-    Ok(Address::Tcp { host: host.into(), port })
+    let (host, port) = host_and_port(rest).map_err(|mut refused| {
+        if secure {
+            refused.hint = refused.hint.replace("http://", "https://");
+        }
+        refused
+    })?;
+    Ok((Address::Tcp { host: host.into(), port }, secure))
 }
 
 fn host_and_port(text: &str) -> Result<(&str, u16), Refused> {

@@ -1,5 +1,7 @@
 //! Which variant is at home: one file serves all pods of a fleet, and `PARHELION_LOCAL` says whose pod this is.
 
+use std::sync::Arc;
+
 use super::Check;
 use super::endpoint::address;
 use crate::config::problem::{Problem, suggestion};
@@ -9,12 +11,13 @@ impl Check<'_> {
     /// Gives the variant at home the endpoint at home, in every model that has it.
     pub(super) fn localise(&mut self, models: &mut [Model], environment: &Environment) {
         let Some(local) = environment.local.as_deref() else { return };
-        let address = match address(&environment.local_endpoint) {
+        let (address, secure) = match address(&environment.local_endpoint) {
             Ok(address) => address,
             Err(refused) => {
                 return self.refused(LOCAL_ENDPOINT, &environment.local_endpoint, refused).unwrap_or(());
             }
         };
+        let tls = secure.then(|| Arc::clone(&self.https));
         let (model_name, variant_name) = match local.rsplit_once('/') {
             Some((model, variant)) => (Some(model), variant),
             None => (None, local),
@@ -22,7 +25,7 @@ impl Check<'_> {
         let mut found = false;
         for model in models.iter_mut().filter(|model| model_name.is_none_or(|name| *model.name == *name)) {
             for variant in model.variants.iter_mut().filter(|variant| *variant.name == *variant_name) {
-                variant.endpoints = vec![Endpoint { address: address.clone(), hop: false }];
+                variant.endpoints = vec![Endpoint { address: address.clone(), hop: false, tls: tls.clone() }];
                 found = true;
             }
         }

@@ -18,11 +18,12 @@ impl Check<'_> {
     /// The address and the path of a variant's metrics.
     pub(super) fn metrics_page(&mut self, path: &str, url: &str) -> Option<MetricsPage> {
         let refuse = |message: &str, hint: String| Refused { message: message.to_owned(), hint };
-        let at = url.strip_prefix("http://").and_then(|rest| rest.find('/')).map(|at| at + "http://".len());
+        let at = url.find("://").map(|at| at + 3);
+        let at = at.and_then(|from| url[from..].find('/').map(|at| from + at));
         let (place, page) = url.split_at(at.unwrap_or(url.len()));
         let address = match address(place) {
-            Ok(address @ Address::Tcp { .. }) => address,
-            Ok(Address::Unix(_)) => {
+            Ok((address @ Address::Tcp { .. }, false)) => address,
+            Ok(_) => {
                 let hint =
                     "write where the server's metrics are, like http://127.0.0.1:8082/metrics".to_owned();
                 return self.refused(path, url, refuse("is no http://HOST:PORT/PATH", hint));

@@ -1,4 +1,7 @@
+use std::sync::Arc;
+
 use super::*;
+use crate::config::ClientTls;
 
 fn read(pairs: &[(&str, &str)]) -> Result<Environment, Vec<Refused>> {
     Environment::read(|name| {
@@ -68,33 +71,46 @@ fn exporting_may_be_switched_off_or_asked_for() {
 #[test]
 fn what_would_send_spans_another_way_is_refused_all_at_once() {
     let refused = read(&[
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
         ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
-        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/crt.pem"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf"),
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4317"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "ftp://collector:4317"),
     ])
     .unwrap_err();
     let names: Vec<_> = refused.iter().map(|one| one.variable).collect();
     assert_eq!(
         names,
-        [
-            "OTEL_EXPORTER_OTLP_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-            "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-            "OTEL_EXPORTER_OTLP_PROTOCOL",
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-        ]
+        ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_CLIENT_KEY",]
     );
-    assert!(refused[4].to_string().starts_with("OTEL_EXPORTER_OTLP_ENDPOINT=https://collector:4317: "));
+    assert!(refused[1].to_string().starts_with("OTEL_EXPORTER_OTLP_ENDPOINT=ftp://collector:4317: "));
+    assert!(refused[2].to_string().contains("named together"), "{}", refused[2]);
 }
 
 #[test]
-fn an_endpoint_without_a_scheme_needs_to_be_called_insecure() {
-    assert_eq!(read(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")]).unwrap_err().len(), 1);
+fn the_files_of_the_environment_win_over_those_of_the_file() {
+    let environment = clean(&[
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key.pem"),
+        ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/crt.pem"),
+    ]);
+    let file = Arc::new(ClientTls {
+        ca: Some("/other.pem".into()),
+        server_name: Some("collector".into()),
+        ..ClientTls::default()
+    });
+    let both = environment.tls.over(Some(&file));
+    assert_eq!(both.ca.as_deref(), Some(std::path::Path::new("/ca.pem")));
+    assert_eq!(both.pair, Some(("/crt.pem".into(), "/key.pem".into())));
+    assert_eq!(both.server_name.as_deref(), Some("collector"));
+    assert_eq!(clean(&[]).tls.over(Some(&file)), file);
+}
+
+#[test]
+fn an_endpoint_without_a_scheme_means_tls_unless_it_is_called_insecure() {
+    let bare = [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")];
+    assert_eq!(clean(&bare).endpoint.as_deref(), Some("https://collector:4317"));
     let plain = [("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"), ("OTEL_EXPORTER_OTLP_INSECURE", "true")];
     assert_eq!(clean(&plain).endpoint.as_deref(), Some("http://collector:4317"));
-    for bad in ["http://", "ftp://x:1", "not a url", "https://x"] {
+    for bad in ["http://", "ftp://x:1", "not a url", "https://"] {
         assert!(endpoint(bad).is_err(), "{bad}");
     }
     assert_eq!(endpoint("http://[::1]:4317"), Ok(()));

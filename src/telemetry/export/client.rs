@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 use tower::ServiceExt;
 
+use crate::config::Address;
 use crate::telemetry::settings::Collector;
+use crate::tls;
+use crate::upstream::dial::connector;
 
 /// A framed message, in pieces.
 pub(super) type Message = VecDeque<Bytes>;
@@ -48,7 +52,15 @@ impl Client {
         let mut headers = collector.headers.clone();
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-        let channel = endpoint.timeout(collector.timeout).connect_lazy();
+        let endpoint = endpoint.timeout(collector.timeout);
+        let channel = match &collector.tls {
+            None => endpoint.connect_lazy(),
+            Some(settings) => {
+                let address = place(&collector.endpoint)?;
+                let client = tls::client::Client::load(settings).map_err(|error| error.to_string())?;
+                endpoint.connect_with_connector_lazy(connector(address, Arc::new(client)))
+            }
+        };
         Ok(Client { channel, headers, timeout: collector.timeout })
     }
 
@@ -91,6 +103,13 @@ impl Client {
         };
         if status.code() == Code::Ok { Ok(()) } else { Err(status) }
     }
+}
+
+/// Where an `https` URL leads.
+fn place(url: &str) -> Result<Address, String> {
+    let uri: Uri = url.parse().map_err(|problem: http::uri::InvalidUri| problem.to_string())?;
+    let host = uri.host().ok_or("it names no host")?.trim_start_matches('[').trim_end_matches(']');
+    Ok(Address::Tcp { host: host.into(), port: uri.port_u16().unwrap_or(443) })
 }
 
 /// An answer without a status, as a proxy on the way gives it.

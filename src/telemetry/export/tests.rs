@@ -322,6 +322,6 @@ async fn a_reload_moves_to_another_collector() {
     started.telemetry.reload(&after).unwrap();
     tokio::time::timeout(Duration::from_secs(10), observe(4)).await.unwrap();
     assert_eq!((old.batches().concat().len(), new.batches().concat().len()), (2, 2));
-    after.otlp = Some("https://x".to_owned());
+    after.otlp = Some("ftp://x".to_owned());
     assert!(started.telemetry.reload(&after).is_err());
 }

@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::telemetry::example::outcome;
@@ -44,6 +44,12 @@ fn state() -> State {
             ready: true,
         }],
         rollouts: rollouts::Rollouts::default(),
+        certificates: vec![End {
+            used: "listen",
+            file: "/etc/tls/tls.crt".into(),
+            until: UNIX_EPOCH + Duration::from_secs(1_900_000_000),
+        }],
+        certificates_current: true,
         resources: vec![ResourceState {
             model: Arc::from("fraud"),
             variant: Arc::from("v2"),

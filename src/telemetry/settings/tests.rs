@@ -43,11 +43,15 @@ fn without_a_collector_nothing_is_recorded() {
 }
 
 #[test]
-fn an_endpoint_that_wants_tls_is_refused() {
+fn an_https_endpoint_is_reached_by_tls_and_what_is_no_endpoint_is_refused() {
     let mut file = file();
     file.otlp = Some("https://collector:4317".to_owned());
-    let problem = Settings::new(&file, &environment(&[])).unwrap_err();
-    assert!(problem.to_string().starts_with("telemetry.otlp: https://collector:4317: "), "{problem}");
+    let secure = Settings::new(&file, &environment(&[])).unwrap().collector.unwrap();
+    assert_eq!(secure.tls, Some(Arc::default()));
     let other = environment(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://other:1")]);
+    assert_eq!(Settings::new(&file, &other).unwrap().collector.unwrap().tls, None);
+    file.otlp = Some("ftp://collector:4317".to_owned());
+    let problem = Settings::new(&file, &environment(&[])).unwrap_err();
+    assert!(problem.to_string().starts_with("telemetry.otlp: ftp://collector:4317: "), "{problem}");
     assert!(Settings::new(&file, &other).is_ok(), "it is not the one that counts");
 }

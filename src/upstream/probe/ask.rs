@@ -15,11 +15,13 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::PATIENCE;
-use crate::config::{Address, Reporting};
+use crate::config::{self, Address, Reporting};
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use crate::pb::inference::{
     ModelMetadataRequest, ModelReadyRequest, ServerMetadataRequest, ServerReadyRequest,
 };
+use crate::tls;
+use crate::upstream::dial::channel;
 use crate::upstream::readiness::{Target, Versions};
 
 /// Not ready.
@@ -73,12 +75,13 @@ impl Question {
 /// Asks one target, over a connection that is kept while it works.
 pub(super) struct Asker {
     target: Target,
+    tls: Arc<tls::Store>,
     connection: Option<(Channel, Question)>,
 }
 
 impl Asker {
-    pub(super) fn new(target: Target) -> Self {
-        Asker { target, connection: None }
+    pub(super) fn new(target: Target, tls: Arc<tls::Store>) -> Self {
+        Asker { target, tls, connection: None }
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -123,7 +126,7 @@ impl Asker {
     async fn try_ask(&mut self) -> Result<&'static str, No> {
         let (channel, question) = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert((connect(&self.target.endpoint.address).await?, Question::Model)),
+            none => none.insert((connect(&self.target.endpoint, &self.tls).await?, Question::Model)),
         };
         let asking = async {
             loop {
@@ -174,17 +177,24 @@ impl Asker {
     }
 }
 
-async fn connect(address: &Address) -> Result<Channel, No> {
+async fn connect(endpoint: &config::Endpoint, tls: &Arc<tls::Store>) -> Result<Channel, No> {
     let no = |why| No { why, cause: Cause::Broken };
-    let uri = match address {
-        Address::Tcp { .. } => format!("http://{address}"),
-        Address::Unix(_) => address.to_string(),
+    let uri = match &endpoint.address {
+        address @ Address::Tcp { .. } if endpoint.tls.is_some() => format!("https://{address}"),
+        address @ Address::Tcp { .. } => format!("http://{address}"),
+        // What it is called there says nothing: the connector knows where to go.
+        Address::Unix(_) => "http://localhost".to_owned(),
     };
-    let endpoint = Endpoint::from_shared(uri).map_err(|error| no(error.to_string()))?;
-    // The limit is set twice: inside for the socket, outside for the name, which is looked up first.
-    match timeout(PATIENCE, endpoint.connect_timeout(PATIENCE).connect()).await {
+    let builder = Endpoint::from_shared(uri).map_err(|error| no(error.to_string()))?;
+    match timeout(PATIENCE, channel(builder, endpoint, tls)).await {
         Ok(Ok(channel)) => Ok(channel),
-        Ok(Err(error)) => Err(no(format!("cannot connect: {}", innermost(&error)))),
+        Ok(Err(error)) => {
+            let innermost = innermost(&error);
+            let late = innermost.downcast_ref::<std::io::Error>();
+            let late = late.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
+            let cause = if late { Cause::Silent } else { Cause::Broken };
+            Err(No { why: format!("cannot connect: {innermost}"), cause })
+        }
         Err(_) => Err(No { why: format!("cannot connect within {PATIENCE:?}"), cause: Cause::Silent }),
     }
 }

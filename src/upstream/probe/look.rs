@@ -51,7 +51,10 @@ const OTHER: &str = "answers neither HTTP/2 nor HTTP/1.1";
 
 /// What to do about a server of that kind.
 pub(super) fn advice(what: &str) -> String {
-    format!("{what}; Parhelion speaks gRPC over HTTP/2 without TLS: use the server's gRPC port")
+    if what == TLS {
+        return format!("{what}; write https:// for it, or use the server's port without");
+    }
+    format!("{what}; Parhelion speaks gRPC over HTTP/2: use the server's gRPC port")
 }
 
 fn judge(bytes: &[u8]) -> Seen {
@@ -96,7 +99,9 @@ pub async fn refuse_http1(config: &Config) -> Vec<String> {
     let places = config.models.iter().flat_map(|model| {
         model.variants.iter().flat_map(move |variant| {
             let place = format!("models.{}.variants.{}.endpoint", model.name, variant.name);
-            variant.endpoints.iter().map(move |endpoint| (place.clone(), endpoint.address.clone()))
+            // What speaks TLS is told apart by its handshake.
+            let plain = variant.endpoints.iter().filter(|endpoint| endpoint.tls.is_none());
+            plain.map(move |endpoint| (place.clone(), endpoint.address.clone()))
         })
     });
     // A panic would be logged; it has no counter yet, for nothing runs.

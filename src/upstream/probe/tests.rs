@@ -158,7 +158,7 @@ impl Probed {
         let variant = sample::variant("v1", address);
         let config = watch::Sender::new(sample::config(vec![("m", vec![variant])]));
         let board = Arc::new(Board::default());
-        tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Arc::default()));
+        tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Default::default()));
         Probed { config, board }
     }
 
@@ -225,7 +225,7 @@ async fn the_servers_own_name_and_version_are_asked_for() {
     variant.model_version = Some("7".into());
     let config = watch::Sender::new(sample::config(vec![("fraud", vec![variant])]));
     let board = Arc::new(Board::default());
-    tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Arc::default()));
+    tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Default::default()));
     Probed { config, board }.until(true).await;
     assert_eq!(fake.asked()[0], "fraud-next:7");
 }

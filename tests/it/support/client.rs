@@ -7,6 +7,7 @@ use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
 use http::{HeaderMap, Request};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -31,6 +32,14 @@ impl Client {
     pub(crate) async fn with(address: SocketAddr, builder: Builder) -> Self {
         let socket = soon("connecting", TcpStream::connect(address)).await.unwrap();
         socket.set_nodelay(true).unwrap();
+        Self::over(socket, builder).await
+    }
+
+    /// Over a socket of any kind.
+    pub(crate) async fn over(
+        socket: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: Builder,
+    ) -> Self {
         let (send, connection) = soon("the handshake", builder.handshake(socket)).await.unwrap();
         let mut driver = JoinSet::new();
         driver.spawn(connection);

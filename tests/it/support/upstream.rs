@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use super::wire::{Deframer, frame, push};
 use super::{pairs, soon};
@@ -92,6 +93,24 @@ impl Upstream {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared).listen_tcp(listener));
+        Upstream { url, shared, _tasks: tasks }
+    }
+
+    /// On a TCP port of its own, by TLS.
+    pub(crate) async fn secure<F>(
+        config: rustls::ServerConfig,
+        script: impl Fn(Incoming) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut builder = Builder::new();
+        builder.initial_connection_window_size(1 << 20);
+        let shared = Shared::new(builder, script);
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&shared).listen_tls(listener, Arc::new(config).into()));
         Upstream { url, shared, _tasks: tasks }
     }
 
@@ -181,6 +200,20 @@ impl Shared {
             let (socket, _) = listener.accept().await.unwrap();
             socket.set_nodelay(true).unwrap();
             connections.spawn(Arc::clone(&self).serve(socket));
+        }
+    }
+
+    async fn listen_tls(self: Arc<Self>, listener: TcpListener, acceptor: TlsAcceptor) {
+        let mut connections = JoinSet::new();
+        loop {
+            let (socket, _) = listener.accept().await.unwrap();
+            socket.set_nodelay(true).unwrap();
+            let (shared, acceptor) = (Arc::clone(&self), acceptor.clone());
+            connections.spawn(async move {
+                if let Ok(socket) = acceptor.accept(socket).await {
+                    shared.serve(socket).await;
+                }
+            });
         }
     }
 
