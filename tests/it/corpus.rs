@@ -23,14 +23,16 @@ fn every_example_loads() {
             Err(errors) => panic!("{}:\n{errors}", file.display()),
         }
     }
-    assert_eq!(examples.len(), 7, "an example more or less: {examples:?}");
+    assert_eq!(examples.len(), 8, "an example more or less: {examples:?}");
 }
 
 #[test]
 fn each_shows_what_it_is_named_after() {
     for file in examples() {
         let loaded = config::load(&file, &Environment::default()).unwrap();
+        let secure = loaded.config.tls.listen.is_some();
         let shown = |model: &Arc<Model>| match model.shadows[..] {
+            _ if secure => "tls",
             _ if model.strategy.kind() == "staged" => "staged",
             [] if model.variants.len() > 1 && model.strategy.kind() == "pinned" => "switch",
             [] => Strategy::kind(&model.strategy),
