@@ -17,6 +17,7 @@ use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::feedback::{self, Intake};
 use crate::keys::{Keys, KeysError};
+use crate::log::Log;
 use crate::resources::{self, Ledger};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
@@ -38,6 +39,8 @@ use crate::worker;
 const FLUSH: Duration = Duration::from_secs(2);
 /// How long the last evidence may take to be on the disk.
 const STATE: Duration = Duration::from_secs(1);
+/// How long the last rows of the log may take to be sealed.
+const LOG: Duration = Duration::from_secs(2);
 /// How long answers of the health and the admin port that are under way may still take.
 const PAGES: Duration = Duration::from_millis(500);
 
@@ -91,6 +94,8 @@ pub struct Running {
     pub board: Arc<Board>,
     /// Where rollouts stand.
     pub rollouts: Arc<Rollouts>,
+    /// The prediction log, where there is one.
+    pub log: Option<Log>,
     config: watch::Receiver<Arc<Config>>,
     draining: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
@@ -143,6 +148,11 @@ pub async fn start(
 
     let workers = config.workers.get();
     let intake = Intake::new(Arc::clone(&keys), configs.clone(), started.telemetry.feedback(), workers);
+    let log = config.log.as_ref().map(|log| Log::start(log, workers)).transpose()?;
+    let door = |worker| log.as_ref().and_then(|log| log.door(worker));
+    if let Some(door) = door(workers) {
+        started.telemetry.feedback().log_to(door);
+    }
     let (warmer, orders) = Warmer::new();
     tasks.spawn(
         "warmer",
@@ -154,6 +164,7 @@ pub async fn start(
         shards: started.telemetry.shards().to_vec(),
         intake: Arc::clone(&intake),
         warmer,
+        log: door(workers),
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,
@@ -186,6 +197,7 @@ pub async fn start(
         Arc::clone(&state),
         started.telemetry.clone(),
         (Arc::clone(&rollouts), ledger, Arc::clone(&certificates)),
+        log.as_ref().map(|log| Arc::clone(log.tally())),
     );
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
@@ -202,7 +214,9 @@ pub async fn start(
         intake: Arc::clone(&intake),
         rollouts: Arc::clone(&rollouts),
     };
-    let ended = start_workers(listeners, started.recorders, &shared)?;
+    let recorders = started.recorders.into_iter().enumerate();
+    let recorders = recorders.map(|(worker, recorder)| recorder.with_log(door(worker))).collect();
+    let ended = start_workers(listeners, recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
             let follow = config::watch::watch(path, environment, config, accept, state);
@@ -220,6 +234,7 @@ pub async fn start(
         telemetry: started.telemetry,
         board,
         rollouts,
+        log,
         config: configs,
         draining,
         phase,
@@ -327,6 +342,9 @@ impl Running {
         }
         self.rollouts.close(STATE).await;
         self.telemetry.flush(FLUSH).await;
+        if let Some(log) = &self.log {
+            log.close(LOG).await;
+        }
         self.close.send_replace(true);
         self.pages.drain(PAGES).await;
         drop(self.tasks);
@@ -387,6 +405,7 @@ fn metrics_page(
     state: Arc<config::watch::State>,
     telemetry: Telemetry,
     (rollouts, ledger, certificates): (Arc<Rollouts>, Arc<Ledger>, Arc<tls::Store>),
+    log: Option<Arc<crate::log::Tally>>,
 ) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
     Arc::new(move |format| {
         let format = match format {
@@ -411,6 +430,7 @@ fn metrics_page(
             resources: resources_of(&config, &ledger),
             certificates: certificates.ends(),
             certificates_current: certificates.refused().is_empty(),
+            log: log.clone(),
         };
         Page { content_type: format.content_type(), body: telemetry.render(&now, format) }
     })

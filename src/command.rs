@@ -189,7 +189,7 @@ async fn prepare(loaded: Result<Loaded, Errors>) -> Result<(Loaded, Environment)
         refused => return Err(format!("the configuration is refused\n{}", config::report(&refused))),
     };
     // A disk that is full or read-only keeps nobody from being served: it is tried again while the sidecar runs.
-    let of_state = |problem: &Problem| problem.path == "state";
+    let of_state = |problem: &Problem| matches!(&*problem.path, "state" | "log.dir");
     let (state, problems): (Vec<_>, Vec<_>) =
         config::check_environment(&loaded.config).into_iter().partition(of_state);
     loaded.warnings.extend(state);

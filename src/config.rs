@@ -15,6 +15,7 @@ pub mod document;
 mod effective;
 mod environment;
 mod feedback;
+mod log;
 mod problem;
 mod raw;
 mod schema;
@@ -30,6 +31,7 @@ use crate::tls::name::Pattern;
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
+pub use log::{Full, Log};
 pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
@@ -133,6 +135,8 @@ pub struct Config {
     pub drain: Drain,
     /// Spans.
     pub telemetry: Telemetry,
+    /// The prediction log; none: predictions are not logged.
+    pub log: Option<Log>,
 }
 
 /// What names of certificates may do on the admin port.

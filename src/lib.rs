@@ -19,6 +19,7 @@
 //! | [`keys`] | the secret keys of one installation |
 //! | [`hop`] | how one sidecar tells the next that a call is assigned |
 //! | [`feedback`] | what is learnt later about predictions |
+//! | [`log`] | the prediction log: rows, spools, Parquet, and the way to a store |
 //! | [`resources`] | what model servers say they use |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
@@ -52,6 +53,7 @@ pub mod fault;
 pub mod feedback;
 pub mod hop;
 pub mod keys;
+pub mod log;
 pub mod outcome;
 pub mod pb;
 pub mod prediction;

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 use uuid::Uuid;
 
-use crate::assignment::Assignment;
+use crate::assignment::{Assignment, Odds};
 use crate::config::Model;
 use crate::fault::{Blame, Code};
 
@@ -142,6 +142,10 @@ pub struct Route {
     pub unit: Option<u64>,
     /// Index of the segment that matched, among those of the model's strategy.
     pub segment: Option<usize>,
+    /// How likely each arm was.
+    pub odds: Odds,
+    /// Of the rollout's split.
+    pub epoch: u32,
 }
 
 /// One try at an endpoint.

@@ -68,6 +68,8 @@ pub struct Ground {
     pub intake: Arc<Intake>,
     /// Warms what is to be given calls.
     pub warmer: Arc<Warmer>,
+    /// Where changes are logged; none: they are in the state alone.
+    pub log: Option<crate::log::Door>,
 }
 
 #[derive(Debug)]

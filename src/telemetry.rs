@@ -23,7 +23,7 @@ use tally::Tally;
 pub mod counter;
 pub mod environment;
 #[cfg(test)]
-mod example;
+pub(crate) mod example;
 pub mod exemplar;
 mod export;
 pub mod feedback;

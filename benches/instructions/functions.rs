@@ -111,6 +111,8 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
             served: Some(0),
             unit: Some(number as u64),
             segment: None,
+            odds: Default::default(),
+            epoch: 0,
         }),
         attempts: vec![Attempt {
             span: 3,

@@ -114,6 +114,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         shards: started.telemetry.shards().to_vec(),
         intake: Arc::clone(&intake),
         warmer: parhelion::warm::Warmer::new().0,
+        log: None,
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;

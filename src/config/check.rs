@@ -23,6 +23,7 @@ mod fallback;
 mod feedback;
 mod limits;
 mod local;
+mod log;
 mod model;
 mod pinned;
 mod ports;
@@ -115,6 +116,7 @@ impl Check<'_> {
         let drain = self.drain(file.drain.as_ref());
         let mut telemetry = self.telemetry(file.telemetry.as_ref());
         telemetry.tls = self.collector_tls(file);
+        let log = self.log(file.log.as_ref());
         let state = self.path("state", file.state.as_deref());
         self.forgetful(file, &models);
         self.apart(&models);
@@ -138,6 +140,7 @@ impl Check<'_> {
             limits,
             drain,
             telemetry,
+            log,
         };
         self.ports(&config);
         Some(config)

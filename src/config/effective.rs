@@ -12,8 +12,8 @@ mod tls;
 use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Judge, Key, Layer,
-    Listen, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Source, Stage, Step,
-    Strategy, Variant, Warming, Warmup,
+    Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Source, Stage,
+    Step, Strategy, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -43,6 +43,7 @@ pub fn effective(config: &Config) -> Value {
     let (lag, grace) = (write_duration(config.drain.lag), write_duration(config.drain.grace));
     all.insert("drain".into(), json!({"lag": lag, "grace": grace}));
     all.insert("telemetry".into(), telemetry(config));
+    put(&mut all, "log", config.log.as_ref().map(log));
     Value::Object(all)
 }
 
@@ -437,6 +438,17 @@ fn limits(config: &Config) -> Value {
         "connection_age": limits.connection_age.map_or("none".to_owned(), write_duration),
         "connection_age_grace": write_duration(limits.connection_age_grace),
         "min_deadline": write_duration(limits.min_deadline),
+    })
+}
+
+fn log(log: &Log) -> Value {
+    json!({
+        "dir": log.dir.display().to_string(),
+        "sample": log.sample.to_string(),
+        "flush": write_duration(log.flush),
+        "seal": {"size": log.seal_size.to_string(), "every": write_duration(log.seal_every)},
+        "disk": log.disk.to_string(),
+        "full": log.full.name(),
     })
 }
 

@@ -53,8 +53,9 @@ impl Environment {
 /// Whether what `config` names outside of itself can be used: the state directory can be written, or made; the keys
 /// and tokens can be read. Leaves nothing behind.
 pub fn check_environment(config: &Config) -> Vec<Problem> {
-    let state = config.state.as_deref().and_then(check_state);
-    let own = state.into_iter().chain(check_keys(config)).chain(check_tokens(config));
+    let state = config.state.as_deref().and_then(|path| check_directory("state", path));
+    let own =
+        state.into_iter().chain(check_log(config)).chain(check_keys(config)).chain(check_tokens(config));
     own.chain(tls::check(config)).collect()
 }
 
@@ -81,9 +82,16 @@ pub(super) fn check_keys(config: &Config) -> Option<Problem> {
     }
 }
 
-fn check_state(path: &Path) -> Option<Problem> {
+/// Whether the log can be written, and is of no newer version.
+fn check_log(config: &Config) -> Option<Problem> {
+    let path = &config.log.as_ref()?.dir;
+    check_directory("log.dir", path)
+        .or_else(|| Some(Problem::new("log.dir", crate::log::directory::check(path)?.to_string())))
+}
+
+fn check_directory(key: &str, path: &Path) -> Option<Problem> {
     let refuse = |reason: String, hint: String| {
-        Some(Problem::new("state", reason).with_value(path.display().to_string()).with_hint(hint))
+        Some(Problem::new(key, reason).with_value(path.display().to_string()).with_hint(hint))
     };
     // What is not there yet will be made in what is there.
     let Some(nearest) = path.ancestors().find(|path| path.exists()) else {

@@ -9,10 +9,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+mod log;
 mod scalar;
 mod several;
 mod strategy;
 
+pub(super) use log::Log;
 pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
@@ -62,6 +64,8 @@ pub(super) struct File {
     pub(super) drain: Option<Drain>,
     /// Where spans go and which are kept.
     pub(super) telemetry: Option<Telemetry>,
+    /// Where predictions are logged, and what of them. Left out: nowhere.
+    pub(super) log: Option<Log>,
 }
 
 /// Who may use the admin port.

@@ -65,7 +65,7 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
     if message.starts_with("unknown field") {
         let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
         let (name, known) = quoted.split_first().map_or((path, &[][..]), |(name, known)| (*name, known));
-        return Problem::new(path, "is not a known key").with_hint(later(name, known)).with_place(place);
+        return Problem::new(path, "is not a known key").with_hint(suggestion(name, known)).with_place(place);
     }
     let expected = message.split_once(", expected ").map_or(message, |(_, expected)| expected);
     let (expected, is_map) = match expected {
@@ -97,14 +97,6 @@ fn describe(source: &Source, path: &str, message: &str, found: &Value) -> Proble
         Value::Array(_) if is_map => problem.with_hint("write names with colons, not items with dashes"),
         Value::String(_) if is_map => problem.with_hint("write its keys below it, or leave it out"),
         _ => problem,
-    }
-}
-
-/// What to do about an unknown key.
-fn later(name: &str, known: &[&str]) -> String {
-    match name {
-        "log" => "it is not supported in this version".to_owned(),
-        _ => suggestion(name, known),
     }
 }
 

@@ -108,6 +108,8 @@ pub(super) fn outcome(
             served,
             unit: plan.unit,
             segment: plan.segment,
+            odds: plan.odds,
+            epoch: plan.epoch,
         }),
         status: ended.status,
         message: ended.message,

@@ -223,6 +223,9 @@ impl Rollouts {
             change,
         });
         *memory.changes.entry(record.change.action.name()).or_default() += 1;
+        if let Some(door) = &self.ground.log {
+            door.change(&record);
+        }
         if memory.told {
             super::decide::log(&record);
         } else {

@@ -113,6 +113,9 @@ impl Rollouts {
         });
         let blocks = blocks.collect();
         drop(memory);
+        if let Some(door) = &self.ground.log {
+            door.change(&record);
+        }
         let batch = Batch {
             progress: HashMap::from([(model.name.to_string(), inner.saved())]),
             blocks,

@@ -53,6 +53,7 @@ impl House {
             shards: vec![Arc::default(); 2],
             intake: intake(config),
             warmer: crate::warm::Warmer::new().0,
+            log: None,
         };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };

@@ -17,7 +17,7 @@ use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
 use crate::shadow::record::{Comparison, CopyOutcome, PrimaryEnd};
 
-pub(super) fn variant(name: &str, version: &str) -> Variant {
+pub(crate) fn variant(name: &str, version: &str) -> Variant {
     let address = Address::Tcp { host: Arc::from("10.0.0.7"), port: 8001 };
     Variant {
         name: Arc::from(name),
@@ -31,7 +31,7 @@ pub(super) fn variant(name: &str, version: &str) -> Variant {
     }
 }
 
-pub(super) fn model(name: &str) -> Arc<Model> {
+pub(crate) fn model(name: &str) -> Arc<Model> {
     let half = Percent::from_thousandths(50_000).unwrap();
     Arc::new(Model {
         name: Arc::from(name),
@@ -55,7 +55,7 @@ pub(super) fn model(name: &str) -> Arc<Model> {
     })
 }
 
-pub(super) fn attempt() -> Attempt {
+pub(crate) fn attempt() -> Attempt {
     Attempt {
         span: 0x22,
         variant: 1,
@@ -67,11 +67,11 @@ pub(super) fn attempt() -> Attempt {
     }
 }
 
-pub(super) fn trace() -> Trace {
+pub(crate) fn trace() -> Trace {
     Trace { trace_id: 0xabc, span_id: 0x11, parent: Some(0x10), sampled: true, state: None }
 }
 
-pub(super) fn outcome() -> Outcome {
+pub(crate) fn outcome() -> Outcome {
     Outcome {
         prediction: Uuid::from_u128(7),
         told: Some(HeaderValue::from_static("AXIB")),
@@ -88,6 +88,8 @@ pub(super) fn outcome() -> Outcome {
             served: Some(1),
             unit: Some(0xbeef),
             segment: None,
+            odds: Default::default(),
+            epoch: 0,
         }),
         attempts: vec![attempt()],
         fallback: None,
@@ -111,7 +113,7 @@ pub(super) fn outcome() -> Outcome {
 }
 
 /// A copy of the call for v2, which did not answer it in time.
-pub(super) fn copy() -> CopyOutcome {
+pub(crate) fn copy() -> CopyOutcome {
     CopyOutcome {
         prediction: Uuid::from_u128(7),
         primary: (0xabc, 0x11),
@@ -143,7 +145,7 @@ pub(super) fn copy() -> CopyOutcome {
     }
 }
 
-pub(super) fn file() -> Telemetry {
+pub(crate) fn file() -> Telemetry {
     Telemetry {
         tls: None,
         otlp: Some("http://127.0.0.1:4317".to_owned()),
@@ -154,7 +156,7 @@ pub(super) fn file() -> Telemetry {
     }
 }
 
-pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+pub(crate) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (name, value) in pairs {
         headers.append(*name, value.parse().unwrap());
@@ -163,7 +165,7 @@ pub(super) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 }
 
 /// Of a process whose traces are all exported.
-pub(super) fn side() -> Side {
+pub(crate) fn side() -> Side {
     let sampler = Sampler { parent_based: true, root: Root::Never };
     let propagator = Propagator { formats: Formats::default(), sampler, recording: true };
     let rules = Rules { propagator, keep_errors: true, keep_slower_than: None };

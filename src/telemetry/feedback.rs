@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use crossbeam_queue::ArrayQueue;
 use super::recorder::Rules;
 use crate::config::Model;
 use crate::feedback::{Evidence, Receipt, Refusal, Taken, Value};
+use crate::log;
 use crate::outcome::{Outcome, Trace};
 use crate::prediction::Prediction;
 
@@ -67,6 +68,7 @@ pub struct Side {
     uncounted: AtomicU64,
     dropped: AtomicU64,
     known: Mutex<Known>,
+    log: OnceLock<log::Door>,
     queue: ArrayQueue<Box<Spanned>>,
 }
 
@@ -86,8 +88,15 @@ impl Side {
             uncounted: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             known: Mutex::default(),
+            log: OnceLock::new(),
             queue: ArrayQueue::new(WAITING),
         }
+    }
+
+    /// From now on reports go to the prediction log too.
+    pub fn log_to(&self, door: log::Door) {
+        // There is one log in a process, so a second door is the first.
+        let _ = self.log.set(door);
     }
 
     /// Counts a report that was taken.
@@ -112,9 +121,12 @@ impl Side {
         self.bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Hands a report on where its span is wanted: that of its prediction was exported, or the trace of the call that
+    /// Logs a report, and hands it on where its span is wanted: that of its prediction was exported, or the trace of the call that
     /// brought it is sampled.
     pub fn see(&self, seen: Seen, call: Option<&Trace>) {
+        if let Some(log) = self.log.get() {
+            log.report(&seen);
+        }
         if !self.rules.load().propagator.recording {
             return;
         }

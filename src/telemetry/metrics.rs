@@ -22,6 +22,7 @@ use crate::outcome::Fallback;
 use crate::tls::End;
 
 mod feedback;
+mod log;
 pub mod rollouts;
 mod shadows;
 mod text;
@@ -50,6 +51,8 @@ pub struct State {
     pub certificates: Vec<End>,
     /// Whether the newest certificates are in force.
     pub certificates_current: bool,
+    /// What became of the prediction log's rows, where there is one.
+    pub log: Option<Arc<crate::log::Tally>>,
 }
 
 /// One endpoint of a variant.
@@ -108,6 +111,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     shadows::write(&mut text, sources.shards);
     rollouts::write(&mut text, &state.rollouts);
     feedback::write(&mut text, sources.feedback);
+    log::write(&mut text, state.log.as_deref());
     counters(&mut text, sources.counters);
     spans(&mut text, sources.tally);
     resources(&mut text, &state.resources);

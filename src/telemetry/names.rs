@@ -306,6 +306,22 @@ pub mod metric {
     pub const CERTIFICATE_EXPIRY: &str = "parhelion_certificate_expiry_timestamp_seconds";
     /// Whether the newest certificates are in force.
     pub const CERTIFICATES_CURRENT: &str = "parhelion_certificates_current";
+    /// Rows of the prediction log that are on the disk, by table.
+    pub const LOG_ROWS: &str = "parhelion_log_rows_total";
+    /// Rows that were lost, by cause.
+    pub const LOG_LOST: &str = "parhelion_log_rows_lost_total";
+    /// Parquet files that were made.
+    pub const LOG_SEALED: &str = "parhelion_log_files_sealed_total";
+    /// Tries to make them that failed.
+    pub const LOG_SEAL_ERRORS: &str = "parhelion_log_seal_errors_total";
+    /// Places in spools that could not be read.
+    pub const LOG_DAMAGED: &str = "parhelion_log_damaged_total";
+    /// Bytes in the log's directory.
+    pub const LOG_DISK: &str = "parhelion_log_disk_bytes";
+    /// Parquet files in the log's directory.
+    pub const LOG_FILES: &str = "parhelion_log_files";
+    /// Whether a part of the log fails now.
+    pub const LOG_FAILING: &str = "parhelion_log_failing";
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.
@@ -318,7 +334,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 63] = [
+    pub const ALL: [&str; 71] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -377,6 +393,14 @@ pub mod metric {
         CERTIFICATE_RELOADS,
         CERTIFICATE_EXPIRY,
         CERTIFICATES_CURRENT,
+        LOG_ROWS,
+        LOG_LOST,
+        LOG_SEALED,
+        LOG_SEAL_ERRORS,
+        LOG_DAMAGED,
+        LOG_DISK,
+        LOG_FILES,
+        LOG_FAILING,
         ENDPOINT_READY,
         CONFIG_RELOADS,
         CONFIG_CURRENT,

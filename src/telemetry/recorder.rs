@@ -20,6 +20,7 @@ use super::shard::{InFlight, Series, Shard};
 use crate::config::Model;
 use crate::config::units::Percent;
 use crate::fault::Blame;
+use crate::log;
 use crate::outcome::{Outcome, Trace};
 use crate::shadow::record::CopyOutcome;
 
@@ -72,6 +73,8 @@ pub struct Recorder {
     copies: Arc<Copies>,
     rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     counters: Arc<Counters>,
+    /// Where every outcome goes that is logged, whether or not its span is wanted.
+    log: Option<log::Door>,
     /// By the model's address.
     known: RefCell<Vec<Known>>,
 }
@@ -98,8 +101,14 @@ impl Recorder {
             copies,
             rules: RefCell::new(Cache::new(Arc::clone(rules))),
             counters,
+            log: None,
             known: RefCell::default(),
         }
+    }
+
+    /// The same, and every outcome goes to the prediction log too, where there is one.
+    pub fn with_log(self, log: Option<log::Door>) -> Self {
+        Recorder { log, ..self }
     }
 
     /// The trace a call belongs to, see [`Propagator::extract`].
@@ -125,6 +134,9 @@ impl Recorder {
     /// Hands the end of a copy on where its span is wanted, which is where its trace is sampled: failures keep no
     /// spans, for a dead shadow would flood the backend. False where there was no room.
     pub fn observe_copy(&self, copy: CopyOutcome) -> bool {
+        if let Some(log) = &self.log {
+            log.copy(&copy);
+        }
         !(self.propagator().recording && copy.trace.sampled) || self.copies.push(Box::new(copy)).is_ok()
     }
 
@@ -155,9 +167,16 @@ impl Recorder {
             None => self.unrouted.observe(&outcome),
         }
         let wanted = self.rules.borrow_mut().load().want(&outcome);
-        if wanted && self.queue.push(Box::new(outcome)).is_err() {
+        let Some(log) = &self.log else {
+            if wanted && self.queue.push(Box::new(outcome)).is_err() {
+                self.counters.add(Counter::OutcomesDropped);
+            }
+            return;
+        };
+        if wanted && self.queue.push(Box::new(outcome.clone())).is_err() {
             self.counters.add(Counter::OutcomesDropped);
         }
+        log.call(outcome);
     }
 
     fn propagator(&self) -> Propagator {

@@ -141,6 +141,7 @@ fn says_who_has_the_candidate() {
         shards: Vec::new(),
         intake,
         warmer: parhelion::warm::Warmer::new().0,
+        log: None,
     };
     let state = State::start(Path::new(&of(STATE))).unwrap();
     let standing = Rollouts::new(&config, state, ground).live(&config.models[0]).standing();

@@ -63,6 +63,7 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
         shards: Vec::new(),
         intake,
         warmer: parhelion::warm::Warmer::new().0,
+        log: None,
     };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))

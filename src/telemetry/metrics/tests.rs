@@ -58,6 +58,7 @@ fn state() -> State {
             cpu: None,
             resident: Some(5.5e8),
         }],
+        log: Some(Arc::default()),
     }
 }
 

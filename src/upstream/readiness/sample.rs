@@ -70,6 +70,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
             keep_slower_than: None,
             resource: BTreeMap::new(),
         },
+        log: None,
     })
 }
 

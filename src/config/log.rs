@@ -1,0 +1,47 @@
+//! Where predictions are logged, and what of them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::units::{Percent, Size};
+
+/// The prediction log.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Share of predictions that are logged, with their copies and reports.
+    pub sample: Percent,
+    /// How long a row lies in memory at most: what a `kill -9` can take.
+    pub flush: Duration,
+    /// How large a spool grows before it is sealed.
+    pub seal_size: Size,
+    /// How old a spool gets before it is sealed.
+    pub seal_every: Duration,
+    /// What the directory may hold.
+    pub disk: Size,
+    /// What goes where it holds that.
+    pub full: Full,
+}
+
+/// What goes where the directory holds as much as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The oldest sealed files.
+    DropOldest,
+    /// What comes now.
+    DropNewest,
+}
+
+impl Full {
+    /// Every value.
+    pub const ALL: [Full; 2] = [Full::DropOldest, Full::DropNewest];
+
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Full::DropOldest => "drop_oldest",
+            Full::DropNewest => "drop_newest",
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The prediction log as it is written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Bytes, Share, Span};
+
+/// Where predictions are logged, and what of them.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Log {
+    /// The directory; one for each sidecar.
+    #[schemars(example = &"/var/log/parhelion")]
+    pub(in crate::config) dir: Option<String>,
+    /// Share of predictions that are logged, with their copies and reports. Default 100%.
+    pub(in crate::config) sample: Option<Share>,
+    /// How long a row lies in memory at most: what a crash can take. Default 1s.
+    pub(in crate::config) flush: Option<Span>,
+    /// When a spool becomes a Parquet file.
+    pub(in crate::config) seal: Option<Seal>,
+    /// What the directory may hold. Default 1GiB.
+    pub(in crate::config) disk: Option<Bytes>,
+    /// What goes where it holds that: the oldest sealed files, or what comes now. Default drop_oldest.
+    #[schemars(extend("enum" = ["drop_oldest", "drop_newest"]))]
+    pub(in crate::config) full: Option<String>,
+}
+
+/// When a spool becomes a Parquet file: as soon as one of both holds.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Seal {
+    /// It is so large, before compression. Default 64MiB.
+    pub(in crate::config) size: Option<Bytes>,
+    /// It is so old. Default 10m.
+    pub(in crate::config) every: Option<Span>,
+}

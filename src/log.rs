@@ -1,0 +1,135 @@
+//! The prediction log: every prediction, copy, report and change as a row on the local disk, and from there to a store.
+//!
+//! A row is made of what the rest of the house says once: an outcome, the end of a copy, a report that was taken, an
+//! audit record. It lies in memory for `log.flush` at most, then in a spool, which a `kill -9` cannot take away, then in a
+//! sealed Parquet file, which never changes. Nothing here is waited for by a call: what finds no room is counted by cause.
+//!
+//! ```text
+//! workers ──▶ Door ──▶ thread `log` ──▶ spool ──▶ thread `log-seal` ──▶ Parquet ──▶ thread `log-upload` ──▶ store
+//!         bounded       rows become            Arrow IPC          temp, fsync,
+//!         queues        columns                segments           rename, fsync
+//! ```
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`table`] | the four tables and their fields |
+//! | [`rows`] | from what happened to a row |
+//! | [`columns`] | rows of one table, model and hour, side by side |
+//! | [`partition`] | where a row belongs |
+//! | [`frame`] | segments with checksums in a file, and what is left of it after a crash |
+//! | [`segment`] | columns as bytes, and back |
+//! | [`spool`] | the file that grows |
+//! | [`seal`] | from a spool to Parquet |
+//! | [`shelf`] | what lies in the directory, and the cap on it |
+//! | [`door`] | the way in |
+//! | [`tally`] | what became of every row |
+//! | [`read`] | what lies in a directory, row by row |
+//! | [`directory`] | the directory as one process holds it |
+//! | `writer` | the thread that writes |
+//! | `sealer` | the thread that seals |
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::config;
+
+pub mod columns;
+pub mod directory;
+pub mod door;
+pub mod frame;
+pub mod partition;
+pub mod read;
+pub mod rows;
+pub mod seal;
+mod sealer;
+pub mod segment;
+pub mod shelf;
+pub mod spool;
+pub mod table;
+pub mod tally;
+mod writer;
+
+pub use door::Door;
+pub use tally::Tally;
+
+use sealer::Sealer;
+use shelf::Shelf;
+use writer::{Command, Settings, Writer};
+
+/// A log that is written. Dropping it ends it as [`Log::close`] does, without waiting.
+#[derive(Debug)]
+pub struct Log {
+    /// One for each worker, and the last for all else.
+    doors: Vec<Door>,
+    tally: Arc<Tally>,
+    commands: mpsc::Sender<Command>,
+    /// True once every thread has ended.
+    ended: watch::Receiver<bool>,
+}
+
+impl Log {
+    /// Begins to write, for so many workers.
+    ///
+    /// # Errors
+    /// When the system gives no thread. A directory that cannot be used is none: it is tried again.
+    pub fn start(config: &config::Log, workers: usize) -> io::Result<Self> {
+        let tally = Arc::new(Tally::default());
+        let door = |index| Door::new(index < workers, config.sample, Arc::clone(&tally));
+        let doors: Vec<Door> = (0..=workers).map(door).collect();
+        let oldest_goes = config.full == config::Full::DropOldest;
+        let shelf = Arc::new(Shelf::new(&config.dir, config.disk.0, oldest_goes, Arc::clone(&tally)));
+        let settings = Settings { flush: config.flush, size: config.seal_size.0, every: config.seal_every };
+        let (commands, told) = mpsc::channel();
+        let (order, orders) = mpsc::channel();
+        let (alive, ended) = watch::channel(false);
+        let (alive, sealed) = (Arc::new(Alive(alive)), watch::Sender::new(0));
+        let writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), order);
+        let sealer = Sealer::new(shelf, Arc::clone(&tally), sealed);
+        thread("log", &alive, move || writer.run(&told))?;
+        thread("log-seal", &alive, move || sealer.run(&orders))?;
+        Ok(Log { doors, tally, commands, ended })
+    }
+
+    /// The way in of that worker, counted from 0, or, for any other number, that of all else.
+    pub fn door(&self, worker: usize) -> Option<Door> {
+        self.doors.get(worker).or(self.doors.last()).cloned()
+    }
+
+    /// What became of every row.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
+    }
+
+    /// Writes what waits and seals it; what takes longer than `patience` is left for the next start.
+    pub async fn close(&self, patience: Duration) {
+        // It fails only where the thread has ended already.
+        let _ = self.commands.send(Command::End);
+        let mut ended = self.ended.clone();
+        let _ = tokio::time::timeout(patience, ended.wait_for(|ended| *ended)).await;
+    }
+}
+
+/// Held by every thread of a log; whoever drops it last says that all have ended.
+struct Alive(watch::Sender<bool>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+fn thread(name: &str, alive: &Arc<Alive>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let alive = Arc::clone(alive);
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        work();
+        drop(alive);
+    })?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;
