@@ -53,6 +53,8 @@ const READY: Duration = Duration::from_secs(10);
                                         a candidate becomes slow; one JSON object at the end
   parhelion demo --scenario switch      everything to a new version at once, and back when it fails
   parhelion demo --scenario staged      copies, then a growing share, then everything
+  parhelion demo --scenario ab          two versions at even shares: the better one gets everything
+  parhelion demo --scenario rolling     four servers are replaced one by one, while the others answer
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own

@@ -148,6 +148,29 @@ pub struct Route {
     pub epoch: u32,
 }
 
+/// Which version of a variant an endpoint runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Runs {
+    /// The file's.
+    #[default]
+    File,
+    /// Another one, while servers are replaced in place.
+    Other(Arc<str>),
+    /// Its server has not said so yet.
+    Unknown,
+}
+
+impl Runs {
+    /// In words, where `file` is the file's; none where none is known.
+    pub fn version<'a>(&'a self, file: Option<&'a Arc<str>>) -> Option<&'a Arc<str>> {
+        match self {
+            Runs::File => file,
+            Runs::Other(version) => Some(version),
+            Runs::Unknown => None,
+        }
+    }
+}
+
 /// One try at an endpoint.
 #[derive(Debug, Clone)]
 pub struct Attempt {
@@ -157,6 +180,8 @@ pub struct Attempt {
     pub variant: usize,
     /// The endpoint, as configured: `host:port` or `unix:/path`.
     pub endpoint: Arc<str>,
+    /// What its server ran then.
+    pub runs: Runs,
     /// From the start of the call to the start of this attempt.
     pub offset: Duration,
     /// How long it took.

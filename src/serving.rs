@@ -10,9 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::config::{self, Config, Model};
+use crate::config::{self, Config, Model, Reporting};
 use crate::dispatch::Answering;
 use crate::dispatch::fallback::Reserve;
+use crate::outcome::Runs;
 use crate::prediction;
 use crate::protocol::Adapter;
 use crate::rollout::Rollouts;
@@ -69,8 +70,9 @@ pub struct Rollout {
     pub live: View,
     /// Where samples of its calls are kept; `None` where nothing is warmed with them.
     pub keep: Option<Rc<Keep>>,
-    /// Whether its variants' servers are replaced in place, so that two endpoints may run two versions.
-    in_place: bool,
+    /// How it is known what a server runs, where a variant's servers are replaced in place, so that two of its endpoints
+    /// may run two versions.
+    in_place: Option<Reporting>,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
 }
@@ -237,7 +239,10 @@ impl Rollout {
             arms: arms(model),
             strategy: Strategy::new(model, &base.unit_key),
             live: base.rollouts.live(model).view(),
-            in_place: matches!(model.strategy, config::Strategy::Rolling(_)),
+            in_place: match &model.strategy {
+                config::Strategy::Rolling(rolling) => Some(rolling.report),
+                _ => None,
+            },
             model: Arc::clone(model),
             shadows,
             keep: keeps_samples(model).then(|| Keep::new(base.rollouts.samples(&model.name))),
@@ -253,13 +258,23 @@ impl Rollout {
         }
     }
 
-    /// Corrects the version in response headers that were tagged, where that endpoint does not run the file's yet.
-    pub fn retag(&self, endpoint: &Endpoint, headers: &mut HeaderMap) {
-        if self.in_place
-            && headers.contains_key(&MODEL_VERSION)
-            && let Some(version) = endpoint.readiness().runs()
-        {
-            headers.insert(MODEL_VERSION, header(&version));
+    /// Which version of that variant an endpoint runs now.
+    pub fn runs(&self, variant: usize, endpoint: &Endpoint) -> Runs {
+        let Some(report) = self.in_place else { return Runs::File };
+        let (readiness, file) = (endpoint.readiness(), self.model.variants[variant].version.as_ref());
+        match (readiness.runs(), report) {
+            (Some(known), _) if Some(&known) == file => Runs::File,
+            (Some(other), _) => Runs::Other(other),
+            // Who says nothing runs what the file says, as long as nothing else is known.
+            (None, Reporting::Connection) => Runs::File,
+            (None, _) => {
+                let said = readiness.said().unwrap_or_default();
+                match said.first() {
+                    None => Runs::Unknown,
+                    Some(_) if said.iter().any(|said| Some(said) == file) => Runs::File,
+                    Some(other) => Runs::Other(Arc::clone(other)),
+                }
+            }
         }
     }
 
@@ -285,6 +300,21 @@ impl Variant {
         }
         headers.insert(ROLLOUT, self.rollout.clone());
         headers.insert(PREDICTION_ID, prediction);
+    }
+}
+
+/// Corrects the version in response headers that were tagged as the file has it.
+pub fn retag(runs: &Runs, headers: &mut HeaderMap) {
+    match runs {
+        Runs::File => {}
+        Runs::Other(version) => {
+            if let Some(tagged) = headers.get_mut(&MODEL_VERSION) {
+                *tagged = header(version);
+            }
+        }
+        Runs::Unknown => {
+            headers.remove(&MODEL_VERSION);
+        }
     }
 }
 

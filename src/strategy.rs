@@ -20,6 +20,7 @@ pub mod canary;
 pub mod copied;
 pub mod course;
 mod guards;
+mod limits;
 pub mod pinned;
 mod ranges;
 pub mod rolling;

@@ -115,6 +115,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
             epoch: 0,
         }),
         attempts: vec![Attempt {
+            runs: parhelion::outcome::Runs::File,
             span: 3,
             variant: 0,
             endpoint: Arc::clone(endpoint),

@@ -11,9 +11,9 @@ mod tls;
 
 use super::units::{Percent, write_duration};
 use super::{
-    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, Force, Guards, Judge, Key, Layer,
-    Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit, Source, Stage,
-    Step, Strategy, Variant, Warming, Warmup,
+    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards, Judge,
+    Key, Layer, Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit,
+    Source, Stage, Step, Strategy, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -188,8 +188,11 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
             "min_ready": found.min_ready,
             "drain_timeout": write_duration(found.drain_timeout),
             "replace_timeout": write_duration(found.replace_timeout),
+            "hold": write_duration(found.hold),
             "report": found.report.name(),
             "warmup": warmup(None, &found.warming),
+            "guards": fixed(&found.guards),
+            "alpha": share(found.alpha),
             "on_fail": found.on_fail.name(),
         }),
         Strategy::Staged(found) => json!({
@@ -202,15 +205,19 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
     }
 }
 
-fn pinned(kind: &str, variant: &str, found: &Pinned) -> Value {
+fn fixed(guards: &FixedLimits) -> Value {
     let slow = |limit: &SlowLimit| json!({"slower_than": write_duration(limit.slower_than), "at_most": share(limit.at_most)});
-    let errors = found.guards.errors.map_or("off".into(), |at_most| json!({"at_most": share(at_most)}));
+    let errors = guards.errors.map_or("off".into(), |at_most| json!({"at_most": share(at_most)}));
+    json!({"errors": errors, "latency": guards.slow.iter().map(slow).collect::<Value>()})
+}
+
+fn pinned(kind: &str, variant: &str, found: &Pinned) -> Value {
     json!({
         "kind": kind,
         "variant": variant,
         "revert_window": write_duration(found.revert_window),
         "warmup": warmup(None, &found.warming),
-        "guards": {"errors": errors, "latency": found.guards.slow.iter().map(slow).collect::<Value>()},
+        "guards": fixed(&found.guards),
         "alpha": share(found.alpha),
         "max_wait": write_duration(found.max_wait),
         "on_fail": found.on_fail.name(),

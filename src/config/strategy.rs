@@ -206,7 +206,7 @@ impl Strategy {
     /// Those that its evidence may take out.
     pub fn judged(&self) -> Vec<usize> {
         match self {
-            Strategy::Rolling(_) => Vec::new(),
+            Strategy::Rolling(rolling) => vec![rolling.variant],
             Strategy::Ab(ab) => {
                 ab.judge.iter().flat_map(|judge| &judge.arms).map(|arm| arm.variant).collect()
             }

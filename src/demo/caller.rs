@@ -53,8 +53,10 @@ pub struct Answer {
 /// A variant as the caller knows it beforehand.
 #[derive(Debug, Clone)]
 pub struct Known {
-    /// As the configuration spells it.
+    /// What the demo calls it.
     pub name: String,
+    /// As the configuration spells its variant: the same for two versions of which one takes the other's place.
+    pub variant: String,
     /// As the configuration and the server spell it.
     pub version: String,
     /// Its model server.
@@ -210,10 +212,13 @@ impl Caller {
         let version = tag("parhelion-model-version")?;
         let prediction = tag("parhelion-prediction-id")?;
         let instead_of = tag("parhelion-fallback-from").ok();
-        let known = self.script.variants.iter().position(|known| known.name == variant);
-        let index = known.ok_or_else(|| format!("there is no variant {variant:?}"))?;
+        let known = &self.script.variants;
+        let named = |known: &Known| known.variant == variant;
+        let exactly = known.iter().position(|known| named(known) && known.version == version);
+        let index = exactly.or_else(|| known.iter().position(named));
+        let index = index.ok_or_else(|| format!("there is no variant {variant:?}"))?;
         let row = self.row(number);
-        if version != self.script.variants[index].version || version != body.model_version {
+        if version != known[index].version || version != body.model_version {
             return Err(format!("{variant} is tagged {version:?}, its server says {:?}", body.model_version));
         }
         if body.id != number.to_string() {
@@ -229,7 +234,7 @@ impl Caller {
         Ok(Answer {
             number,
             prediction,
-            variant,
+            variant: known[index].name.clone(),
             instead_of,
             version,
             user,

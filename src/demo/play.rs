@@ -16,21 +16,24 @@ use super::model::Model;
 use super::reporter::{Reported, Reporter};
 use super::rows::Row;
 use super::scenario::{self, Deed, Named, Place, Scenario};
-use super::server::{self, Standing};
 use super::shadow::Shadow;
 use super::tally::Tally;
 use super::{Configuration, Demo, DemoError, Sidecar, program};
 use crate::rollout::{Actor, AuditRecord, Status};
+use crate::strategy::rolling::EndpointReport;
+use crate::strategy::rolling::Place::Serving;
 use crate::tasks::Tasks;
 use crate::verdict::{Action, State};
 
 mod ending;
+mod fleet;
 mod folder;
 mod moves;
 mod words;
 
 use ending::Counted;
 pub use ending::Ending;
+use fleet::Fleet;
 use folder::Folder;
 use moves::Moves;
 
@@ -53,37 +56,38 @@ const TICK: Duration = Duration::from_millis(20);
 struct World {
     model: String,
     variants: [Known; 2],
-    /// Of the candidate.
-    candidate: Standing,
-    _baseline: Standing,
+    fleet: Fleet,
+    servers: Vec<SocketAddr>,
     folder: Folder,
 }
 
 impl World {
-    fn start() -> Result<World, DemoError> {
+    fn start(scenario: Scenario) -> Result<World, DemoError> {
         let [first, second, _] = Model::bundled()?;
         let model = first.name().to_owned();
         let versions = [&first, &second].map(|model| model.version().to_owned());
-        let stand = |model: Model| server::start(Arc::new(model), 0).map_err(DemoError::Bind);
-        let (baseline, candidate) = (stand(first)?, stand(second)?);
+        let fleet = Fleet::start([first, second], scenario.servers()).map_err(DemoError::Bind)?;
+        let servers = fleet.addresses();
         let [first, second] = versions;
-        let known = |name: &str, version, server: &Standing| Known {
+        let known = |place: usize, name: &str, version| Known {
             name: name.to_owned(),
+            variant: scenario.variants()[place].to_owned(),
             version,
-            server: server.address(),
+            server: servers[place],
         };
-        let variants = [known("v1", first, &baseline), known("v2", second, &candidate)];
-        Ok(World { model, variants, candidate, _baseline: baseline, folder: Folder::new()? })
+        let variants = [known(0, "v1", first), known(1, "v2", second)];
+        Ok(World { model, variants, fleet, servers, folder: Folder::new()? })
     }
 
     /// What is made of the place where this stands.
     fn place<T>(&self, make: impl FnOnce(&Place<'_>) -> T) -> T {
-        let variants = self.variants.each_ref().map(|Known { name, version, server }| Named {
+        let variants = self.variants.each_ref().map(|Known { name, version, server, .. }| Named {
             name,
             version,
             server: *server,
         });
-        make(&Place { model: &self.model, variants: &variants, state: &self.folder.state() })
+        let (model, servers) = (&self.model, &self.servers[..]);
+        make(&Place { model, variants: &variants, servers, state: &self.folder.state() })
     }
 
     fn script(&self, data: SocketAddr, rate: Option<u32>, users: Option<u64>) -> Script {
@@ -124,6 +128,8 @@ struct Course {
     staying: bool,
     /// What became of the callers' feedback.
     reported: Reported,
+    /// How many servers got calls when fewest did, once the file had changed.
+    fewest: Option<usize>,
 }
 
 /// The last word on the candidate.
@@ -149,7 +155,7 @@ impl<W: Write> Demo<W> {
         start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
     ) -> Result<Ending, DemoError> {
         let tasks = Tasks::new(Arc::default());
-        let world = World::start()?;
+        let mut world = World::start(scenario)?;
         let text = world.place(|place| scenario::configuration(scenario, place));
         world.folder.write(&text)?;
         let file = Configuration::File(world.folder.file().to_owned());
@@ -162,7 +168,7 @@ impl<W: Write> Demo<W> {
         let answers = caller::start(script, Row::bundled()?.into(), &tasks).await?;
         let mut course = Course::new(scenario, &world);
         let mut reporter = Reporter::start(sidecar.data(), &tasks).await?;
-        self.follow(&world, &sidecar, &mut course, (answers, &mut reporter)).await?;
+        self.follow(&mut world, &sidecar, &mut course, (answers, &mut reporter)).await?;
         let end = async {
             course.reported = reporter.end().await;
             sidecar.stop().await
@@ -172,7 +178,7 @@ impl<W: Write> Demo<W> {
             Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
         }
         let ending = course.ending(&world).ok_or(DemoError::Interrupted)?;
-        self.screen.say(&words::closing(&course, &ending, world.candidate.manner().asked()))?;
+        self.screen.say(&words::closing(&course, &ending, world.fleet.asked()))?;
         self.screen.say(&words::next(&program(), scenario))?;
         Ok(ending)
     }
@@ -181,7 +187,7 @@ impl<W: Write> Demo<W> {
     /// callers have ended.
     async fn follow<S: Sidecar>(
         &mut self,
-        world: &World,
+        world: &mut World,
         sidecar: &S,
         course: &mut Course,
         (mut answers, reporter): (mpsc::Receiver<Called>, &mut Reporter),
@@ -196,8 +202,10 @@ impl<W: Write> Demo<W> {
                 Some(()) = self.interrupts.recv() => answers.close(),
                 Ok(()) = changes.changed() => self.tell(world, sidecar, course)?,
                 _ = tick.tick() => {
-                    let waits = sidecar.rollout(&world.model).map_or_else(Vec::new, |status| course.waits(status));
-                    self.screen.say(&waits)?;
+                    if let Some(status) = sidecar.rollout(&world.model) {
+                        self.screen.say(&course.tended(world, &status)?)?;
+                        self.screen.say(&course.waits(status))?;
+                    }
                     self.screen.say(&course.deed_due(world)?)?;
                     course.look_after(world);
                     if course.is_over() && self.options.stay {
@@ -222,7 +230,7 @@ impl<W: Write> Demo<W> {
 
     fn draw<S: Sidecar>(&mut self, world: &World, sidecar: &S, course: &Course) -> io::Result<()> {
         let Some(status) = sidecar.rollout(&world.model) else { return Ok(()) };
-        let now = words::Now { course, status: &status, asked: world.candidate.manner().asked() };
+        let now = words::Now { course, status: &status, asked: world.fleet.asked() };
         self.screen.show(&words::block(&now), &words::line(&now))
     }
 
@@ -256,6 +264,7 @@ impl Course {
             person: false,
             staying: false,
             reported: Reported::default(),
+            fewest: None,
         }
     }
 
@@ -277,7 +286,9 @@ impl Course {
             self.due = Some((now + after, deed));
         }
         let over = matches!(record.change.to, State::Promoted | State::RolledBack | State::Held);
-        if over || record.change.action == Action::Settled {
+        // Where servers are replaced, the first thing that settles is that all run what the file says.
+        let settled = record.change.action == Action::Settled && self.scenario.min_ready().is_none();
+        if over || settled {
             self.decided.get_or_insert(Decided { record: Arc::clone(record), at: now });
         }
     }
@@ -293,7 +304,7 @@ impl Course {
         match deed {
             Deed::Trouble(trouble) => {
                 self.failed_before = Some(self.tally.failed);
-                world.candidate.manner().begin(trouble);
+                world.fleet.begin(trouble);
                 Ok(words::trouble(elapsed, trouble))
             }
             Deed::Change => {
@@ -303,6 +314,20 @@ impl Course {
                 Ok(words::did(elapsed, "file", &words))
             }
         }
+    }
+
+    /// Replaces servers where the sidecar waits for that; what is told of it.
+    fn tended(&mut self, world: &mut World, status: &Status) -> io::Result<Vec<String>> {
+        let Some(total) = self.scenario.min_ready().map(|_| status.endpoints.len()) else {
+            return Ok(Vec::new());
+        };
+        let serves = |one: &&EndpointReport| one.place == Serving && one.ready;
+        let serving = status.endpoints.iter().filter(serves).count();
+        if total > 0 && self.decided.is_none() {
+            self.fewest = Some(self.fewest.unwrap_or(total).min(serving));
+        }
+        let did = world.fleet.tend(&status.endpoints)?;
+        Ok(did.iter().flat_map(|what| words::did(self.began.elapsed(), "servers", what)).collect())
     }
 
     /// How far the new variant of a switch is warmed, where that is news.
@@ -318,7 +343,7 @@ impl Course {
 
     fn look_after(&mut self, world: &World) {
         if self.decided.as_ref().is_some_and(|decided| decided.at.elapsed() >= ARRIVED) {
-            let candidate = world.candidate.manner().asked().calls;
+            let candidate = world.fleet.asked().calls;
             let (calls, failed) = (self.tally.calls(), self.tally.failed);
             self.arrived.get_or_insert(Arrived { calls, failed, candidate });
         }
@@ -341,13 +366,14 @@ impl Course {
     /// The result; none where nothing was decided.
     fn ending(&self, world: &World) -> Option<Ending> {
         let decided = self.decided.as_ref()?;
-        let asked = world.candidate.manner().asked();
+        let asked = world.fleet.asked();
         let counted = Counted {
             calls: self.tally.calls(),
             failed: self.tally.failed,
             failed_before: self.failed_before,
             candidate: asked.failures,
             moved_back: self.moves.back(),
+            fewest: self.fewest,
         };
         let ending = Ending::new(self.scenario, &decided.record, counted);
         Some(ending.with_feedback(&self.reported))

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::server::manner::Trouble;
 use crate::verdict::{Action, Change};
 
+mod ab;
 mod canary;
+pub(super) mod rolling;
 mod staged;
 mod switch;
 
@@ -25,6 +27,10 @@ pub enum Scenario {
     Switch,
     /// Copies, a canary, then everything: one rollout, and no user moves back
     Staged,
+    /// Two versions at even shares: callers report which answers were right, and the better one gets everything
+    Ab,
+    /// Four servers of one version are replaced by the next, one after the other, and no call fails
+    Rolling,
 }
 
 /// Something that the demo does.
@@ -50,6 +56,8 @@ impl Scenario {
             Scenario::CanarySlow => "canary-slow",
             Scenario::Switch => "switch",
             Scenario::Staged => "staged",
+            Scenario::Ab => "ab",
+            Scenario::Rolling => "rolling",
         }
     }
 
@@ -61,6 +69,8 @@ impl Scenario {
             Scenario::CanarySlow => "a candidate that becomes slow",
             Scenario::Switch => "everything goes to a new version at once, and back when it fails",
             Scenario::Staged => "copies, then a growing share, then everything",
+            Scenario::Ab => "two versions at even shares, and the better one gets everything",
+            Scenario::Rolling => "four servers are replaced one by one, while the others answer",
         }
     }
 
@@ -77,12 +87,26 @@ impl Scenario {
                 "The same users call again and again: who has met v2 should keep it. Each answer",
                 "is held against the one before, and who went back to v1 is counted.",
             ],
+            Scenario::Ab => &[
+                "Nobody tells the sidecar which version is better: what callers report of its",
+                "answers does. It is looked at all the time, and the chance of a false winner",
+                "stays below 5 % however often that is.",
+            ],
+            Scenario::Rolling => &[
+                "Soon the file will name version 2.0.0. The sidecar starts no servers: it takes",
+                "one out and says when it is drained. Then the demo, as whoever runs them, ends",
+                "that server, and starts the new version in its place. No call may fail.",
+            ],
         }
     }
 
     /// What the demo does some time after the first call, if anything.
     pub fn first(self) -> Option<(Duration, Deed)> {
-        (self == Scenario::Switch).then_some((switch::BEFORE_CHANGE, Deed::Change))
+        match self {
+            Scenario::Switch => Some((switch::BEFORE_CHANGE, Deed::Change)),
+            Scenario::Rolling => Some((rolling::BEFORE_CHANGE, Deed::Change)),
+            _ => None,
+        }
     }
 
     /// What the demo does some time after a change of the rollout, if anything.
@@ -100,7 +124,7 @@ impl Scenario {
     /// What its server does at some time, if anything.
     pub fn trouble(self) -> Option<Trouble> {
         match self {
-            Scenario::CanaryGood | Scenario::Staged => None,
+            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling => None,
             Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
@@ -108,12 +132,33 @@ impl Scenario {
 
     /// Whether somebody answers what the candidate fails at.
     pub fn has_fallback(self) -> bool {
-        self != Scenario::Switch
+        !matches!(self, Scenario::Switch | Scenario::Rolling)
     }
 
     /// Whether its configuration declares what callers report of their answers.
     pub fn has_feedback(self) -> bool {
-        self != Scenario::Switch
+        !matches!(self, Scenario::Switch | Scenario::Rolling)
+    }
+
+    /// Which version each of its servers runs at the beginning.
+    pub fn servers(self) -> &'static [usize] {
+        match self {
+            Scenario::Rolling => &[0; rolling::SERVERS],
+            _ => &[0, 1],
+        }
+    }
+
+    /// What the file calls each version: one after the other of a variant, or two beside each other.
+    pub fn variants(self) -> [&'static str; 2] {
+        match self {
+            Scenario::Rolling => [rolling::VARIANT; 2],
+            _ => ["v1", "v2"],
+        }
+    }
+
+    /// How many servers must get calls at any time, where that is promised.
+    pub fn min_ready(self) -> Option<usize> {
+        (self == Scenario::Rolling).then_some(rolling::MIN_READY)
     }
 
     /// Different users, who take turns; none: each call is a new user's.
@@ -124,7 +169,7 @@ impl Scenario {
     /// How it ends if all is well.
     pub fn end(self) -> Action {
         match self {
-            Scenario::CanaryGood | Scenario::Staged => Action::Promoted,
+            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling => Action::Promoted,
             Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
         }
     }
@@ -136,7 +181,9 @@ impl Scenario {
             Scenario::CanaryBroken => Scenario::CanarySlow,
             Scenario::CanarySlow => Scenario::Switch,
             Scenario::Switch => Scenario::Staged,
-            Scenario::Staged => Scenario::CanaryGood,
+            Scenario::Staged => Scenario::Ab,
+            Scenario::Ab => Scenario::Rolling,
+            Scenario::Rolling => Scenario::CanaryGood,
         }
     }
 }
@@ -159,6 +206,8 @@ pub struct Place<'a> {
     pub model: &'a str,
     /// The baseline, and the candidate.
     pub variants: &'a [Named<'a>; 2],
+    /// All servers.
+    pub servers: &'a [SocketAddr],
     /// A directory of its own.
     pub state: &'a Path,
 }
@@ -169,14 +218,23 @@ pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
         Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow => canary::configuration(place),
         Scenario::Switch => switch::configuration(place, 0),
         Scenario::Staged => staged::configuration(place),
+        Scenario::Ab => ab::configuration(place),
+        Scenario::Rolling => rolling::configuration(place, 0),
     }
 }
 
 /// What the file becomes at [`Deed::Change`], and that change in words; none where there is no such deed.
 pub fn changed(scenario: Scenario, place: &Place<'_>) -> Option<(String, String)> {
-    let [before, after] = place.variants.each_ref().map(|variant| variant.name);
-    let words = format!("the file says `variant: {after}`, no longer `variant: {before}`");
-    (scenario == Scenario::Switch).then(|| (switch::configuration(place, 1), words))
+    let (text, key, [before, after]) = match scenario {
+        Scenario::Switch => {
+            (switch::configuration(place, 1), "variant", place.variants.each_ref().map(|one| one.name))
+        }
+        Scenario::Rolling => {
+            (rolling::configuration(place, 1), "version", place.variants.each_ref().map(|one| one.version))
+        }
+        _ => return None,
+    };
+    Some((text, format!("the file says `{key}: {after}`, no longer `{key}: {before}`")))
 }
 
 /// Where it listens, and keeps its state.
@@ -196,22 +254,25 @@ mod tests {
     use super::*;
     use crate::config;
 
-    pub(super) fn variants() -> [Named<'static>; 2] {
+    /// What is made of some place.
+    pub(super) fn place<T>(make: impl FnOnce(&Place<'_>) -> T) -> T {
         let named = |name, version, port| Named { name, version, server: ([127, 0, 0, 1], port).into() };
-        [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)]
+        let variants = [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)];
+        let servers: Vec<SocketAddr> = (8001..8005).map(|port| ([127, 0, 0, 1], port).into()).collect();
+        let state = Path::new(STATE);
+        make(&Place { model: "digits", variants: &variants, servers: &servers, state })
     }
+
+    const STATE: &str = "/tmp/a \"b\": #c";
 
     /// The model as the sidecar reads it, and the text.
     pub(super) fn read(scenario: Scenario) -> (Arc<config::Model>, String) {
-        let variants = variants();
-        let state = Path::new("/tmp/a \"b\": #c");
-        let place = Place { model: "digits", variants: &variants, state };
-        let text = configuration(scenario, &place);
+        let text = place(|place| configuration(scenario, place));
         let loaded = config::read("demo.yaml", &text, &config::Environment::default()).unwrap();
         // That replicas would need a key file of their own is no matter of one sidecar.
         let mut warnings = loaded.warnings.iter().map(ToString::to_string);
         assert!(warnings.all(|warning| warning.contains("each replica signs")), "{:?}", loaded.warnings);
-        assert_eq!(loaded.config.state.as_deref(), Some(state));
+        assert_eq!(loaded.config.state.as_deref(), Some(Path::new(STATE)));
         (Arc::clone(loaded.config.model("digits").unwrap()), text)
     }
 

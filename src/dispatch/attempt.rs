@@ -15,6 +15,7 @@ use crate::fault::{Blame, Code, Failure};
 use crate::outcome::Attempt;
 use crate::protocol::{encoding, timeout};
 use crate::server::respond::Responder;
+use crate::serving::retag;
 use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
 use crate::upstream::connection::InFlight;
@@ -32,11 +33,13 @@ impl Shipment<'_> {
     pub(super) async fn attempt(&self, load: &Load, leg: &mut Leg<'_>) -> Result<Delivery, Miss> {
         let endpoint = load.endpoint();
         let renaming = self.origin.renaming(self.answering.variant);
+        let runs = self.rollout.runs(self.answering.variant, endpoint);
         let mut headers = self.metadata(renaming.is_some());
         leg.journal.attempts.push(Attempt {
             span: self.origin.trace(&mut headers),
             variant: self.answering.variant,
             endpoint: Arc::clone(endpoint.name()),
+            runs: runs.clone(),
             offset: self.arrived.elapsed(),
             elapsed: Duration::ZERO,
             status: Code::CANCELLED,
@@ -95,7 +98,7 @@ impl Shipment<'_> {
             clock: &self.worker.stalls,
             tag: &|headers| {
                 self.origin.tag(self.answering, headers);
-                self.rollout.retag(endpoint, headers);
+                retag(&runs, headers);
             },
             received: &mut leg.journal.received,
             tee: leg.upload.tee().cloned(),

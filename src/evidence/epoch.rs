@@ -22,6 +22,8 @@ pub struct Epoch {
     /// Whose failures are not urgent.
     baseline: Option<usize>,
     alone: bool,
+    /// Whether calls under way are watched for outliving the others.
+    watched: bool,
     /// The segment whose calls are counted here.
     pub(super) segment: Option<usize>,
     /// Where means over units and the ratio of units are judged: who was exposed already.
@@ -95,6 +97,7 @@ impl Epoch {
             failed: Failed::default(),
             baseline: Some(baseline),
             alone: false,
+            watched: true,
             segment: None,
             exposed: None,
         }
@@ -104,6 +107,12 @@ impl Epoch {
     #[must_use]
     pub fn alone(self) -> Self {
         Epoch { baseline: None, alone: true, ..self }
+    }
+
+    /// The same, where only some of the calls that begin will count in the end: none is taken for one before it has ended.
+    #[must_use]
+    pub fn unwatched(self) -> Self {
+        Epoch { watched: false, ..self }
     }
 
     /// The same, of one segment's calls or of those without, where means over units and the ratio of units are judged
@@ -145,7 +154,7 @@ impl Epoch {
         let arm = self.arms.get(variant)?;
         let tally = arm.tallies.get(worker)?;
         let measured = unit.is_none_or(|unit| arm.measured.take(unit, minute(now)));
-        let place = if measured { tally.enter(now) } else { None };
+        let place = if measured && self.watched { tally.enter(now) } else { None };
         Some(Counted { epoch: Arc::clone(self), worker, variant, unit, measured, place, bucket: None })
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::evidence::epoch::{Counted, How};
 use crate::fault::Blame;
-use crate::outcome::Attempt;
+use crate::outcome::{Attempt, Runs};
 use crate::rollout::live::View;
 use crate::worker::Worker;
 
@@ -25,10 +25,14 @@ pub(super) fn late(worker: &Worker, counted: Counted, latency: Duration) {
 
 /// How the assigned variant's own attempts ended, and how long they took together. A call of which nothing was sent to it
 /// shows nothing of it: it was over before, or the variant was not ready, as it would have been for a call that came a
-/// moment later.
+/// moment later. One that was answered by a server which does not run the file's version yet shows nothing of that
+/// version.
 fn own(assigned: usize, attempts: &[Attempt]) -> Option<(Blame, Duration)> {
     let mut own = attempts.iter().filter(|attempt| attempt.variant == assigned);
     let first = own.next()?;
     let last = own.next_back().unwrap_or(first);
+    if last.runs != Runs::File {
+        return None;
+    }
     Some((last.blame, (last.offset + last.elapsed).saturating_sub(first.offset)))
 }

@@ -278,7 +278,11 @@ fn blocked(model: &Model, blocks: &Blocks) -> (Option<String>, Out) {
         let Some(build) = model.variants.get(*variant).map(|variant| &variant.build) else { continue };
         if let Some(block) = blocks.get(&model.name, build) {
             out = out.with(*variant);
-            let who = if judged.len() == 1 { "the candidate's build" } else { "every variant's build" };
+            let who = match (&model.strategy, judged.len()) {
+                (Strategy::Rolling(_), _) => "its build",
+                (_, 1) => "the candidate's build",
+                _ => "every variant's build",
+            };
             why = Some(format!("{who} was rolled back before ({build}, audit record {})", block.record));
         }
     }

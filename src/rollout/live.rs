@@ -189,7 +189,10 @@ impl Live {
             }
             _ if alone => {
                 let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
-                (Some(Arc::new(epoch.alone())), Vec::new())
+                let epoch = epoch.alone();
+                // Which calls a replaced server answers nobody knows before.
+                let replaces = matches!(model.strategy, Strategy::Rolling(_));
+                (Some(Arc::new(if replaces { epoch.unwatched() } else { epoch })), Vec::new())
             }
             _ => (None, Vec::new()),
         };
@@ -304,14 +307,17 @@ impl Inner {
     /// evidence took out; a person who ends a comparison says nothing against any.
     pub(super) fn blocks(&self, change: &Change) -> Vec<(String, bool)> {
         let of = |variant: usize| self.model.variants.get(variant).map(|variant| variant.build.to_string());
-        // What everybody gets is never blocked; of a switch it is the new variant itself.
-        let switches = matches!(self.model.strategy, Strategy::Pinned(_));
+        // What everybody gets is never blocked; of a switch, or where servers are replaced, it is the new one itself.
+        let switches = matches!(self.model.strategy, Strategy::Pinned(_) | Strategy::Rolling(_));
         let baseline = of(self.model.baseline()).filter(|_| !switches);
         let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
             (Strategy::Ab(_), Action::RolledBack, ..) => {
                 let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
                 (taken.collect(), true)
             }
+            // Servers that go back one by one are no news of the build.
+            (Strategy::Rolling(_), _, from, to) if from == to => (Vec::new(), false),
+            (Strategy::Rolling(rolling), _, _, State::RolledBack) => (vec![rolling.variant], true),
             (strategy, _, _, State::RolledBack) => (strategy.candidate().into_iter().collect(), true),
             (strategy, _, State::RolledBack, _) => (strategy.judged(), false),
             _ => (Vec::new(), false),

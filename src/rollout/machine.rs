@@ -52,6 +52,11 @@ impl Machine {
         let kind = match (Course::begin(&model.strategy, past, now), blocked) {
             // What has everything already, or from whom nobody can take over, is not held back.
             (Some(course), Some(_)) if course.state() == State::Steady => Kind::Course(course),
+            // Its servers go back to what they ran, one by one.
+            (Some(Course::Rolling(mut progress)), Some(why)) => {
+                progress.block(why);
+                Kind::Course(Course::Rolling(progress))
+            }
             (Some(_), Some(why)) => Kind::Blocked { why, serves: past.map(|past| past.serves) },
             (Some(course), None) => Kind::Course(course),
             (None, _) => Kind::Steady { pinned: None, epoch: 0 },

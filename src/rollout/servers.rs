@@ -30,14 +30,13 @@ impl Rollouts {
         });
     }
 
-    /// Tells workers which endpoints run another version than the file's.
+    /// Tells workers which version each endpoint runs.
     fn tell_runs(&self, model: &Model, rolling: &Rolling, progress: Option<&Progress>) {
         let Some(variant) = model.variants.get(rolling.variant) else { return };
         for (endpoint, report) in
             variant.endpoints.iter().zip(progress.map(Progress::endpoints).unwrap_or_default())
         {
-            let other = report.runs.filter(|runs| *runs != rolling.version);
-            self.ground.board.get(&Target::new(model, variant, endpoint)).set_runs(other);
+            self.ground.board.get(&Target::new(model, variant, endpoint)).set_runs(report.runs);
         }
     }
 
@@ -74,6 +73,10 @@ impl Rollouts {
             let model = Arc::clone(&inner.model);
             let Strategy::Rolling(rolling) = &model.strategy else { continue };
             let Some(variant) = model.variants.get(rolling.variant) else { continue };
+            // Before the first probe: what a server runs is then known when it is ready.
+            for endpoint in &variant.endpoints {
+                self.ground.board.get(&Target::new(&model, variant, endpoint)).ask(rolling.report);
+            }
             inner.act(|machine, _| {
                 let Some(progress) = machine.rolling() else { return };
                 // Before any of them gets calls again.

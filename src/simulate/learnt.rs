@@ -37,6 +37,8 @@ pub(super) struct Learning<'a> {
     reports: Vec<Report>,
     due: BinaryHeap<Reverse<Due>>,
     drawn: u64,
+    /// [`prediction::rollout`] of the model's name.
+    rollout: u64,
 }
 
 /// A unit that comes back.
@@ -112,6 +114,7 @@ impl<'a> Learning<'a> {
             reports: worlds.iter().map(report).collect(),
             due: BinaryHeap::new(),
             drawn: 0,
+            rollout: prediction::rollout(&model.name),
         })
     }
 
@@ -207,7 +210,7 @@ impl<'a> Learning<'a> {
         let arm = arm(self.model, judged.variant(candidate));
         Prediction {
             uuid,
-            rollout: prediction::rollout(&self.model.name),
+            rollout: self.rollout,
             revision: self.model.revision,
             epoch: judged.standing().epoch,
             assigned: arm,

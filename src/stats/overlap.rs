@@ -45,13 +45,57 @@ impl Observation {
 }
 
 /// The sums of one metric for one pair of arms.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Sums {
     score: f64,
     squares: f64,
     information: f64,
     /// The score per bucket of units; empty as long as no clustered unit was seen.
     buckets: Vec<f64>,
+    /// Of the buckets, where they were last added to as a whole; they are asked for many times at each look.
+    #[serde(skip)]
+    spread: Option<Spread>,
+}
+
+/// What the buckets come to.
+#[derive(Debug, Clone, Copy)]
+struct Spread {
+    /// B/(B − 1) Σ(S_b − mean)².
+    variance: f64,
+    /// How many are not 0.
+    used: usize,
+}
+
+/// Sums that are added at once, so that a processor can do it.
+const LANES: usize = 8;
+
+impl Spread {
+    fn of(buckets: &[f64]) -> Self {
+        let all = buckets.len() as f64;
+        let mean = lanes(buckets, |value| value) / all;
+        let squares = lanes(buckets, |value| (value - mean) * (value - mean));
+        let used = lanes(buckets, |value| f64::from(u8::from(value != 0.0)));
+        Spread { variance: squares * all / (all - 1.0), used: used as usize }
+    }
+}
+
+/// The sum of what `of` makes of each value.
+fn lanes(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    let (parts, rest) = values.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for part in parts {
+        for lane in 0..LANES {
+            sums[lane] += of(part[lane]);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|value| of(*value)).sum::<f64>()
+}
+
+impl PartialEq for Sums {
+    fn eq(&self, other: &Self) -> bool {
+        let sums = |sums: &Self| (sums.score, sums.squares, sums.information);
+        sums(self) == sums(other) && self.buckets == other.buckets
+    }
 }
 
 impl Sums {
@@ -77,6 +121,7 @@ impl Sums {
     /// Adds ΣD of one bucket of units, which [`Self::add_sums`] is given as well.
     pub fn add_to_bucket(&mut self, bucket: u8, score: f64) {
         self.buckets.resize(BUCKETS, 0.0);
+        self.spread = None;
         if let Some(sum) = self.buckets.get_mut(usize::from(bucket)) {
             *sum += score;
         }
@@ -97,9 +142,11 @@ impl Sums {
         if self.buckets.is_empty() {
             return self.squares;
         }
-        let all = self.buckets.len() as f64;
-        let mean = self.buckets.iter().sum::<f64>() / all;
-        self.buckets.iter().map(|sum| (sum - mean) * (sum - mean)).sum::<f64>() * all / (all - 1.0)
+        self.spread().variance
+    }
+
+    fn spread(&self) -> Spread {
+        self.spread.unwrap_or_else(|| Spread::of(&self.buckets))
     }
 
     /// Whether there is enough for a decision: V ≥ 10, and 64 buckets in use if units are clustered.
@@ -109,8 +156,7 @@ impl Sums {
 
     /// Whether 64 buckets are in use, if units are clustered.
     pub fn enough_buckets(&self) -> bool {
-        let used = self.buckets.iter().filter(|sum| **sum != 0.0).count();
-        self.buckets.is_empty() || used >= LEAST_BUCKETS
+        self.buckets.is_empty() || self.spread().used >= LEAST_BUCKETS
     }
 
     /// S / I; `None` as long as nobody's assignment was open.
@@ -148,6 +194,7 @@ impl AddAssign<&Self> for Sums {
         } else {
             self.buckets.iter_mut().zip(&other.buckets).for_each(|(sum, more)| *sum += more);
         }
+        self.spread = (!self.buckets.is_empty()).then(|| Spread::of(&self.buckets));
     }
 }
 

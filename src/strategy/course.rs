@@ -126,6 +126,7 @@ impl Course {
     pub fn judges_alone(&self, strategy: &Strategy) -> bool {
         match (self, strategy) {
             (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.is_judged(pinned),
+            (Course::Rolling(progress), Strategy::Rolling(rolling)) => progress.is_judged(rolling),
             _ => false,
         }
     }
@@ -146,6 +147,7 @@ impl Course {
         match (self, strategy) {
             (Course::Canary(progress), Strategy::Canary(canary)) => progress.absorb(canary, gain, now),
             (Course::Switch(switch), Strategy::Pinned(pinned)) => switch.absorb(pinned, gain),
+            (Course::Rolling(progress), Strategy::Rolling(rolling)) => progress.absorb(rolling, gain),
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.absorb(staged, gain, now),
             (Course::Ab(progress), Strategy::Ab(ab)) => {
                 if let Some(judge) = &ab.judge {

@@ -4,7 +4,6 @@
 
 use crate::assignment::{Assignment, Reason};
 
-mod limits;
 pub mod switch;
 
 #[derive(Debug, Clone, Copy)]

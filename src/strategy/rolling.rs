@@ -5,6 +5,9 @@
 //! is cordoned unless `min_ready` others are ready, so fewer serve only when servers fail by themselves. What goes
 //! wrong stops it, and walks it back the same way. All that is remembered is plain data: a restart goes on where it
 //! was.
+//!
+//! What replaced servers answer is judged by fixed limits, all of them together: they run one version. A batch begins
+//! only when those before have served for `hold`, so that a version which fails has shown it by then.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +16,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Split, Standing};
 use crate::config::units::write_duration;
-use crate::config::{OnFail, Reporting, Rolling};
-use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
+use crate::config::{OnFail, Rolling};
+use crate::evidence::Gain;
+use crate::strategy::limits::{Evidence, failing};
+use crate::verdict::{Action, Change, Finding, State};
 
+mod command;
 mod member;
+mod telling;
 
 use member::Member;
 pub use member::{Place, Seen};
@@ -43,6 +50,15 @@ pub struct Progress {
     /// When somebody last let it go on: no wait is longer than since then.
     resumed: Duration,
     members: Vec<Member>,
+    /// What the replaced servers have answered, on the way forward.
+    #[serde(default)]
+    evidence: Evidence,
+    /// When an endpoint last got calls again.
+    #[serde(default)]
+    readmitted: Option<Duration>,
+    /// Why the file's version may replace nothing, where it was rolled back before.
+    #[serde(default)]
+    blocked: Option<String>,
 }
 
 /// How one endpoint stands, for a status page.
@@ -74,7 +90,16 @@ impl Progress {
             entered: now,
             resumed: now,
             members: Vec::new(),
+            evidence: Evidence::default(),
+            readmitted: None,
+            blocked: None,
         }
+    }
+
+    /// The file's version was rolled back before: it replaces nothing, and what it replaced goes back, until a person
+    /// lets it.
+    pub fn block(&mut self, why: String) {
+        (self.state, self.back, self.blocked) = (State::RolledBack, true, Some(why));
     }
 
     /// Takes over what `before`, the update of an earlier file, knew of the same servers: which are drained, and what
@@ -83,6 +108,7 @@ impl Progress {
         if before.to == self.to {
             (self.state, self.back, self.restored) = (before.state, before.back, before.restored);
             self.from.clone_from(&before.from);
+            self.blocked = self.blocked.take().or_else(|| before.blocked.clone());
         }
         self.members.clone_from(&before.members);
         for (place, member) in self.members.iter_mut().enumerate() {
@@ -117,6 +143,19 @@ impl Progress {
         self.members.iter().filter(|member| member.warms()).map(|member| &member.address)
     }
 
+    /// Whether what replaced servers answer is judged now.
+    pub fn is_judged(&self, rolling: &Rolling) -> bool {
+        let forward = matches!(self.state, State::Running | State::Paused | State::Held) && !self.back;
+        forward && rolling.guards.count() > 0
+    }
+
+    /// Adds what calls of servers showed that run the file's version.
+    pub fn absorb(&mut self, rolling: &Rolling, gain: &Gain) {
+        if let Some(arm) = gain.arms.get(rolling.variant).filter(|_| self.is_judged(rolling)) {
+            self.evidence.add(&rolling.guards, arm);
+        }
+    }
+
     /// Takes in how the endpoints are, all of them, in the order of the file.
     pub fn observe(&mut self, rolling: &Rolling, seen: &[Seen], now: Duration) {
         let known = std::mem::take(&mut self.members);
@@ -137,12 +176,21 @@ impl Progress {
 
     /// Moves by one, where that is due.
     pub fn look(&mut self, rolling: &Rolling, now: Duration) -> Option<Change> {
+        let change = self.step(rolling, now)?;
+        Some(self.proven(rolling, change))
+    }
+
+    fn step(&mut self, rolling: &Rolling, now: Duration) -> Option<Change> {
         match self.state {
             State::Waiting => self.start(now),
+            State::RolledBack if self.from.is_none() => {
+                self.find_way_back();
+                None
+            }
             State::Running | State::Paused | State::Held | State::RolledBack => self
                 .advance(rolling, now)
                 .or_else(|| self.fault(rolling, now).and_then(|why| self.fail(rolling, why, now)))
-                .or_else(|| self.complete(now))
+                .or_else(|| self.complete(rolling, now))
                 .or_else(|| self.cordon(rolling, now)),
             _ => None,
         }
@@ -168,6 +216,15 @@ impl Progress {
         Some(self.change(Action::Settled, State::Steady, why))
     }
 
+    /// Where to go back to, for a version that may replace nothing: what any server runs but that.
+    fn find_way_back(&mut self) {
+        let others = || self.members.iter().filter_map(|member| member.runs.as_ref());
+        self.from = others().find(|runs| **runs != self.to).cloned();
+        // Where it replaced none there is nothing to undo.
+        self.restored =
+            self.from.is_some() && others().count() == others().filter(|runs| **runs != self.to).count();
+    }
+
     /// The next thing that is due of those endpoints that are on their way.
     fn advance(&mut self, rolling: &Rolling, now: Duration) -> Option<Change> {
         let short = self.serving() < rolling.min_ready;
@@ -176,16 +233,27 @@ impl Progress {
             let wanted = self.wanted(place);
             let member = self.members.get_mut(place)?;
             if let Some((action, why)) = member.advance(rolling, short, wanted.as_ref(), now) {
+                if action == Action::Readmitted {
+                    self.readmitted = Some(now);
+                }
                 return Some(self.change(action, from, why));
             }
         }
         None
     }
 
+    /// Whether the last batch has served for long enough.
+    fn has_held(&self, rolling: &Rolling, now: Duration) -> bool {
+        self.back || self.readmitted.is_none_or(|since| now.saturating_sub(since) >= rolling.hold)
+    }
+
     /// What has gone wrong, as far as that stops it.
     fn fault(&self, rolling: &Rolling, now: Duration) -> Option<String> {
         if !matches!(self.state, State::Running | State::Paused) {
             return None;
+        }
+        if let Some(failed) = failing(&self.evidence.findings(&rolling.guards, rolling.alpha)) {
+            return Some(format!("what runs version {} breaks its limit: {failed}", self.to));
         }
         let patience = (self.state == State::Running).then_some(self.resumed);
         let to = &self.to;
@@ -216,15 +284,19 @@ impl Progress {
     fn direct(&mut self, back: bool, now: Duration) {
         let wanted: Vec<Option<Arc<str>>> = (0..self.members.len()).map(|place| self.wanted(place)).collect();
         (self.back, self.restored, self.entered, self.resumed) = (back, false, now, now);
+        (self.readmitted, self.blocked) = (None, None);
+        if !back {
+            self.evidence = Evidence::default();
+        }
         for (member, wanted) in self.members.iter_mut().zip(wanted) {
             member.restart(wanted, now);
         }
     }
 
     /// All are where they should be.
-    fn complete(&mut self, now: Duration) -> Option<Change> {
+    fn complete(&mut self, rolling: &Rolling, now: Duration) -> Option<Change> {
         let all = self.members.iter().all(Member::serves) && self.done() == self.members.len();
-        if !all || self.members.is_empty() || self.restored {
+        if !all || self.members.is_empty() || self.restored || !self.has_held(rolling, now) {
             return None;
         }
         self.restored = self.back;
@@ -242,6 +314,7 @@ impl Progress {
     fn cordon(&mut self, rolling: &Rolling, now: Duration) -> Option<Change> {
         if !matches!(self.state, State::Running | State::RolledBack)
             || self.members.iter().any(|member| !member.serves())
+            || !self.has_held(rolling, now)
         {
             return None;
         }
@@ -281,128 +354,6 @@ impl Progress {
         known && member.runs != self.wanted(place)
     }
 
-    /// Carries out what a person wants.
-    ///
-    /// # Errors
-    /// See [`Refused`].
-    pub fn command(
-        &mut self,
-        rolling: &Rolling,
-        command: &Command,
-        now: Duration,
-    ) -> Result<Change, Refused> {
-        self.permit(rolling, command)?;
-        let why = format!("a person's command: {}", command.name());
-        Ok(match command {
-            Command::Pause => {
-                self.entered = now;
-                self.change(Action::Paused, State::Paused, why)
-            }
-            Command::Resume => {
-                let to = if self.from.is_some() { State::Running } else { State::Waiting };
-                self.direct(false, now);
-                self.change(Action::Resumed, to, why)
-            }
-            Command::Rollback => self.turn_back(why, now),
-            Command::Promote | Command::Pin(_) => {
-                for member in &mut self.members {
-                    member.take_for_replaced();
-                }
-                let state = self.state;
-                self.change(Action::Resumed, state, format!("{why}: the drained endpoints are replaced"))
-            }
-        })
-    }
-
-    /// Whether a command has a meaning in this state.
-    fn permit(&self, rolling: &Rolling, command: &Command) -> Result<(), Refused> {
-        let refuse =
-            |remedy| Err(Refused::State { command: command.name(), state: self.state.name(), remedy });
-        match (self.state, command) {
-            (_, Command::Pin(_)) => Err(Refused::Meaningless { command: command.name(), kind: "rolling" }),
-            (_, Command::Promote) => match self.members.iter().any(Member::is_drained) {
-                _ if rolling.report != Reporting::Connection => refuse(
-                    "the servers say themselves what they run: replace the drained ones, and it goes on",
-                ),
-                false => refuse("no endpoint is drained and waits to be replaced"),
-                true => Ok(()),
-            },
-            (_, Command::Rollback) if self.from.is_none() => {
-                refuse("nothing is left to revert to, for no endpoint was replaced; write another `version`")
-            }
-            (State::RolledBack, Command::Rollback) => {
-                refuse("it walks back already; see which endpoints wait")
-            }
-            (State::Steady | State::Promoted, Command::Pause | Command::Resume) => {
-                refuse("every endpoint is replaced; write another `version` to begin anew")
-            }
-            (State::Running | State::Waiting, Command::Resume) => refuse("it moves by itself already"),
-            (State::Paused | State::Held, Command::Pause) => {
-                refuse("it does not begin a batch as it is; resume it or roll it back")
-            }
-            (State::RolledBack, Command::Pause) => {
-                refuse("a way back is not stopped; resume it to go on to the new version")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Everything a status page says; `variants` is how many the model has.
-    pub fn report(&self, rolling: &Rolling, variants: usize, now: Duration) -> Report {
-        let total = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
-        let done = u32::try_from(self.done()).unwrap_or(u32::MAX);
-        Report {
-            state: self.state,
-            step: (total > 0).then(|| (done.min(total.saturating_sub(1)), total)),
-            stage: None,
-            shares: (0..variants).map(|variant| f64::from(u8::from(variant == rolling.variant))).collect(),
-            calls: vec![0; variants],
-            since: now.saturating_sub(self.entered),
-            findings: Vec::new(),
-            verdict: Verdict::NotEnoughData,
-            waits_for: self.waits_for(rolling, now),
-        }
-    }
-
-    /// How each endpoint stands.
-    pub fn endpoints(&self) -> Vec<EndpointReport> {
-        let over = matches!(self.state, State::Steady | State::Promoted) || self.restored;
-        let one = |(place, member): (usize, &Member)| {
-            let other = |wanted: &Arc<str>| !member.serves() || member.runs.as_ref() != Some(wanted);
-            let wanted = self.wanted(place).filter(|wanted| other(wanted) && !over);
-            member.report(wanted)
-        };
-        self.members.iter().enumerate().map(one).collect()
-    }
-
-    fn waits_for(&self, rolling: &Rolling, now: Duration) -> String {
-        let mut waits: Vec<String> = match self.state {
-            State::Steady | State::Promoted => Vec::new(),
-            _ if self.restored => Vec::new(),
-            State::Waiting => {
-                let unknown = self.members.iter().filter(|member| member.runs.is_none());
-                unknown.map(|member| member.unknown()).collect()
-            }
-            _ => (0..self.members.len())
-                .filter_map(|place| self.members.get(place)?.waits_for(self.wanted(place).as_ref(), now))
-                .collect(),
-        };
-        if matches!(self.state, State::Running | State::RolledBack)
-            && !self.restored
-            && waits.is_empty()
-            && (0..self.members.len()).any(|place| self.is_due(place, now))
-        {
-            let (serving, least) = (self.serving(), rolling.min_ready);
-            waits.push(format!("another endpoint to be ready: {serving} serve, and {least} must stay"));
-        }
-        match self.state {
-            State::Paused => waits.push("a person to resume it".to_owned()),
-            State::Held => waits.push("a person to resume it or roll it back".to_owned()),
-            _ => {}
-        }
-        waits.join("; ")
-    }
-
     /// What that endpoint's server shall run.
     fn wanted(&self, place: usize) -> Option<Arc<str>> {
         if !self.back {
@@ -423,6 +374,20 @@ impl Progress {
     /// Endpoints that are ready and get calls.
     fn serving(&self) -> usize {
         self.members.iter().filter(|member| member.is_serving()).count()
+    }
+
+    /// With what the guards found, where something is decided.
+    fn proven(&self, rolling: &Rolling, change: Change) -> Change {
+        let decided = matches!(change.action, Action::Promoted | Action::RolledBack | Action::Held);
+        Change { findings: if decided { self.findings(rolling) } else { Vec::new() }, ..change }
+    }
+
+    /// What the guards found, once an update has begun.
+    fn findings(&self, rolling: &Rolling) -> Vec<Finding> {
+        if self.from.is_none() {
+            return Vec::new();
+        }
+        self.evidence.findings(&rolling.guards, rolling.alpha)
     }
 
     fn change(&mut self, action: Action, to: State, why: String) -> Change {

@@ -57,6 +57,7 @@ pub(crate) fn model(name: &str) -> Arc<Model> {
 
 pub(crate) fn attempt() -> Attempt {
     Attempt {
+        runs: crate::outcome::Runs::File,
         span: 0x22,
         variant: 1,
         endpoint: Arc::from("10.0.0.7:8001"),

@@ -13,7 +13,7 @@ use super::names::attribute as name;
 use super::otlp::{Place, Span};
 use crate::config::Variant;
 use crate::fault::{Blame, Code};
-use crate::outcome::{Attempt, Outcome, Route};
+use crate::outcome::{Attempt, Outcome, Route, Runs};
 
 mod copy;
 mod feedback;
@@ -91,7 +91,8 @@ impl Writer {
         span.text(name::PROTOCOL, outcome.protocol);
         span.text(name::BLAME, outcome.blame.name());
         if let Some(route) = &outcome.route {
-            span.route(route);
+            let served = outcome.attempts.iter().rfind(|attempt| route.served == Some(attempt.variant));
+            span.route(route, served.map_or(&Runs::File, |attempt| &attempt.runs));
         }
         span.fallback(outcome);
         if let Some(version) = &outcome.reported_version {
@@ -127,7 +128,7 @@ impl Writer {
             span.text(name::MODEL, &route.model.name);
             if let Some(variant) = route.model.variants.get(attempt.variant) {
                 span.text(name::VARIANT, &variant.name);
-                span.version(variant);
+                span.version(variant, &attempt.runs);
             }
         }
         let place = Place {
@@ -227,7 +228,7 @@ impl Span<'_> {
         }
     }
 
-    fn route(&mut self, route: &Route) {
+    fn route(&mut self, route: &Route, runs: &Runs) {
         let model = &route.model;
         let assigned = &route.assigned;
         self.text(name::MODEL, &model.name);
@@ -238,7 +239,7 @@ impl Span<'_> {
             self.text(name::VARIANT, &variant.name);
         }
         if let Some(variant) = model.variants.get(route.served.unwrap_or(assigned.variant)) {
-            self.version(variant);
+            self.version(variant, runs);
         }
         self.text(name::STRATEGY, model.strategy.kind());
         self.text(name::REASON, assigned.reason.name());
@@ -270,11 +271,12 @@ impl Span<'_> {
         }
     }
 
-    fn version(&mut self, variant: &Variant) {
-        if let Some(version) = &variant.version {
+    fn version(&mut self, variant: &Variant, runs: &Runs) {
+        if let Some(version) = runs.version(variant.version.as_ref()) {
             self.text(name::VERSION, version);
         }
-        if let Some(digest) = &variant.digest {
+        // Of what another version is made the file says nothing.
+        if let Some(digest) = variant.digest.as_ref().filter(|_| *runs == Runs::File) {
             self.text(name::DIGEST, digest);
         }
     }

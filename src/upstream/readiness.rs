@@ -158,12 +158,12 @@ impl Readiness {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Says which version the server runs, where that is not the one in the file.
+    /// Says which version the server runs, where servers are replaced in place; none: it is not known.
     pub fn set_runs(&self, version: Option<Arc<str>>) {
         *self.runs.lock().unwrap_or_else(PoisonError::into_inner) = version;
     }
 
-    /// Which version the server runs, where that is not the one in the file.
+    /// Which version the server runs, as far as that is known.
     pub fn runs(&self) -> Option<Arc<str>> {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -121,6 +121,43 @@ fn stages_lead_from_copies_to_everything_and_no_user_moves_back() {
 }
 
 #[test]
+fn the_better_of_two_versions_is_found_by_what_callers_report() {
+    let (said, story) = scenario("ab");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    let right = found(&said, "feedback right");
+    assert_eq!((&right["aim"], &right["verdict"]), (&"success".into(), &"pass".into()), "{right}");
+    // Better by so much at least that chance explains none of it.
+    assert!(right["harm"]["high"].as_f64() < Some(0.0), "{right}");
+    for guard in ["errors", "rejections", "latency p90", "sample ratio", "reports right"] {
+        assert_eq!(found(&said, guard)["verdict"], "pass", "{said}");
+    }
+    let order = ["the comparison begins", "v2 gets 100 %: v2 is better: feedback right", ": better by +"];
+    let places: Vec<_> = order.iter().map(|part| story.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{story}");
+}
+
+#[test]
+fn servers_are_replaced_one_by_one_and_no_caller_notices() {
+    let (said, story) = scenario("rolling");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    assert_eq!(said["candidate_failures"], 0);
+    assert_eq!(found(&said, "errors")["verdict"], "pass", "{said}");
+    assert_eq!(story.matches("is drained: replace its server by version 2.0.0").count(), 4, "{story}");
+    assert_eq!(story.matches("runs version 2.0.0, is ready and warm").count(), 4, "{story}");
+    let order = [
+        "every endpoint runs version 1.0.0 already",
+        "the file says `version: 2.0.0`, no longer `version: 1.0.0`",
+        "whoever runs the servers ends 127.0.0.1:",
+        "and starts version 2.0.0 there",
+        "promoted    every endpoint runs version 2.0.0",
+        "never fewer than 3 of them got calls; min_ready is 3",
+        "of v2's ",
+    ];
+    let places: Vec<_> = order.iter().map(|part| story.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{story}");
+}
+
+#[test]
 fn every_eligible_call_of_the_demo_is_copied_or_counted() {
     let output = run_to_end(&["demo", "--calls", "600", "--rate", "0", "--json"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -133,7 +133,7 @@ impl Load {
 
 #[tokio::test]
 async fn servers_are_replaced_one_by_one_under_load_and_no_call_is_lost() {
-    let mut house = House::new(", min_ready: 3, warmup: {requests: 3}").await;
+    let mut house = House::new(", min_ready: 3, hold: 0s, warmup: {requests: 3}").await;
     house.is("steady").await;
     let load = Load::on(&house.sidecar, 8);
     house.version("2.0.0");
@@ -164,7 +164,7 @@ async fn servers_are_replaced_one_by_one_under_load_and_no_call_is_lost() {
 
 #[tokio::test]
 async fn a_wrong_version_walks_back_what_was_replaced() {
-    let mut house = House::new(", warmup: {requests: 0}").await;
+    let mut house = House::new(", hold: 0s, warmup: {requests: 0}").await;
     house.is("steady").await;
     let load = Load::on(&house.sidecar, 4);
     house.version("2.0.0");
@@ -183,4 +183,49 @@ async fn a_wrong_version_walks_back_what_was_replaced() {
     load.end().await;
     let (code, text) = house.ctl(&["promote", "m", "--reason", "a test"]);
     assert!(code != 0 && text.contains("say themselves what they run"), "{text}");
+}
+
+#[tokio::test]
+async fn a_version_that_fails_its_callers_goes_back_and_stays_blocked() {
+    let mut house = House::new(", hold: 30s, warmup: {requests: 0}, guards: {errors: {at_most: 5%}}").await;
+    house.is("steady").await;
+    house.version("2.0.0-broken");
+    let place = house.replace_next().await;
+    // A quarter of the calls meets it: the others show nothing of it.
+    let client = house.sidecar.client();
+    let failed = std::cell::RefCell::new(Vec::new());
+    until("the way back", || async {
+        for _ in 0..20 {
+            if let Err(status) = infer(&client, "r").await {
+                let version = status.metadata().get("parhelion-model-version").cloned();
+                failed.borrow_mut().push(version.unwrap());
+            }
+        }
+        house.status()["state"] == "rolled_back"
+    })
+    .await;
+    let failed = failed.into_inner();
+    assert!(failed.iter().all(|version| version == "2.0.0-broken"), "{failed:?}");
+    house.drained().await;
+    let (code, text) = house.ctl(&["status", "m"]);
+    assert!(
+        code == 0 && text.contains("errors") && text.contains("to be replaced by version 1.0.0"),
+        "{text}"
+    );
+    assert_eq!(house.replace_next().await, place);
+    until("the way back", || async { house.actions().last().is_some_and(|action| action == "restored") })
+        .await;
+    for _ in 0..40 {
+        infer(&client, "r").await.unwrap();
+    }
+    // Another file, and this one again: its build is known.
+    house.version("1.0.0");
+    house.is("steady").await;
+    house.version("2.0.0-broken");
+    house.is("rolled_back").await;
+    let (_, text) = house.ctl(&["status", "m"]);
+    assert!(text.contains("its build was rolled back before"), "{text}");
+    let (code, text) = house.ctl(&["resume", "m", "--reason", "a test"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(house.drained().await.1, "2.0.0-broken");
 }

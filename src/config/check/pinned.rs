@@ -54,7 +54,7 @@ impl Check<'_> {
             variant: usual.variant,
             revert_window: self.duration(&at("revert_window"), window).unwrap_or(usual.revert_window),
             warming: self.warming(&at("warmup"), raw.warmup.as_ref(), usual.warming),
-            guards: self.fixed_limits(&at("guards"), raw.guards.as_ref()),
+            guards: self.fixed_limits(&at("guards"), raw.guards.as_ref(), ("pinned", FixedLimits::default())),
             alpha: self.alpha(&at("alpha"), raw.alpha.as_ref(), ALPHA),
             max_wait: self.positive(&at("max_wait"), raw.max_wait.as_ref(), usual.max_wait),
             on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
@@ -82,30 +82,36 @@ impl Check<'_> {
         Warming { requests, timeout, file }
     }
 
-    /// A switch has no concurrent baseline, so its guards are fixed.
-    fn fixed_limits(&mut self, path: &str, raw: Option<&raw::Guards>) -> FixedLimits {
-        let Some(raw) = raw else { return FixedLimits::default() };
+    /// A variant that has everything has no concurrent baseline, so its guards are fixed. `usual`: those where the
+    /// file names none.
+    pub(super) fn fixed_limits(
+        &mut self,
+        path: &str,
+        raw: Option<&raw::Guards>,
+        (kind, usual): (&str, FixedLimits),
+    ) -> FixedLimits {
+        let Some(raw) = raw else { return usual };
         let at = |key: &str| join(path, key);
         let others = [
             ("rejections", raw.rejections.is_some()),
             ("feedback", raw.feedback.is_some()),
             ("resources", raw.resources.is_some()),
         ];
-        let hint = "remove it: after a switch no baseline gets calls to compare with; kind: canary has one";
-        self.foreign(path, "pinned", hint, &others);
+        let hint = "remove it: no baseline gets calls to compare with; kind: canary has one";
+        self.foreign(path, kind, hint, &others);
         let errors = match &raw.errors {
-            None => None,
+            None => usual.errors,
             Some(raw::OrOff::Word(word)) => {
                 self.off(&at("errors"), word);
                 None
             }
             Some(raw::OrOff::Map(raw)) => {
                 let margin = [("absolute", raw.absolute.is_some()), ("relative", raw.relative.is_some())];
-                self.fixed(&at("errors"), &margin);
+                self.fixed(&at("errors"), kind, &margin);
                 self.at_most(&at("errors.at_most"), raw.at_most.as_ref())
             }
         };
-        let slow = raw.latency.as_ref().map(|raw| self.slow(&at("latency"), raw)).unwrap_or_default();
+        let slow = raw.latency.as_ref().map(|raw| self.slow(&at("latency"), kind, raw)).unwrap_or_default();
         if slow.len() > MOST_LIMITS {
             let problem = Problem::new(at("latency"), format!("has {} limits", slow.len()));
             self.error(
@@ -115,10 +121,14 @@ impl Check<'_> {
         FixedLimits { errors, slow }
     }
 
-    fn slow(&mut self, path: &str, raw: &raw::Several<raw::LatencyGuard>) -> Vec<SlowLimit> {
+    fn slow(&mut self, path: &str, kind: &str, raw: &raw::Several<raw::LatencyGuard>) -> Vec<SlowLimit> {
         let mut found: Vec<SlowLimit> = Vec::new();
         for (path, raw) in self.each(path, raw) {
-            self.fixed(&path, &[("quantile", raw.quantile.is_some()), ("relative", raw.relative.is_some())]);
+            self.fixed(
+                &path,
+                kind,
+                &[("quantile", raw.quantile.is_some()), ("relative", raw.relative.is_some())],
+            );
             let at = join(&path, "slower_than");
             if raw.slower_than.is_none() {
                 self.missing(&at, "say what counts as slow, like 250ms");
@@ -133,9 +143,9 @@ impl Check<'_> {
         found
     }
 
-    fn fixed(&mut self, path: &str, keys: &[(&str, bool)]) {
-        let hint = "after a switch no baseline gets calls to compare with: write a fixed `at_most`";
-        self.foreign(path, "pinned", hint, keys);
+    fn fixed(&mut self, path: &str, kind: &str, keys: &[(&str, bool)]) {
+        let hint = "no baseline gets calls to compare with: write a fixed `at_most`";
+        self.foreign(path, kind, hint, keys);
     }
 
     fn at_most(&mut self, path: &str, raw: Option<&raw::Share>) -> Option<f64> {

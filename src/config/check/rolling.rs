@@ -6,13 +6,21 @@ use std::time::Duration;
 use super::Check;
 use crate::config::problem::{Problem, suggestion};
 use crate::config::source::join;
-use crate::config::{OnFail, Reporting, Rolling, Strategy, Variant, Warming, raw};
+use crate::config::{FixedLimits, OnFail, Reporting, Rolling, Strategy, Variant, Warming, raw};
 
 const DRAIN: Duration = Duration::from_secs(30);
 const REPLACE: Duration = Duration::from_secs(10 * 60);
+const HOLD: Duration = Duration::from_secs(10);
 const REQUESTS: u64 = 20;
+/// Of calls that replaced servers may fail, where the file says nothing: a version that is broken, and no other.
+const ERRORS: f64 = 0.1;
+const ALPHA: f64 = 0.01;
 /// More than any variant has.
 const MOST: u64 = 1 << 16;
+
+fn usual_limits() -> FixedLimits {
+    FixedLimits { errors: Some(ERRORS), slow: Vec::new() }
+}
 
 /// Keys that only this kind has.
 pub(super) fn own(raw: &raw::Strategy) -> [(&'static str, bool); 5] {
@@ -51,6 +59,7 @@ impl Check<'_> {
         let min_ready = count(self.count(&at("min_ready"), raw.min_ready.as_ref(), usual as u64, MOST));
         self.capacity(path, (endpoints, batch, min_ready), raw);
         let warming = Warming { requests: REQUESTS, ..Warming::NONE };
+        let hold = raw.hold.as_ref().map(|span| &span.0);
         Strategy::Rolling(Arc::new(Rolling {
             variant: variant.unwrap_or(0),
             version: version.unwrap_or_default(),
@@ -58,8 +67,11 @@ impl Check<'_> {
             min_ready,
             drain_timeout: self.positive(&at("drain_timeout"), raw.drain_timeout.as_ref(), DRAIN),
             replace_timeout: self.positive(&at("replace_timeout"), raw.replace_timeout.as_ref(), REPLACE),
+            hold: self.duration(&at("hold"), hold).unwrap_or(HOLD),
             report: self.reporting(&at("report"), raw.report.as_deref()),
             warming: self.warming(&at("warmup"), raw.warmup.as_ref(), warming),
+            guards: self.fixed_limits(&at("guards"), raw.guards.as_ref(), ("rolling", usual_limits())),
+            alpha: self.alpha(&at("alpha"), raw.alpha.as_ref(), ALPHA),
             on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
         }))
     }
@@ -72,8 +84,6 @@ impl Check<'_> {
             ("segments", raw.segments.is_some()),
             ("candidate", raw.candidate.is_some()),
             ("steps", raw.steps.is_some()),
-            ("guards", raw.guards.is_some()),
-            ("alpha", raw.alpha.is_some()),
             ("max_step_time", raw.max_step_time.is_some()),
             ("on_pass", raw.on_pass.is_some()),
             ("revert_window", raw.revert_window.is_some()),

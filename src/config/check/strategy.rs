@@ -42,7 +42,7 @@ impl Check<'_> {
         let staged = [
             ("stages", raw.stages.is_some() && raw.kind.as_deref() != Some("staged")),
             ("name", raw.name.is_some()),
-            ("hold", raw.hold.is_some() && raw.kind.as_deref() != Some("staged")),
+            ("hold", raw.hold.is_some() && !matches!(raw.kind.as_deref(), Some("staged" | "rolling"))),
             ("calls", raw.calls.is_some() && raw.kind.as_deref() != Some("staged")),
         ];
         let kind = raw.kind.as_deref().unwrap_or("pinned");

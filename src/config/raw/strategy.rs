@@ -45,12 +45,13 @@ pub(in crate::config) struct Strategy {
     /// `ab`: what a winner is better at than the baseline. Without `metrics` and `guards` nothing is compared.
     pub(in crate::config) metrics: Option<Metrics>,
     /// `canary`, `ab`: what a candidate is judged on, or each arm. `pinned`: the fixed limits that a new variant is
-    /// judged by within `revert_window`; default none.
+    /// judged by within `revert_window`; default none. `rolling`: those that the replaced servers are judged by; default
+    /// errors of at most 10%.
     pub(in crate::config) guards: Option<Guards>,
     /// `canary`, `pinned`, `rolling`: what a variant is sent before it is given calls; `canary`, `ab`: when the latency
     /// of a candidate, or of an arm, begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
-    /// `canary`, `pinned`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
+    /// `canary`, `pinned`, `rolling`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
     /// chance that an arm that is no better ever wins, over all metrics and arms. Default 5%.
     pub(in crate::config) alpha: Option<Share>,
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
@@ -87,7 +88,8 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) stages: Option<Vec<Option<Strategy>>>,
     /// A stage: what it is called. Left out: its kind.
     pub(in crate::config) name: Option<String>,
-    /// `shadow`: it lasts at least this long. Default 5m.
+    /// `shadow`: it lasts at least this long. Default 5m. `rolling`: replaced servers serve at least this long before the
+    /// next batch begins, and before the update ends. Default 10s.
     pub(in crate::config) hold: Option<Span>,
     /// `shadow`: and at least so many copies. Default 200.
     pub(in crate::config) calls: Option<Count>,

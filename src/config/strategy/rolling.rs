@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{OnFail, Warming};
+use super::{FixedLimits, OnFail, Warming};
 
 /// One variant whose endpoints are replaced when the file gives it another version.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,10 +20,16 @@ pub struct Rolling {
     pub drain_timeout: Duration,
     /// An endpoint that was not replaced, ready and warm for so long after it was drained fails.
     pub replace_timeout: Duration,
+    /// No batch begins, and the update does not end, sooner than so long after the last batch serves again.
+    pub hold: Duration,
     /// How it is known what a server runs.
     pub report: Reporting,
     /// What a replaced server is sent before it is given calls.
     pub warming: Warming,
+    /// What the replaced servers together are judged on.
+    pub guards: FixedLimits,
+    /// Chance that servers within their limits are ever taken back, over all guards; above 0, at most 0.2.
+    pub alpha: f64,
     /// What becomes of an update that fails.
     pub on_fail: OnFail,
 }

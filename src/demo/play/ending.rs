@@ -6,7 +6,7 @@ use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
 use super::super::server::manner::Trouble;
 use crate::rollout::{Actor, AuditRecord};
-use crate::verdict::{Action, Finding, Scale, Verdict};
+use crate::verdict::{Action, Aim, Finding, Scale, Verdict};
 
 /// How a scenario ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +45,8 @@ pub(super) struct Counted {
     pub(super) candidate: u64,
     /// Users who went back to the baseline.
     pub(super) moved_back: u64,
+    /// How many servers got calls when fewest did, where that is promised.
+    pub(super) fewest: Option<usize>,
 }
 
 impl Ending {
@@ -96,6 +98,11 @@ impl Ending {
         if scenario.trouble() == Some(Trouble::Fails) && self.candidate_failures == 0 {
             differs.push("the candidate failed no call before that".to_owned());
         }
+        if let Some((fewest, least)) = counted.fewest.zip(scenario.min_ready())
+            && fewest < least
+        {
+            differs.push(format!("only {fewest} servers got calls, and {least} must at any time"));
+        }
         if counted.moved_back > 0 {
             differs.push(format!("{} users moved back to the baseline", counted.moved_back));
         }
@@ -103,12 +110,16 @@ impl Ending {
     }
 }
 
-/// What guards say together.
+/// What all of it says together: every guard passes, and one metric at least where there are any.
 fn together(findings: &[Finding]) -> Verdict {
-    let all = |verdict| findings.iter().all(|finding| finding.verdict == verdict);
-    if findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
+    let of = |aim: Aim| findings.iter().filter(move |finding| finding.aim == aim);
+    let passes = |finding: &Finding| finding.verdict == Verdict::Pass;
+    let better = of(Aim::Success).count() == 0 || of(Aim::Success).any(passes);
+    if findings.iter().any(|finding| finding.verdict == Verdict::Invalid) {
+        Verdict::Invalid
+    } else if findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
         Verdict::Fail
-    } else if !findings.is_empty() && all(Verdict::Pass) {
+    } else if !findings.is_empty() && better && of(Aim::Guardrail).all(passes) {
         Verdict::Pass
     } else {
         Verdict::NotEnoughData
@@ -175,6 +186,30 @@ mod tests {
         assert_eq!(differs(counted(100, 0, 0)), ["the candidate failed no call before that"]);
         let back = Counted { moved_back: 2, ..counted(100, 7, 7) };
         assert_eq!(differs(back), ["2 users moved back to the baseline"]);
+    }
+
+    #[test]
+    fn a_winner_is_better_on_one_metric_and_no_worse_on_any_guard() {
+        let success = |verdict| Finding { aim: Aim::Success, ..finding(verdict) };
+        let (pass, open) = (Verdict::Pass, Verdict::NotEnoughData);
+        assert_eq!(together(&[success(open), success(pass), finding(pass)]), pass);
+        assert_eq!(together(&[success(open), finding(pass)]), open);
+        assert_eq!(together(&[success(pass), finding(open)]), open);
+        let broken = Finding { aim: Aim::Validity, ..finding(Verdict::Invalid) };
+        assert_eq!(together(&[success(pass), finding(pass), broken]), Verdict::Invalid);
+        let suspect = Finding { aim: Aim::Validity, ..finding(Verdict::Inconclusive) };
+        assert_eq!(together(&[suspect, success(pass), finding(pass)]), pass);
+    }
+
+    #[test]
+    fn an_update_keeps_as_many_servers_as_it_says() {
+        let record = record(Action::Promoted, Actor::Judge, vec![finding(Verdict::Pass)]);
+        let differs = |fewest| {
+            let counted = Counted { fewest: Some(fewest), ..counted(100, 0, 0) };
+            Ending::new(Scenario::Rolling, &record, counted).differs
+        };
+        assert!(differs(3).is_empty());
+        assert_eq!(differs(2), ["only 2 servers got calls, and 3 must at any time"]);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use super::super::server::manner::{Asked, SLOW, Trouble};
 use super::super::tally::{Arm, Tally};
 use super::{Arrived, Course, Ending, Moves};
 use crate::rollout::{AuditRecord, Status};
-use crate::verdict::{Finding, Scale, State, Verdict};
+use crate::strategy::rolling::Place::Serving;
+use crate::verdict::{Aim, Finding, Interval, Scale, State, Verdict};
 
 /// Characters of a full bar.
 const BAR: usize = 20;
@@ -26,13 +27,18 @@ pub(super) struct Now<'a> {
 /// What is going to happen, and with which configuration.
 pub(super) fn opening(scenario: Scenario, configuration: &str, file: &Path) -> Vec<String> {
     let mut lines = vec![format!("{}: {}.", scenario.name(), scenario.story()), String::new()];
-    let callers: &[&str] = match scenario.has_feedback() {
-        true => &[
+    let callers: &[&str] = match scenario {
+        Scenario::Rolling => &[
+            "Four servers of a model that reads handwritten digits serve on loopback, all of",
+            "version 1.0.0. Callers send real images through a sidecar, which is given this",
+            "configuration:",
+        ],
+        _ if scenario.has_feedback() => &[
             "Two versions of a model that reads handwritten digits serve on loopback: v1 is",
             "the baseline, v2 the candidate. Callers send real images through a sidecar, and",
             "report whether each answer was right. The sidecar is given this configuration:",
         ],
-        false => &[
+        _ => &[
             "Two versions of a model that reads handwritten digits serve on loopback: v1 is",
             "the one in use, v2 the new one. Callers send real images through a sidecar,",
             "which is given this configuration:",
@@ -64,6 +70,8 @@ pub(super) fn event(course: &Course, record: &AuditRecord) -> Vec<String> {
     let change = &record.change;
     let share = match change.to {
         State::Waiting => String::new(),
+        // Who gets calls is told by the server's name.
+        _ if course.scenario.min_ready().is_some() => String::new(),
         _ => format!("{CANDIDATE} gets {}: ", percent(change.share, 0)),
     };
     let what = change.action.name().replace('_', " ");
@@ -91,7 +99,8 @@ pub(super) fn staying(elapsed: Duration) -> Vec<String> {
     did(elapsed, "stay", "the story is over; calls go on until Ctrl-C")
 }
 
-/// What one guard finds: how much worse the candidate is, by its interval, of what is allowed.
+/// What was found: of a guard how much worse the candidate is, by its interval, of what is allowed; of a metric how much
+/// better; of samples whether they came as they were meant.
 fn finding(finding: &Finding) -> String {
     let scale = finding.scale;
     let signed = |part: f64| match scale {
@@ -105,10 +114,17 @@ fn finding(finding: &Finding) -> String {
         Scale::Ratio => percent(finding.margin, 0),
         Scale::Mean => format!("{:.3}", finding.margin),
     };
-    let worse = finding.harm.map_or_else(
-        || "nothing is known yet".to_owned(),
-        |harm| format!("harm {} to {} of {allowed}", signed(harm.low), signed(harm.high)),
-    );
+    let unknown = || "nothing is known yet".to_owned();
+    let told = match (finding.aim, finding.harm) {
+        (Aim::Validity, _) => format!("{allowed} was meant"),
+        (_, None) => unknown(),
+        (Aim::Success, Some(Interval { low, high, .. })) => {
+            format!("better by {} to {}, {allowed} is of interest", signed(-high), signed(-low))
+        }
+        (Aim::Guardrail, Some(harm)) => {
+            format!("harm {} to {} of {allowed}", signed(harm.low), signed(harm.high))
+        }
+    };
     let verdict = match (finding.verdict, finding.missing) {
         (Verdict::NotEnoughData, 1..=1_000_000) => format!("{} to go", finding.missing),
         (Verdict::NotEnoughData, _) => "not yet".to_owned(),
@@ -128,7 +144,7 @@ fn finding(finding: &Finding) -> String {
             finding.guard
         );
     }
-    format!("{:<14} v1 {baseline:>7}, v2 {candidate:>7}: {worse}: {verdict}", finding.guard)
+    format!("{:<14} v1 {baseline:>7}, v2 {candidate:>7}: {told}: {verdict}", finding.guard)
 }
 
 /// The moment as it is drawn on a terminal.
@@ -141,7 +157,8 @@ pub(super) fn block(now: &Now<'_>) -> Vec<String> {
     }
     lines.push(format!("  callers made {} calls, and {} failed", tally.calls(), tally.failed));
     let (failures, calls) = (asked.failures, asked.calls);
-    let failed = format!("  {CANDIDATE}'s server failed {failures} of its {calls} calls");
+    let server = if course.scenario.min_ready().is_some() { "servers" } else { "server" };
+    let failed = format!("  {CANDIDATE}'s {server} failed {failures} of {calls} calls");
     if course.scenario.has_fallback() {
         lines.push(format!("{failed}, and v1 answered {} in its place", tally.fallbacks));
         lines.push(format!("  harm is how much worse {CANDIDATE} is, and of what is allowed:"));
@@ -189,6 +206,14 @@ fn waits(status: &Status) -> String {
 /// Where the rollout stands.
 fn at(status: &Status) -> String {
     let report = &status.report;
+    if !status.endpoints.is_empty() {
+        let (state, total) = (report.state.name().replace('_', " "), status.endpoints.len());
+        let version = status.variants.first().and_then(|variant| variant.version.clone()).unwrap_or_default();
+        let of = |runs: &Option<_>| status.endpoints.iter().filter(|one| one.runs == *runs).count();
+        let serving = status.endpoints.iter().filter(|one| one.place == Serving && one.ready).count();
+        let run = of(&Some(version.clone()));
+        return format!("{state}: {run} of {total} servers run {version}, {serving} get calls");
+    }
     let share = report.shares.get(1).copied().unwrap_or(0.0);
     let at = match (report.state, report.step) {
         (State::Running, Some((step, steps))) => format!("step {} of {steps}", step + 1),
@@ -220,6 +245,9 @@ pub(super) fn closing(course: &Course, ending: &Ending, asked: Asked) -> Vec<Str
     let mut fact = |name: &str, text: String| lines.push(format!("  {name:<10} {text}"));
     fact("callers", callers(course, ending));
     fact("candidate", candidate(course, asked));
+    if let Some((fewest, least)) = course.fewest.zip(course.scenario.min_ready()) {
+        fact("servers", format!("never fewer than {fewest} of them got calls; min_ready is {least}"));
+    }
     if course.scenario.users().is_some() {
         fact("users", moves(&course.moves));
     }
@@ -260,7 +288,7 @@ fn callers(course: &Course, ending: &Ending) -> String {
 /// What the candidate's server did.
 fn candidate(course: &Course, Asked { calls, failures, .. }: Asked) -> String {
     let warmed = match course.scenario {
-        Scenario::Switch => ", those that warmed it included",
+        Scenario::Switch | Scenario::Rolling => ", those that warmed it included",
         _ => "",
     };
     match (failures, course.scenario.has_fallback()) {

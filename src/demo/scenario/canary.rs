@@ -7,7 +7,9 @@ use super::{Place, entry, ports};
 use crate::demo::reporter;
 
 /// The text.
-pub(super) fn configuration(Place { model, variants: [baseline, candidate], state }: &Place<'_>) -> String {
+pub(super) fn configuration(
+    Place { model, variants: [baseline, candidate], state, .. }: &Place<'_>,
+) -> String {
     format!(
         "# A canary in a hurry, so that its story fits into half a minute. What is
 # shortened says what the default is. Ports of 0: any that is free.

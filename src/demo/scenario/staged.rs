@@ -7,7 +7,9 @@ use crate::demo::reporter;
 pub(super) const USERS: u64 = 1_000;
 
 /// The text.
-pub(super) fn configuration(Place { model, variants: [baseline, candidate], state }: &Place<'_>) -> String {
+pub(super) fn configuration(
+    Place { model, variants: [baseline, candidate], state, .. }: &Place<'_>,
+) -> String {
     format!(
         "# Three stages in a hurry. What is shortened says what the default is. Ports of
 # 0: any that is free.

@@ -10,7 +10,7 @@ pub(super) const BEFORE_CHANGE: Duration = Duration::from_secs(2);
 pub(super) const BEFORE_TROUBLE: Duration = Duration::from_secs(4);
 
 /// The text where `variant`, 0 or 1, is to have everything.
-pub(super) fn configuration(Place { model, variants, state }: &Place<'_>, variant: usize) -> String {
+pub(super) fn configuration(Place { model, variants, state, .. }: &Place<'_>, variant: usize) -> String {
     let [v1, v2] = variants.each_ref().map(entry);
     format!(
         "# Blue/green in a hurry. What is shortened says what the default is. Ports of 0:
@@ -41,7 +41,7 @@ models:
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{read, variants};
+    use super::super::tests::{place, read};
     use super::super::{Deed, Scenario};
     use super::*;
     use crate::config::Strategy;
@@ -52,9 +52,7 @@ mod tests {
         let Strategy::Pinned(pinned) = &model.strategy else { panic!("{:?}", model.strategy) };
         assert_eq!((pinned.variant, pinned.warming.requests), (0, 50));
         assert!(pinned.revert_window > BEFORE_TROUBLE * 2 && pinned.guards.errors.is_some());
-        let variants = variants();
-        let place = Place { model: "digits", variants: &variants, state: std::path::Path::new("/s") };
-        let (before, after) = (configuration(&place, 0), configuration(&place, 1));
+        let [before, after] = [0, 1].map(|variant| place(|place| configuration(place, variant)));
         let changed = before.lines().zip(after.lines()).filter(|(before, after)| before != after);
         let changed: Vec<_> = changed.map(|(before, after)| (before.trim(), after.trim())).collect();
         assert_eq!(changed, [("variant: v1", "variant: v2")]);

@@ -39,6 +39,7 @@ impl World {
         let servers = [stand(first)?, stand(second)?, stand(third)?];
         let known = |index: usize, name: &str| Known {
             name: name.to_owned(),
+            variant: name.to_owned(),
             version: versions[index].clone(),
             server: servers[index].address(),
         };

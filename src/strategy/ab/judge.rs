@@ -124,10 +124,9 @@ impl Evidence {
 
     fn validity(&self, judge: &Judge) -> Verdict {
         let reports = self.reports(judge);
-        let of = |level: f64| {
-            self.ratio.ln_e() >= -(level * UNITS).ln()
-                || self.joined(judge).any(|(_, _, ln_e)| ln_e >= threshold(level, reports))
-        };
+        let units = self.ratio.ln_e();
+        let joined = self.joined(judge).map(|(_, _, ln_e)| ln_e).fold(f64::NEG_INFINITY, f64::max);
+        let of = |level: f64| units >= -(level * UNITS).ln() || joined >= threshold(level, reports);
         match (of(BROKEN), of(SUSPECT)) {
             (true, _) => Verdict::Invalid,
             (false, true) => Verdict::Inconclusive,
@@ -137,7 +136,8 @@ impl Evidence {
 
     /// Tests of reports that there are.
     fn reports(&self, judge: &Judge) -> usize {
-        self.joined(judge).count()
+        let metrics = 0..judge.metrics.len();
+        self.arms.iter().map(|of| metrics.clone().filter(|metric| of.joins(*metric)).count()).sum()
     }
 
     /// (arm, metric, ln E) of each test of reports.

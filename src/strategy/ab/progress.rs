@@ -189,11 +189,8 @@ impl Progress {
         Some(self.change(terms, hold, why, None))
     }
 
-    /// Who has won, and the strongest of several.
+    /// Who has won, and the strongest of several, if the samples are as they were meant.
     fn best(&self, terms: Terms<'_>) -> Option<(usize, usize)> {
-        if self.evidence.is_broken(terms.1) {
-            return None;
-        }
         let won = self.live(terms).filter(|(arm, _)| self.evidence.verdict(terms, *arm) == Verdict::Pass);
         let strength = |arm: &(usize, usize)| self.evidence.strength(terms.1, arm.0);
         won.max_by(|one, other| strength(one).total_cmp(&strength(other)))
@@ -262,7 +259,7 @@ impl Progress {
             (Some((_, only)), None) => Some(only),
             _ => None,
         };
-        let best = self.best(terms).map(|(_, variant)| variant);
+        let best = self.best(terms).filter(|_| !self.evidence.is_broken(terms.1)).map(|(_, variant)| variant);
         self.winner.or(best).or(only).ok_or(Refused::State {
             command: Command::Promote.name(),
             state: self.state.name(),

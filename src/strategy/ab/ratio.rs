@@ -24,6 +24,19 @@ pub(super) struct Ratio {
     strata: Vec<Stratum>,
     #[serde(skip)]
     open: Open,
+    /// What [`Ratio::ln_e`] says, where it was worked out since the last addition; it is asked for many times.
+    #[serde(skip)]
+    proof: Proof,
+}
+
+/// Not part of what is remembered.
+#[derive(Debug, Clone, Copy, Default)]
+struct Proof(Option<f64>);
+
+impl PartialEq for Proof {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// First exposures while each variant had one share.
@@ -66,16 +79,21 @@ impl Ratio {
                 arms: shares.iter().map(|(variant, share)| (*variant, *share, units(*variant))).collect(),
             }),
         }
+        self.proof = Proof(Some(self.work_out()));
     }
 
     fn end_process(&mut self) {
-        self.ended = Some(self.ln_e());
+        self.ended = Some(self.work_out());
         self.before = self.before.saturating_add(1);
         self.strata.clear();
     }
 
     /// ln of the evidence that units did not come as planned.
     pub(super) fn ln_e(&self) -> f64 {
+        self.proof.0.unwrap_or_else(|| self.work_out())
+    }
+
+    fn work_out(&self) -> f64 {
         let of = |stratum: &Stratum| {
             let counts: Vec<u64> = stratum.arms.iter().map(|(_, _, units)| *units).collect();
             let shares: Vec<f64> = stratum.arms.iter().map(|(_, share, _)| *share).collect();

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::Evidence;
 use crate::config::units::write_duration;
 use crate::config::{OnFail, Pinned};
 use crate::evidence::Gain;
 use crate::strategy::course::{Past, Ready};
+use crate::strategy::limits::{Evidence, failing, together};
 use crate::strategy::{Split, Standing};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
@@ -137,16 +137,9 @@ impl Switch {
 
     fn judge(&mut self, pinned: &Pinned, ready: Ready<'_>, now: Duration) -> Option<Change> {
         let findings = self.findings(pinned);
-        let failed: Vec<&str> = findings
-            .iter()
-            .filter(|finding| finding.verdict == Verdict::Fail)
-            .map(|finding| &*finding.guard)
-            .collect();
-        if failed.is_empty() {
-            return None;
-        }
+        let failed = failing(&findings)?;
         let from = self.from?;
-        let mut why = format!("the new variant breaks its limit: {}", failed.join(", "));
+        let mut why = format!("the new variant breaks its limit: {failed}");
         // A way back to a server that is gone would be no better.
         let back = ready(from);
         if pinned.on_fail == OnFail::Rollback && back.is_ok() {
@@ -294,7 +287,7 @@ impl Switch {
         if self.flipped.is_none() {
             return Vec::new();
         }
-        self.evidence.findings(pinned)
+        self.evidence.findings(&pinned.guards, pinned.alpha)
     }
 
     /// Flipped, and there is a way back.
@@ -314,16 +307,6 @@ impl Switch {
         let from = std::mem::replace(&mut self.state, to);
         let share = f64::from(u8::from(self.serves == self.to));
         Change { action, why, from, to, step: None, share, variants: Vec::new(), findings }
-    }
-}
-
-/// All guards together.
-fn together(findings: &[Finding]) -> Verdict {
-    let all = |verdict| findings.iter().all(|finding| finding.verdict == verdict);
-    match findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
-        true => Verdict::Fail,
-        false if !findings.is_empty() && all(Verdict::Pass) => Verdict::Pass,
-        false => Verdict::NotEnoughData,
     }
 }
 

@@ -2,7 +2,9 @@ use proptest::prelude::*;
 use proptest::strategy::Strategy;
 
 use super::*;
-use crate::config::Warming;
+use crate::config::{FixedLimits, Reporting, Warming};
+use crate::evidence::{ArmGain, Gain};
+use crate::verdict::{Command, Verdict};
 
 const NAMES: [&str; 4] = ["a:1", "b:1", "c:1", "d:1"];
 
@@ -16,6 +18,9 @@ fn rolling(report: Reporting) -> Rolling {
         replace_timeout: Duration::from_secs(60),
         report,
         warming: Warming::NONE,
+        hold: Duration::ZERO,
+        guards: FixedLimits::default(),
+        alpha: 0.01,
         on_fail: OnFail::Rollback,
     }
 }
@@ -299,4 +304,98 @@ proptest! {
             }
         }
     }
+}
+
+fn guarded(on_fail: OnFail) -> Rolling {
+    let guards = FixedLimits { errors: Some(0.1), slow: Vec::new() };
+    Rolling { guards, on_fail, hold: Duration::from_secs(10), ..rolling(Reporting::Model) }
+}
+
+impl World {
+    /// So many calls that replaced servers answered, and how many of them failed.
+    fn answered(&mut self, calls: u64, errors: u64) {
+        let arms = vec![ArmGain { calls, errors, ..ArmGain::default() }];
+        self.progress.absorb(&self.rolling, &Gain { epoch: 0, segment: None, arms });
+        self.look();
+    }
+
+    /// Until the first server runs the new version and serves.
+    fn first_replaced(rolling: Rolling) -> World {
+        let mut world = World::new(rolling);
+        world.look();
+        world.after(1);
+        world.replace(0, "2");
+        (0..2).for_each(|_| world.look());
+        assert_eq!(world.changes.last().unwrap().action, Action::Readmitted);
+        world
+    }
+
+    fn waits(&self) -> String {
+        self.progress.report(&self.rolling, 1, self.now).waits_for
+    }
+}
+
+#[test]
+fn a_version_that_fails_walks_back_before_the_next_batch() {
+    let mut world = World::first_replaced(guarded(OnFail::Rollback));
+    world.after(3);
+    assert_eq!(world.waits(), "the replaced to have served for 7s more");
+    world.answered(20, 20);
+    let failed = world.changes.iter().find(|change| change.action == Action::RolledBack).unwrap();
+    assert_eq!(failed.why, "what runs version 2 breaks its limit: errors");
+    assert_eq!((failed.findings[0].verdict, failed.findings[0].candidate.n), (Verdict::Fail, 20));
+    world.replace_all();
+    assert_eq!(world.changes.last().unwrap().action, Action::Restored);
+    let drained = world.changes.iter().filter(|change| change.action == Action::Drained);
+    assert_eq!(drained.count(), 2, "the first there and back, and no other");
+    // What was found of it is forgotten where a person lets it try again.
+    world.progress.command(&world.rolling, &Command::Resume, world.now).unwrap();
+    assert_eq!(world.progress.report(&world.rolling, 1, world.now).verdict, Verdict::NotEnoughData);
+}
+
+#[test]
+fn or_it_holds_where_the_file_says_so() {
+    let mut world = World::first_replaced(guarded(OnFail::Hold));
+    world.answered(20, 20);
+    assert_eq!((world.changes.last().unwrap().action, world.progress.state()), (Action::Held, State::Held));
+    assert_eq!(world.progress.report(&world.rolling, 1, world.now).verdict, Verdict::Fail);
+}
+
+#[test]
+fn a_sound_version_waits_for_its_hold_and_is_told_to_pass() {
+    let mut world = World::first_replaced(guarded(OnFail::Rollback));
+    world.answered(500, 2);
+    world.after(9);
+    assert!(world.progress.cordoned().next().is_none());
+    world.after(1);
+    assert_eq!(world.progress.cordoned().count(), 1, "the next batch");
+    for _ in 0..4 {
+        world.replace_all();
+    }
+    let promoted = world.changes.last().unwrap();
+    assert_eq!((promoted.action, promoted.findings[0].verdict), (Action::Promoted, Verdict::Pass));
+    // Nothing more counts: the update is over.
+    world.answered(100, 100);
+    assert_eq!(world.progress.state(), State::Promoted);
+}
+
+#[test]
+fn a_version_that_was_rolled_back_replaces_nothing_until_a_person_lets_it() {
+    let mut world = World::new(guarded(OnFail::Rollback));
+    world.progress.block("its build was rolled back before".to_owned());
+    (0..3).for_each(|_| world.after(1));
+    assert_eq!((world.actions(), world.progress.state()), (Vec::new(), State::RolledBack));
+    assert!(world.waits().contains("for its build was rolled back before: resume it"), "{}", world.waits());
+    world.progress.command(&world.rolling, &Command::Resume, world.now).unwrap();
+    world.look();
+    assert_eq!((world.actions(), world.waits().contains("resume")), (vec![Action::Cordoned], false));
+    // What runs it already goes back.
+    let mut world = World::new(guarded(OnFail::Rollback));
+    world.replace(0, "2");
+    world.progress.block("its build was rolled back before".to_owned());
+    world.look();
+    world.replace_all();
+    let all = [Action::Cordoned, Action::Drained, Action::Readmitted, Action::Restored];
+    assert_eq!(world.actions(), all);
+    assert_eq!(world.progress.endpoints()[0].runs.as_deref(), Some("1"));
 }

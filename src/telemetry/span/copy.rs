@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 
 use super::{Method, Place, Span, Writer, name};
 use crate::fault::Code;
+use crate::outcome::Runs;
 use crate::shadow::record::CopyOutcome;
 
 impl Writer {
@@ -47,7 +48,7 @@ impl Span<'_> {
         self.text(name::MODEL, &copy.model.name);
         if let Some(variant) = copy.model.variants.get(copy.variant) {
             self.text(name::VARIANT, &variant.name);
-            self.version(variant);
+            self.version(variant, &Runs::File);
         }
         if let Some(version) = &copy.reported_version {
             self.text(name::REPORTED_VERSION, version);

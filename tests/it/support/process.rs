@@ -379,7 +379,7 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    /// Starts one that calls itself `version`.
+    /// Starts one that calls itself `version`; what ends in `-broken` fails every unary inference call.
     pub(crate) fn start(version: &str) -> Self {
         Self::start_at(version, (Ipv4Addr::LOCALHOST, 0).into())
     }
@@ -538,6 +538,9 @@ impl GrpcInferenceService for Service {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let _open = self.enter(&request);
+        if self.version.ends_with("-broken") {
+            return Err(Status::internal("broken on purpose"));
+        }
         self.answer(request.into_inner()).await.map(Response::new)
     }
 

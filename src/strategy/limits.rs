@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::units::write_duration;
-use crate::config::{FixedLimits, Pinned, SlowLimit};
+use crate::config::{FixedLimits, SlowLimit};
 use crate::evidence::ArmGain;
 use crate::stats::beta_mixture::BetaMixture;
 use crate::stats::quantile::bucket;
@@ -21,9 +21,9 @@ const PASS: f64 = 0.05;
 /// Hits at which the bets are best, whatever the limit is.
 const HITS: f64 = 30.0;
 
-/// All that the guards of one switch remember.
+/// All that the guards of one variant remember.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Evidence {
+pub(in crate::strategy) struct Evidence {
     errors: Trials,
     /// In the order of the file.
     slow: Vec<Trials>,
@@ -45,7 +45,7 @@ impl Trials {
 
 impl Evidence {
     /// Adds what calls of the new variant showed.
-    pub(super) fn add(&mut self, guards: &FixedLimits, gain: &ArmGain) {
+    pub(in crate::strategy) fn add(&mut self, guards: &FixedLimits, gain: &ArmGain) {
         self.errors.add(gain.errors, gain.calls);
         self.slow.resize(guards.slow.len(), Trials::default());
         for (trials, limit) in self.slow.iter_mut().zip(&guards.slow) {
@@ -59,10 +59,10 @@ impl Evidence {
         }
     }
 
-    /// What each guard finds, errors first, in the order of the file.
-    pub(super) fn findings(&self, pinned: &Pinned) -> Vec<Finding> {
-        let guards = &pinned.guards;
-        let threshold = (guards.count().max(1) as f64 / pinned.alpha).ln();
+    /// What each guard finds, errors first, in the order of the file. `alpha`: chance that a variant within its limits
+    /// ever fails, over all guards.
+    pub(in crate::strategy) fn findings(&self, guards: &FixedLimits, alpha: f64) -> Vec<Finding> {
+        let threshold = (guards.count().max(1) as f64 / alpha).ln();
         let errors = guards.errors.map(|limit| finding("errors".to_owned(), limit, self.errors, threshold));
         let slow = guards.slow.iter().enumerate().map(|(index, limit)| {
             let trials = self.slow.get(index).copied().unwrap_or_default();
@@ -70,6 +70,23 @@ impl Evidence {
         });
         errors.into_iter().chain(slow).collect()
     }
+}
+
+/// All guards together.
+pub(in crate::strategy) fn together(findings: &[Finding]) -> Verdict {
+    let all = |verdict| findings.iter().all(|finding| finding.verdict == verdict);
+    match findings.iter().any(|finding| finding.verdict == Verdict::Fail) {
+        true => Verdict::Fail,
+        false if !findings.is_empty() && all(Verdict::Pass) => Verdict::Pass,
+        false => Verdict::NotEnoughData,
+    }
+}
+
+/// Which guards fail, in words; none where none does.
+pub(in crate::strategy) fn failing(findings: &[Finding]) -> Option<String> {
+    let failed = findings.iter().filter(|finding| finding.verdict == Verdict::Fail);
+    let failed: Vec<&str> = failed.map(|finding| &*finding.guard).collect();
+    (!failed.is_empty()).then(|| failed.join(", "))
 }
 
 /// `slower than 250ms`.
@@ -114,9 +131,11 @@ mod tests {
 
     use super::*;
 
-    fn guarded() -> Pinned {
+    const ALPHA: f64 = 0.01;
+
+    fn guards() -> FixedLimits {
         let slow = vec![SlowLimit { slower_than: Duration::from_millis(100), at_most: 0.05 }];
-        Pinned { guards: FixedLimits { errors: Some(0.01), slow }, ..Pinned::new(1) }
+        FixedLimits { errors: Some(0.01), slow }
     }
 
     fn gain(calls: u64, errors: u64, slow: u32) -> ArmGain {
@@ -126,10 +145,9 @@ mod tests {
     }
 
     fn verdicts(gain: &ArmGain) -> Vec<Verdict> {
-        let pinned = guarded();
         let mut evidence = Evidence::default();
-        evidence.add(&pinned.guards, gain);
-        evidence.findings(&pinned).iter().map(|finding| finding.verdict).collect()
+        evidence.add(&guards(), gain);
+        evidence.findings(&guards(), ALPHA).iter().map(|finding| finding.verdict).collect()
     }
 
     #[test]
@@ -142,11 +160,10 @@ mod tests {
 
     #[test]
     fn in_one_part_or_many_the_evidence_is_the_same() {
-        let pinned = guarded();
         let (mut whole, mut parts) = (Evidence::default(), Evidence::default());
-        whole.add(&pinned.guards, &gain(1_000, 30, 70));
+        whole.add(&guards(), &gain(1_000, 30, 70));
         for _ in 0..10 {
-            parts.add(&pinned.guards, &gain(100, 3, 7));
+            parts.add(&guards(), &gain(100, 3, 7));
         }
         assert_eq!(whole, parts);
     }
