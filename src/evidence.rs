@@ -7,6 +7,7 @@
 pub mod epoch;
 pub mod exposed;
 pub mod gather;
+mod measured;
 mod once;
 mod tally;
 

@@ -25,6 +25,8 @@ pub(crate) struct Round {
     pub(crate) rollouts: u32,
     /// Of these: rolled back.
     pub(crate) rolled_back: u32,
+    /// Why the first of them was.
+    pub(crate) why: Option<String>,
     /// Calls that reached the candidate's server, and those of them that met its trouble.
     pub(crate) candidate_calls: u64,
     pub(crate) candidate_failures: u64,
@@ -52,7 +54,8 @@ impl Round {
         }
         let wanted = if self.row.rolls_back() { self.rollouts } else { 0 };
         if self.rolled_back != wanted {
-            broken.push(format!("{} of {} rollouts were rolled back", self.rolled_back, self.rollouts));
+            let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+            broken.push(format!("{} of {} rollouts were rolled back{why}", self.rolled_back, self.rollouts));
         }
         if let (Some(within), Some(after)) = (self.row.decides_within(), self.decided_after)
             && after > within
@@ -111,7 +114,8 @@ pub(crate) fn play(row: Row, options: &Options) -> Result<Round, Box<dyn Error>>
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let seen = runtime.block_on(course(row, script, &baseline, &candidate))?;
-    let decisions: Vec<Duration> = sidecar.audit()?.iter().filter_map(rolled_back).collect();
+    let audit = sidecar.audit()?;
+    let (decisions, why): (Vec<Duration>, Vec<&Value>) = audit.iter().filter_map(rolled_back).unzip();
     let first = candidate.spoilt().1.map(|first| first + row.first_failure_after());
     let decided = decisions.first().copied();
     Ok(Round {
@@ -119,6 +123,7 @@ pub(crate) fn play(row: Row, options: &Options) -> Result<Round, Box<dyn Error>>
         seen,
         rollouts,
         rolled_back: u32::try_from(decisions.len())?,
+        why: why.first().and_then(|why| why.as_str()).map(str::to_owned),
         candidate_calls: candidate.calls(),
         candidate_failures: candidate.spoilt().0,
         decided_after: decided.zip(first).map(|(decided, first)| decided.saturating_sub(first)),
@@ -155,8 +160,8 @@ async fn course(
     Ok(callers.stop().await)
 }
 
-/// When a record's rollout was rolled back, since 1970; none of other records.
-fn rolled_back(record: &Value) -> Option<Duration> {
+/// When a record's rollout was rolled back, since 1970, and why; none of other records.
+fn rolled_back(record: &Value) -> Option<(Duration, &Value)> {
     let at = record["at_unix_ms"].as_u64()?;
-    (record["action"] == "rolled_back").then(|| Duration::from_millis(at))
+    (record["action"] == "rolled_back").then(|| (Duration::from_millis(at), &record["why"]))
 }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::exposed::Exposed;
-use super::once::{Failed, Kind, Measured};
+use super::measured::Measured;
+use super::once::{Failed, Kind};
 use super::tally::Tally;
 use crate::assignment::{Assignment, Reason};
 use crate::fault::Blame;
@@ -18,6 +19,7 @@ use crate::fault::Blame;
 pub struct Epoch {
     pub(super) number: u32,
     pub(super) arms: Box<[Arm]>,
+    measured: Measured,
     pub(super) failed: Failed,
     /// Whose failures are not urgent.
     baseline: Option<usize>,
@@ -35,7 +37,6 @@ pub struct Epoch {
 pub(super) struct Arm {
     /// By worker.
     pub(super) tallies: Box<[Tally]>,
-    measured: Measured,
     /// First exposures.
     pub(super) units: AtomicU64,
 }
@@ -86,14 +87,12 @@ impl Epoch {
     /// Nothing counted yet. `variants` are all of the model, `workers` at least 1; failures of any but the
     /// `baseline` are urgent.
     pub fn new(number: u32, variants: usize, workers: usize, baseline: usize) -> Self {
-        let arm = || Arm {
-            tallies: (0..workers).map(|_| Tally::default()).collect(),
-            measured: Measured::default(),
-            units: AtomicU64::new(0),
-        };
+        let arm =
+            || Arm { tallies: (0..workers).map(|_| Tally::default()).collect(), units: AtomicU64::new(0) };
         Epoch {
             number,
             arms: (0..variants).map(|_| arm()).collect(),
+            measured: Measured::new(variants),
             failed: Failed::default(),
             baseline: Some(baseline),
             alone: false,
@@ -153,7 +152,7 @@ impl Epoch {
     ) -> Option<Counted> {
         let arm = self.arms.get(variant)?;
         let tally = arm.tallies.get(worker)?;
-        let measured = unit.is_none_or(|unit| arm.measured.take(unit, minute(now)));
+        let measured = unit.is_none_or(|unit| self.measured.take(variant, unit, minute(now)));
         let place = if measured && self.watched { tally.enter(now) } else { None };
         Some(Counted { epoch: Arc::clone(self), worker, variant, unit, measured, place, bucket: None })
     }

@@ -3,19 +3,15 @@
 //! Failures need an exact set, for few of them decide. A unit that goes on failing minute after minute, like a caller
 //! who sends nothing but rubbish, counts again after two minutes, then four, then eight: so it is never taken for many
 //! however long it goes on, and where units are few a broken variant is still found out. Latency needs a fair sample,
-//! chosen when a call begins and so before anybody knows how long it takes: a unit takes the place its hash falls on,
-//! once a minute, and whoever falls on a place that is taken is not measured.
+//! chosen when a call begins and so before anybody knows how long it takes: [`measured`](super::measured).
 
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 /// Failing units of one epoch that are told apart.
 const FAILURES: usize = 65_536;
-/// Units of one variant that are measured in a minute, at most.
-const PLACES: usize = 8192;
 
 /// What can befall a unit once a minute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,21 +99,6 @@ impl Failed {
     }
 }
 
-/// Who was measured.
-#[derive(Debug, Default)]
-pub(super) struct Measured(OnceLock<Box<[AtomicU32]>>);
-
-impl Measured {
-    /// Whether a call of this unit that begins in this minute is measured.
-    pub(super) fn take(&self, unit: u64, minute: u32) -> bool {
-        let places = self.0.get_or_init(|| (0..PLACES).map(|_| AtomicU32::new(0)).collect());
-        let Some(place) = places.get(unit as usize % PLACES) else { return false };
-        // Minute 0 differs from a place that nobody ever took.
-        let now = minute.wrapping_add(1);
-        place.load(Ordering::Relaxed) != now && place.swap(now, Ordering::Relaxed) != now
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -158,13 +139,5 @@ mod tests {
         assert_eq!(failed.refused(), 1, "a repetition is no loss");
         failed.forget(9);
         assert!(failed.first(u64::MAX, 9, Kind::Error));
-    }
-
-    #[test]
-    fn a_unit_is_measured_at_most_once_a_minute() {
-        let measured = Measured::default();
-        assert!(measured.take(5, 0) && !measured.take(5, 0) && measured.take(5, 1));
-        assert!(!measured.take(5 + PLACES as u64, 1), "the place is taken");
-        assert!(measured.take(6, 1));
     }
 }
