@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 mod merge;
 mod outbox;
+mod pace;
 pub mod piece;
 pub mod secure;
 pub mod socket;
@@ -24,6 +25,7 @@ pub mod windows;
 
 use merge::Merger;
 use outbox::{Backlog, Gathered};
+use pace::Pace;
 use watch::FrameWatch;
 
 /// Bytes of one read, and of one gathered write.
@@ -113,6 +115,8 @@ struct Io<S> {
     watch: FrameWatch,
     /// What `h2` wrote, towards a server: which streams were ever opened.
     sent: Option<FrameWatch>,
+    /// Where the peer is one that nobody waits for.
+    pace: Option<Pace>,
 }
 
 /// Bytes with a read position; frees its memory once it is empty.
@@ -148,11 +152,17 @@ pub fn cork<S>(socket: S, scratch: &Rc<Scratch>, watch: FrameWatch) -> (Corked<S
         backlog: Backlog::default(),
         sent: (!watch.awaits_preface()).then(FrameWatch::of_client),
         watch,
+        pace: None,
     }));
     (Corked(Rc::clone(&io)), Cork(io))
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
+    /// Bounds how much is read in one poll and in any time, so that a peer that floods keeps nobody else waiting.
+    pub fn keep_pace(&self) {
+        self.0.borrow_mut().pace = Some(Pace::new());
+    }
+
     /// Polls a connection with its writes gathered, and sends them when it is done.
     ///
     /// # Errors
@@ -164,9 +174,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
     ) -> io::Result<Poll<T>> {
         {
             // A connection that panicked in the middle of its poll must not leave its bytes to the next one.
-            let io = self.0.borrow();
+            let mut io = self.0.borrow_mut();
             io.scratch.write.borrow_mut().clear();
             io.scratch.read.borrow_mut().clear();
+            if let Some(pace) = &mut io.pace {
+                pace.begin();
+            }
         }
         let result = poll(cx);
         let mut io = self.0.borrow_mut();
@@ -260,17 +273,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Corked<S> {
             return Poll::Ready(Ok(()));
         }
         let mut chunk = io.scratch.read.borrow_mut();
-        if chunk.rest().is_empty() && buf.remaining() >= DIRECT {
-            let before = buf.filled().len();
-            ready!(Pin::new(&mut io.socket).poll_read(cx, buf))?;
-            io.watch.feed(&buf.filled()[before..]);
-            return Poll::Ready(Ok(()));
+        if chunk.rest().is_empty() {
+            let room = match &mut io.pace {
+                Some(pace) => ready!(pace.poll(cx)),
+                None => CHUNK,
+            };
+            let filled = if buf.remaining() >= DIRECT {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut io.socket).poll_read(cx, buf))?;
+                io.watch.feed(&buf.filled()[before..]);
+                buf.filled().len() - before
+            } else {
+                let mut read = ReadBuf::new(&mut chunk.bytes[..room]);
+                ready!(Pin::new(&mut io.socket).poll_read(cx, &mut read))?;
+                let filled = read.filled().len();
+                chunk.fill(filled, &mut io.watch);
+                filled
+            };
+            if let Some(pace) = &mut io.pace {
+                pace.took(filled);
+            }
         }
         if chunk.rest().is_empty() {
-            let mut read = ReadBuf::new(&mut chunk.bytes);
-            ready!(Pin::new(&mut io.socket).poll_read(cx, &mut read))?;
-            let filled = read.filled().len();
-            chunk.fill(filled, &mut io.watch);
+            // Read to where it stays, or the end.
+            return Poll::Ready(Ok(()));
         }
         let n = chunk.rest().len().min(buf.remaining());
         buf.put_slice(&chunk.rest()[..n]);

@@ -152,11 +152,16 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         counters: Arc::clone(&counters),
         tls: Arc::clone(&tls),
         tasks: Local::new(Arc::clone(&counters)),
+        paced: false,
     };
     let shard = Arc::clone(recorder.shard());
     let shadows = shadow::Ground {
         // Their connections are counted apart, so that what a shadow does never looks like a live variant's doing.
-        surroundings: Surroundings { counters: Arc::clone(shard.shadow_counters()), ..surroundings.clone() },
+        surroundings: Surroundings {
+            counters: Arc::clone(shard.shadow_counters()),
+            paced: true,
+            ..surroundings.clone()
+        },
         shard,
         copies: Local::new(Arc::clone(&counters)),
     };

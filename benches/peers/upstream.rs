@@ -36,8 +36,9 @@ const SMALL_WINDOW: u32 = 65_535;
 const STREAMS: u32 = 4096;
 /// Between two bytes of a dripping answer.
 const DRIP: Duration = Duration::from_millis(20);
-/// A message of an answer that floods.
-const FLOOD: u32 = 64 * 1024;
+/// The message of an answer that floods, as large as a message may be, and a piece of it.
+const FLOOD: u32 = 64 << 20;
+const PIECE: usize = 64 * 1024;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -227,22 +228,20 @@ async fn drip(mut message: Bytes, respond: &mut SendResponse<Bytes>) -> Result<(
     end(stream)
 }
 
-/// One message after the other, as fast as they are taken, until the caller has had enough.
+/// One message as large as is taken, and another one, as fast as it is taken, until the caller has had enough.
 async fn flood(respond: &mut SendResponse<Bytes>) -> Result<(), h2::Error> {
     let mut stream = respond.send_response(head(), false)?;
-    let mut message = vec![0];
-    message.extend_from_slice(&FLOOD.to_be_bytes());
-    message.resize(message.len() + FLOOD as usize, 0);
-    let message = Bytes::from(message);
+    let mut prefix = vec![0];
+    prefix.extend_from_slice(&FLOOD.to_be_bytes());
+    let (prefix, piece) = (Bytes::from(prefix), Bytes::from(vec![0; PIECE]));
     loop {
-        stream.reserve_capacity(message.len());
-        match poll_fn(|cx| stream.poll_capacity(cx)).await {
-            Some(room) => {
-                // Whatever room there is, the whole piece is queued: the next one waits for it.
-                room?;
-                stream.send_data(message.clone(), false)?;
-            }
-            None => return Ok(()),
+        stream.send_data(prefix.clone(), false)?;
+        for _ in 0..FLOOD as usize / PIECE {
+            stream.reserve_capacity(PIECE);
+            let Some(room) = poll_fn(|cx| stream.poll_capacity(cx)).await else { return Ok(()) };
+            // Whatever room there is, the whole piece is queued: the next one waits for it.
+            room?;
+            stream.send_data(piece.clone(), false)?;
         }
     }
 }

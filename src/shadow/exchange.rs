@@ -25,7 +25,7 @@ use crate::dispatch::sending::{Sent, Tail, send};
 use crate::dispatch::{broken_by, is_refused};
 use crate::fault::Code;
 use crate::protocol::frame::Messages;
-use crate::protocol::{encoding, timeout};
+use crate::protocol::{Peek, encoding, timeout};
 use crate::upstream::connection::InFlight;
 use crate::wire::piece::Piece;
 
@@ -41,7 +41,7 @@ pub enum End {
     Unreachable,
     /// It broke off.
     Broken(Code),
-    /// What it sends are no gRPC messages, or one is over `limits.message`.
+    /// What it sends are no gRPC messages, or one is over `limits.message`, or more than the one of a unary answer.
     Framing,
     /// Its answer alone is more than all copies together may hold.
     ResponseCap,
@@ -115,6 +115,8 @@ struct Wire<'a> {
     link: &'a Link,
     facts: &'a mut Facts,
     on_cancel: OnCancel,
+    /// Whether its answer is one message.
+    unary: bool,
     /// Largest message, largest answer.
     limits: (usize, u64),
     stream: SendStream<Piece>,
@@ -156,6 +158,7 @@ impl<'a> Wire<'a> {
             link,
             facts,
             on_cancel: job.shadow.config.on_cancel,
+            unary: job.call.peek == Some(Peek::Unary),
             limits: (job.call.message, job.shadow.config.bytes.0),
             stream,
             renamer: renaming.map(|renaming| Renamer::new(renaming, encoding, job.call.message)),
@@ -242,7 +245,9 @@ impl<'a> Wire<'a> {
                     self.facts.bytes += data.len() as u64;
                     let framed = messages.skip(&data);
                     self.facts.messages = messages.count();
-                    Poll::Ready(self.keep(&data, framed.is_err()))
+                    let second = messages.count() > 1 || messages.count() == 1 && messages.unfinished();
+                    let bad = framed.is_err() || self.unary && second;
+                    Poll::Ready(self.keep(&data, bad))
                 }
                 Some(Err(error)) => Poll::Ready(Some(self.broken(&error))),
                 None => {

@@ -140,7 +140,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Speaks HTTP/2 over `socket`. The second part is the connection's driver: a future to be run until it ends.
+/// Speaks HTTP/2 over `socket`; `paced` where nobody waits for its answers. The second part is the connection's driver: a future to be run until it ends.
 ///
 /// # Errors
 /// When the other side does not speak HTTP/2 within two seconds; `ConnectionAborted` when it sent GOAWAY at once.
@@ -148,9 +148,13 @@ pub async fn handshake(
     socket: Socket,
     peer: Option<SocketAddr>,
     windows: Windows,
+    paced: bool,
     scratch: &Rc<Scratch>,
 ) -> io::Result<(Rc<Connection>, impl Future<Output = ()> + use<>)> {
     let (corked, cork) = cork(socket, scratch, FrameWatch::of_server());
+    if paced {
+        cork.keep_pace();
+    }
     let mut builder = client::Builder::new();
     builder
         .enable_push(false)

@@ -40,6 +40,8 @@ pub struct Surroundings {
     pub tls: Arc<tls::Store>,
     /// Where its connections run.
     pub tasks: tasks::Local,
+    /// Whether what its servers send is taken at a pace, for nobody waits for it.
+    pub paced: bool,
 }
 
 /// One endpoint.
@@ -218,8 +220,9 @@ impl Endpoint {
 
     async fn dial(self: &Rc<Self>) -> io::Result<Rc<Connection>> {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        let (socket, peer) = reach(&self.target.endpoint, &self.surroundings.tls, turn).await?;
-        let (connection, driver) = handshake(socket, peer, self.windows, &self.surroundings.scratch).await?;
+        let Surroundings { scratch, tls, paced, .. } = &self.surroundings;
+        let (socket, peer) = reach(&self.target.endpoint, tls, turn).await?;
+        let (connection, driver) = handshake(socket, peer, self.windows, *paced, scratch).await?;
         self.surroundings.tasks.spawn("upstream connection", driver);
         Ok(connection)
     }

@@ -161,3 +161,39 @@ async fn large_pieces_leave_in_order_with_small_bytes_between_whatever_the_socke
         assert!(got == text, "{room}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_floods_is_read_in_turns_and_bursts_and_nothing_is_lost() {
+    let (mut corked, cork, mut far) = pair(4 * pace::BURST);
+    cork.keep_pace();
+    let text: Vec<u8> = (0..=255).cycle().take(3 * pace::BURST).collect();
+    far.write_all(&text).await.unwrap();
+    drop(far);
+    let began = tokio::time::Instant::now();
+    let (mut got, mut turns, mut at_once) = (Vec::new(), 0, 0);
+    poll_fn(|cx| {
+        let before = got.len();
+        let polled = cork.drive(cx, |cx| {
+            loop {
+                let mut room = [0; 10_000];
+                let mut buf = ReadBuf::new(&mut room);
+                ready!(Pin::new(&mut corked).poll_read(cx, &mut buf)).unwrap();
+                if buf.filled().is_empty() {
+                    return Poll::Ready(());
+                }
+                got.extend_from_slice(buf.filled());
+            }
+        });
+        turns += 1;
+        assert!(got.len() - before <= pace::TURN);
+        if began.elapsed().is_zero() {
+            at_once = got.len();
+        }
+        polled.unwrap()
+    })
+    .await;
+    assert!(got == text);
+    assert!(turns >= text.len() / pace::TURN, "{turns}");
+    assert_eq!(at_once, pace::BURST);
+    assert!(began.elapsed() >= std::time::Duration::from_millis(2));
+}

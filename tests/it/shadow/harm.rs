@@ -24,9 +24,15 @@ async fn hostile(kind: &str, mut incoming: Incoming) {
         }
         "floods" => {
             incoming.messages().await;
+            incoming.send_raw(Bytes::from_static(b"\0\x03\0\0\0")).await;
             for _ in 0..200 {
-                incoming.send(&[0; 60_000]).await;
+                incoming.send_raw(Bytes::from_static(&[0; 60_000])).await;
             }
+        }
+        "answers twice" => {
+            incoming.messages().await;
+            incoming.send(b"one").await;
+            incoming.send(b"two").await;
             incoming.trailers(&[("grpc-status", "0")]);
         }
         "never reads" => incoming.until_reset().await,
@@ -100,6 +106,11 @@ async fn a_shadow_that_resets_harms_nobody() {
 #[tokio::test]
 async fn a_shadow_that_floods_harms_nobody() {
     law_under("floods").await;
+}
+
+#[tokio::test]
+async fn a_shadow_that_answers_a_unary_call_twice_harms_nobody_and_is_left_alone() {
+    law_under("answers twice").await;
 }
 
 #[tokio::test]
