@@ -304,7 +304,8 @@ impl Link {
         }
         let mut open = self.open.lock().await;
         let socket = TcpStream::connect(self.to).await.map_err(|error| format!("connect: {error}"))?;
-        let (wire, cork) = Wire::new(socket).map_err(|error| format!("connect: {error}"))?;
+        socket.set_nodelay(true).map_err(|error| format!("connect: {error}"))?;
+        let (wire, cork) = Wire::new(socket);
         let handshake = h2::client::Builder::new()
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)

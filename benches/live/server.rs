@@ -149,7 +149,10 @@ async fn listen(listener: TcpListener, server: Arc<Server>, version: &'static st
 
 /// One connection until the peer leaves it. Its errors are the peer's affair.
 async fn serve(socket: TcpStream, server: Arc<Server>, version: &'static str) {
-    let Ok((wire, cork)) = Wire::new(socket) else { return };
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
+    let (wire, cork) = Wire::new(socket);
     let mut handshake = Box::pin(
         h2::server::Builder::new()
             .initial_window_size(WINDOW)

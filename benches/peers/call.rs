@@ -15,8 +15,10 @@ use http::{HeaderValue, Request, Uri, header};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use crate::answer::{self, Body, Failure};
+use crate::tls::{self, Socket};
 use crate::wire::{Cork, Wire};
 
 const STREAM_WINDOW: u32 = 8 << 20;
@@ -112,6 +114,7 @@ impl Exchange {
 /// A connection shared by the streams on it, opened again when the server ends it.
 pub(crate) struct Link {
     server: SocketAddr,
+    tls: Option<TlsConnector>,
     open: Mutex<Open>,
 }
 
@@ -123,8 +126,8 @@ struct Open {
 }
 
 impl Link {
-    pub(crate) fn new(server: SocketAddr) -> Self {
-        Self { server, open: Mutex::new(Open { number: 0, sender: None, drivers: JoinSet::new() }) }
+    pub(crate) fn new(server: SocketAddr, tls: Option<TlsConnector>) -> Self {
+        Self { server, tls, open: Mutex::new(Open { number: 0, sender: None, drivers: JoinSet::new() }) }
     }
 
     /// A sender of a connection newer than number `than`, and that connection's number.
@@ -137,7 +140,8 @@ impl Link {
             return Ok((open.number, sender.clone()));
         }
         let socket = TcpStream::connect(self.server).await.map_err(|error| Failure::Connect(error.kind()))?;
-        let (wire, cork) = Wire::new(socket).map_err(|error| Failure::Connect(error.kind()))?;
+        let socket = tls::connect(socket, self.tls.as_ref()).await;
+        let (wire, cork) = Wire::new(socket.map_err(|error| Failure::Connect(error.kind()))?);
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -153,7 +157,7 @@ impl Link {
 }
 
 /// Runs a connection to its end and writes what each poll of it produced.
-async fn drive(mut connection: Connection<Wire, Bytes>, cork: Cork) {
+async fn drive(mut connection: Connection<Wire<Socket>, Bytes>, cork: Cork<Socket>) {
     poll_fn(|cx| {
         let ended = Pin::new(&mut connection).poll(cx).is_ready();
         match cork.poll_drain(cx) {

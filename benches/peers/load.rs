@@ -7,6 +7,7 @@
 
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::answer::{Failure, Tally};
 use crate::call::{Exchange, Link, Method};
-use crate::{message, streamed};
+use crate::{message, streamed, tls};
 
 /// Without the end of any call for this long, the open ones are given up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,6 +30,9 @@ pub(crate) struct Arguments {
     /// The server to call.
     #[arg(long)]
     to: SocketAddr,
+    /// Speak TLS, with the certificates that lie there.
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
     /// Connections.
     #[arg(long, default_value_t = 8)]
     connections: usize,
@@ -88,7 +92,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         left: AtomicU64::new(calls),
         tally: Mutex::default(),
     });
-    let links: Vec<_> = (0..arguments.connections).map(|_| Arc::new(Link::new(to))).collect();
+    let tls = arguments.tls.as_deref().map(tls::connector).transpose()?;
+    let links: Vec<_> = (0..arguments.connections).map(|_| Arc::new(Link::new(to, tls.clone()))).collect();
     if arguments.hold {
         for link in &links {
             // Who cannot be connected to is counted with the calls.

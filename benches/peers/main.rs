@@ -11,6 +11,7 @@ mod load;
 mod message;
 mod spans;
 mod streamed;
+mod tls;
 mod upstream;
 mod wire;
 
@@ -34,6 +35,8 @@ struct Arguments {
 enum Tool {
     /// Calls a server, checks every answer, prints one JSON object.
     Load(load::Arguments),
+    /// Makes certificates for loopback.
+    Certificates(tls::Arguments),
     /// Serves the Open Inference Protocol with one fixed answer, and counts spans; runs until it is killed.
     Upstream(upstream::Arguments),
 }
@@ -41,6 +44,7 @@ enum Tool {
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match Arguments::parse().tool {
+        Some(Tool::Certificates(arguments)) => tls::certificates(&arguments),
         Some(Tool::Load(arguments)) => runtime.block_on(load::run(arguments)),
         Some(Tool::Upstream(arguments)) => runtime.block_on(upstream::run(arguments)),
         None => say("this target only holds tools: see benches/peers/run --help"),

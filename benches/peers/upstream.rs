@@ -8,6 +8,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -20,10 +21,12 @@ use http::{HeaderMap, HeaderValue, Request, Response, header};
 use parhelion::pb::inference::{ModelReadyResponse, ServerLiveResponse, ServerReadyResponse};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 use crate::call::ANSWERS;
 use crate::framing::Framing;
 use crate::message::{framed, response};
+use crate::tls::{self, Socket};
 use crate::wire::{Cork, Wire};
 use crate::{spans, streamed};
 
@@ -45,6 +48,9 @@ pub(crate) struct Arguments {
     /// Where to listen; port 0 lets the system choose.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Speak TLS, with the certificates that lie there.
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
     /// Model name in the answer.
     #[arg(long, default_value = "bench")]
     model: String,
@@ -105,6 +111,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         inferences: AtomicU64::new(0),
         spans: AtomicU64::new(0),
     });
+    let tls = arguments.tls.as_deref().map(tls::acceptor).transpose()?;
     let listener = TcpListener::bind(arguments.listen).await?;
     crate::say(&serde_json::json!({ "listening": listener.local_addr()? }).to_string())?;
     let mut connections = JoinSet::new();
@@ -113,7 +120,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                connections.spawn(serve(accepted?.0, Arc::clone(&model)));
+                connections.spawn(serve(accepted?.0, tls.clone(), Arc::clone(&model)));
                 while connections.try_join_next().is_some() {}
             }
             _ = ticks.tick() => {
@@ -128,8 +135,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
 }
 
 /// One connection until the peer leaves it. Its errors are the peer's affair.
-async fn serve(socket: TcpStream, model: Arc<Model>) {
-    let Ok((wire, cork)) = Wire::new(socket) else { return };
+async fn serve(socket: TcpStream, tls: Option<TlsAcceptor>, model: Arc<Model>) {
+    let Ok(socket) = tls::accept(socket, tls.as_ref()).await else { return };
+    let (wire, cork) = Wire::new(socket);
     let (stream, connection) = match model.trouble {
         Some(Trouble::Deaf) => (SMALL_WINDOW, SMALL_WINDOW),
         _ => (STREAM_WINDOW, CONNECTION_WINDOW),
@@ -155,8 +163,8 @@ async fn serve(socket: TcpStream, model: Arc<Model>) {
 
 /// The next call of the connection, which is driven meanwhile.
 async fn next(
-    connection: &mut Connection<Wire, Bytes>,
-    cork: &Cork,
+    connection: &mut Connection<Wire<Socket>, Bytes>,
+    cork: &Cork<Socket>,
 ) -> Option<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
     poll_fn(|cx| {
         let accepted = connection.poll_accept(cx);
@@ -166,7 +174,7 @@ async fn next(
 }
 
 /// What the poll gave, after its bytes were written; nothing if they cannot be.
-fn drained<T>(cork: &Cork, cx: &mut std::task::Context<'_>, polled: Poll<T>) -> Poll<Option<T>> {
+fn drained<T>(cork: &Cork<Socket>, cx: &mut std::task::Context<'_>, polled: Poll<T>) -> Poll<Option<T>> {
     match cork.poll_drain(cx) {
         Poll::Ready(Err(_)) => Poll::Ready(None),
         _ => polled.map(Some),
