@@ -173,6 +173,27 @@ ROWS = {
             Check("CPU ÷ Envoy", None, ratio("parhelion", "envoy")),
             Check("CPU ÷ HAProxy", None, ratio("parhelion", "haproxy")),
         ], rounds=7),
+    "tls": Row(
+        "300 B, 8 × 16, forward only, TLS on both sides",
+        through(SMALL, "parhelion", "parhelion/tls", "envoy/tls", "haproxy/tls", "nginx/tls"), [
+            Check("TLS ÷ without", 1.30, ratio("parhelion/tls", "parhelion")),
+            Check("÷ Envoy", None, ratio("parhelion/tls", "envoy/tls")),
+            Check("÷ HAProxy", None, ratio("parhelion/tls", "haproxy/tls")),
+            Check("÷ nginx", None, ratio("parhelion/tls", "nginx/tls")),
+        ]),
+    "tls-everything": Row(
+        "300 B, 8 × 16, everything on, TLS on both sides",
+        through(FULL, "parhelion/everything", "parhelion/everything, tls", "envoy/everything, tls"), [
+            Check("TLS ÷ without", None, ratio("parhelion/everything, tls", "parhelion/everything")),
+            Check("÷ Envoy with everything on", None, ratio("parhelion/everything, tls", "envoy/everything, tls")),
+        ]),
+    "tls-large": Row(
+        "600 KB, 4 × 2, forward only, TLS on both sides",
+        through(LARGE, "parhelion", "parhelion/tls", "envoy/tls", "nginx/tls"), [
+            Check("TLS ÷ without", None, ratio("parhelion/tls", "parhelion")),
+            Check("÷ Envoy", None, ratio("parhelion/tls", "envoy/tls")),
+            Check("÷ nginx", None, ratio("parhelion/tls", "nginx/tls")),
+        ]),
     "idle": Row("idle", through(NOTHING, "parhelion"), [
         Check("memory", 10, of_run("parhelion", "highest_rss_mib"), "MiB", 1),
     ], rounds=1),

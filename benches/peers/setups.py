@@ -1,7 +1,9 @@
 """How each proxy is set up: the texts of their configuration files.
 
-Each forwards plain-text gRPC from a loopback port to the same model server, writes no access log, keeps its
-connections, and is given windows wide enough for a tensor of 600 KB. What is not named here is the proxy's default.
+Each forwards gRPC from a loopback port to the same model server, writes no access log, keeps its connections, and is
+given windows wide enough for a tensor of 600 KB. What is not named here is the proxy's default.
+
+With TLS both sides of each speak TLS 1.3 and ask for a certificate; the tools at both ends know AES-128-GCM only.
 
 envoy    --concurrency 2, as a pod of two cores would run it. Its request ids stay on: they are its default, and
          Parhelion makes an id per call too. Spans leave it as it comes, in batches of 512 as Parhelion's do.
@@ -33,6 +35,11 @@ class Setup(NamedTuple):
     models: int = 1
     copies: Optional[int] = ALL_COPIES
     cap_mib: Optional[int] = None
+    tls: bool = False
+
+    def server(self, place, name):
+        """HOST:PORT of a server as this setup reaches it."""
+        return place.server(f"tls {name}" if self.tls else name)
 
 
 SETUPS = {
@@ -52,6 +59,12 @@ SETUPS = {
     "parhelion/default": Setup("parhelion", split=True, mirrors=("shadow",), spans="1%"),
     "parhelion/everything": Setup("parhelion", split=True, mirrors=("shadow",), spans="100%"),
     "parhelion/500 models": Setup("parhelion", models=500),
+    "parhelion/tls": Setup("parhelion", tls=True),
+    "envoy/tls": Setup("envoy", tls=True),
+    "haproxy/tls": Setup("haproxy", tls=True),
+    "nginx/tls": Setup("nginx", tls=True),
+    "parhelion/everything, tls": Setup("parhelion", split=True, mirrors=("shadow",), spans="100%", tls=True),
+    "envoy/everything, tls": Setup("envoy", split=True, mirrors=("shadow",), spans="100%", tls=True),
     **{f"parhelion/{trouble} shadow": Setup("parhelion", mirrors=(trouble,), copies=None) for trouble in TROUBLES},
     **{f"parhelion/{trouble}, {cap} MiB": Setup("parhelion", mirrors=(trouble,), copies=1_000_000, cap_mib=cap)
        for trouble in KEEPING for cap in CAPS},
@@ -59,11 +72,13 @@ SETUPS = {
 
 
 class Place(NamedTuple):
-    """Where a proxy is to run: its folder and port, HOST:PORT of a server by its name, and further free ports."""
+    """Where a proxy is to run: its folder and port, HOST:PORT of a server by its name, further free ports, and where
+    `ca.crt`, `tls.crt`, `tls.key` and `tls.pem` lie, where anybody speaks TLS."""
     folder: str
     port: int
     server: object
     spare: object
+    certificates: str
 
 
 def text(setup, place):
@@ -83,7 +98,8 @@ def environment(setup):
 def parhelion(setup, place):
     shadows = [f"s{number}" for number, _ in enumerate(setup.mirrors)]
     servers = {"v1": "model", **({"v2": "model"} if setup.split else {}), **dict(zip(shadows, setup.mirrors))}
-    variants = ", ".join(f'{name}: {{endpoint: "http://{place.server(server)}", version: "1"}}'
+    scheme = "https" if setup.tls else "http"
+    variants = ", ".join(f'{name}: {{endpoint: "{scheme}://{setup.server(place, server)}", version: "1"}}'
                          for name, server in servers.items())
     strategy = "{kind: ab, weights: {v1: 90%, v2: 10%}}" if setup.split else "{kind: pinned, variant: v1}"
     calls = f", calls: {setup.copies}" if setup.copies else ""
@@ -92,7 +108,15 @@ def parhelion(setup, place):
     body += ", unit: [metadata:x-user-id]" if setup.split else ""
     body += f", shadows: [{', '.join(f'{{variant: {name}{calls}}}' for name in shadows)}]}}"
     others = "\n".join(f"  bench-{number}: {body}" for number in range(1, setup.models))
-    telemetry = f'telemetry: {{otlp: "http://{place.server("collector")}", sample: {setup.spans}}}' if setup.spans else ""
+    collector = f"{scheme}://{setup.server(place, 'collector')}" if setup.spans else ""
+    telemetry = f'telemetry: {{otlp: "{collector}", sample: {setup.spans}}}' if setup.spans else ""
+    at = place.certificates
+    own = f"cert: {at}/tls.crt, key: {at}/tls.key"
+    tls = f"""\
+tls:
+  listen: {{{own}, client_ca: {at}/ca.crt}}
+  endpoints: {{{own}, ca: {at}/ca.crt}}
+  collector: {{{own}, ca: {at}/ca.crt}}""" if setup.tls else ""
     return f"""\
 listen: 127.0.0.1:{place.port}
 admin: 127.0.0.1:{place.spare()}
@@ -103,6 +127,7 @@ models:
   bench: {body}
 {others}
 {telemetry}
+{tls}
 """
 
 
@@ -149,10 +174,30 @@ static_resources:
                       routes: [{{match: {{prefix: "/"}}, route: {{{route}, "timeout": 0s}}}}]{tracing}
                 http_filters:
                   - name: envoy.filters.http.router
-                    typed_config: {{"@type": {api}.filters.http.router.v3.Router}}
+                    typed_config: {{"@type": {api}.filters.http.router.v3.Router}}{_downstream(setup, place)}
   clusters:
-{"".join(_cluster(name, place.server("model" if name == "candidate" else name)) for name in clusters)}{runtime}
+{"".join(_cluster(name, setup, place) for name in clusters)}{runtime}
 """
+
+
+def _downstream(setup, place):
+    """What follows in a filter chain where callers speak TLS."""
+    if not setup.tls:
+        return ""
+    return f"""
+          transport_socket:
+            name: envoy.transport_sockets.tls
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
+              require_client_certificate: true
+              common_tls_context: {_common(place)}"""
+
+
+def _common(place):
+    at = place.certificates
+    return (f'{{alpn_protocols: [h2], tls_params: {{tls_minimum_protocol_version: TLSv1_3, '
+            f'tls_maximum_protocol_version: TLSv1_3}}, tls_certificates: [{{certificate_chain: {{filename: "{at}/tls.crt"}}, '
+            f'private_key: {{filename: "{at}/tls.key"}}}}], validation_context: {{trusted_ca: {{filename: "{at}/ca.crt"}}}}}}')
 
 
 def _http2():
@@ -160,8 +205,16 @@ def _http2():
             f"initial_connection_window_size: {WINDOWS['connection']}}}")
 
 
-def _cluster(name, address):
-    host, port = address.rsplit(":", 1)
+def _cluster(name, setup, place):
+    host, port = setup.server(place, "model" if name == "candidate" else name).rsplit(":", 1)
+    tls = f"""\
+      transport_socket:
+        name: envoy.transport_sockets.tls
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+          sni: localhost
+          common_tls_context: {_common(place)}
+""" if setup.tls else ""
     options = "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     return f"""\
     - name: {name}
@@ -179,10 +232,12 @@ def _cluster(name, address):
           - lb_endpoints:
               - endpoint:
                   address: {{socket_address: {{address: "{host}", port_value: {port}}}}}
-"""
+{tls}"""
 
 
-def haproxy(_setup, place):
+def haproxy(setup, place):
+    at = place.certificates
+    tls = f" ssl crt {at}/tls.pem ca-file {at}/ca.crt verify required alpn h2" if setup.tls else ""
     return f"""\
 global
   maxconn 4096
@@ -194,16 +249,30 @@ defaults
   timeout client 60s
   timeout server 60s
 frontend callers
-  bind 127.0.0.1:{place.port} proto h2
+  bind 127.0.0.1:{place.port} proto h2{tls}
   default_backend model
 backend model
   http-reuse always
-  server model {place.server("model")} proto h2
+  server model {setup.server(place, "model")} proto h2{tls}
 """
 
 
-def nginx(_setup, place):
-    folder = place.folder
+def nginx(setup, place):
+    folder, at = place.folder, place.certificates
+    scheme, ssl = ("grpcs", " ssl") if setup.tls else ("grpc", "")
+    tls = f"""
+    ssl_protocols TLSv1.3;
+    ssl_certificate {at}/tls.crt;
+    ssl_certificate_key {at}/tls.key;
+    ssl_client_certificate {at}/ca.crt;
+    ssl_verify_client on;
+    grpc_ssl_protocols TLSv1.3;
+    grpc_ssl_certificate {at}/tls.crt;
+    grpc_ssl_certificate_key {at}/tls.key;
+    grpc_ssl_trusted_certificate {at}/ca.crt;
+    grpc_ssl_verify on;
+    grpc_ssl_name localhost;
+    grpc_ssl_server_name on;""" if setup.tls else ""
     user = "user root;" if os.geteuid() == 0 else ""
     temporary = "\n".join(f"  {kind}_temp_path {folder}/{kind};"
                           for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -224,13 +293,13 @@ http {{
   client_max_body_size 64m;
   client_body_buffer_size 1m;
   upstream model {{
-    server {place.server("model")};
+    server {setup.server(place, "model")};
     keepalive 512;
     keepalive_requests 1000000000;
   }}
   server {{
-    listen 127.0.0.1:{place.port} http2;
-    location / {{ grpc_pass grpc://model; }}
+    listen 127.0.0.1:{place.port}{ssl} http2;{tls}
+    location / {{ grpc_pass {scheme}://model; }}
   }}
 }}
 """

@@ -14,6 +14,8 @@ import setups
 # How each server that is not a proxy is started; the dead one is a port that nobody listens on.
 TROUBLES = ("hung", "deaf", "dripping", "flooding")
 SERVERS = {"model": [], "shadow": [], "collector": [], **{trouble: ["--trouble", trouble] for trouble in TROUBLES}}
+# The same servers speak TLS where their name begins so.
+TLS = "tls "
 WARM = {"payload": 300, "connections": 1, "streams": 1}
 
 
@@ -54,13 +56,23 @@ class Stage:
 
     def _server(self, name):
         if name not in self._servers:
-            process = processes.start(name, [self.tools.load, "upstream", *SERVERS[name]], self.folder)
+            tls = ["--tls", self._certificates()] if name.startswith(TLS) else []
+            command = [self.tools.load, "upstream", *SERVERS[name.removeprefix(TLS)], *tls]
+            process = processes.start(name, command, self.folder)
             log = os.path.join(self.folder, f"{name}.log")
             if not processes.wait_until(lambda: os.path.getsize(log) > 0, process, 10):
                 raise SystemExit(f"{name}: the server did not start: {read_end(log)}")
             with open(log) as file:
                 self._servers[name] = (process, json.loads(file.readline())["listening"])
         return self._servers[name]
+
+    def _certificates(self):
+        """The folder of everybody's certificates, made when they are first asked for."""
+        folder = os.path.join(self.folder, "certificates")
+        if not os.path.isdir(folder):
+            os.mkdir(folder)
+            subprocess.run([self.tools.load, "certificates", folder], check=True)
+        return folder
 
     def counted(self, name):
         """What a server has counted so far: inferences and spans."""
@@ -86,14 +98,15 @@ class Stage:
         binary = self.tools.program(name, setup.proxy)
         folder = self._place(name)
         os.mkdir(folder)
-        place = setups.Place(folder, processes.free_port(), self.server, processes.free_port)
+        tls = {"tls": self._certificates()} if setup.tls else {}
+        place = setups.Place(folder, processes.free_port(), self.server, processes.free_port, tls.get("tls", ""))
         path = os.path.join(folder, "proxy.conf" if setup.proxy in ("haproxy", "nginx") else "proxy.yaml")
         with open(path, "w") as file:
             file.write(setups.text(setup, place))
         command = proxies.command(setup.proxy, binary, folder, path)
         process = processes.start("proxy", command, folder, setups.environment(setup))
         address = f"127.0.0.1:{place.port}"
-        if not processes.wait_until(lambda: self.load(address, WARM, 1)[0]["failed"] == 0, process, 20):
+        if not processes.wait_until(lambda: self.load(address, {**WARM, **tls}, 1)[0]["failed"] == 0, process, 20):
             raise proxies.Missing(f"{name} answered no call: {read_end(os.path.join(folder, 'proxy.log'))}")
         return process, address
 
@@ -103,7 +116,7 @@ class Stage:
         Connections are opened before and closed after.
         """
         command = [self.tools.load, "load", "--hold", "--to", address, "--calls", str(calls)]
-        for key in ("payload", "connections", "streams", "method", "messages", "users"):
+        for key in ("payload", "connections", "streams", "method", "messages", "users", "tls"):
             if key in work:
                 command += [f"--{key}", str(work[key])]
         if work.get("method", "unary") != "unary":
@@ -139,27 +152,30 @@ class Stage:
     def measure(self, name, work, rate=None):
         """One run through one target: the load tool's report, the CPU it cost whom, memory, copies and spans."""
         process, address = self.target(name)
-        model, _ = self._server("model")
+        setup = setups.SETUPS.get(name, setups.Setup("direct"))
+        prefix, work = (TLS, {**work._asdict(), "tls": self._certificates()}) if setup.tls else ("", work._asdict())
+        model, _ = self._server(prefix + "model")
         watched = {"cpu_us_per_call": process, "model_cpu_us_per_call": model}
-        mirrors = set(setups.SETUPS[name].mirrors) if name in setups.SETUPS else ()
-        counted = {server: self.counted(server) for server in ("shadow", *TROUBLES, "collector")}
+        mirrors = set(setup.mirrors)
+        counted = {server: self.counted(prefix + server) for server in ("shadow", *TROUBLES, "collector")}
 
         def watch():
             return {key: processes.cpu_seconds(one.pid) for key, one in watched.items() if one}
 
-        if work.calls:
-            result, before, after = self.load(address, work._asdict(), work.calls, rate, watch)
-            result.update({key: (after[key] - spent) * 1e6 / work.calls for key, spent in before.items()})
+        calls = work["calls"]
+        if calls:
+            result, before, after = self.load(address, work, calls, rate, watch)
+            result.update({key: (after[key] - spent) * 1e6 / calls for key, spent in before.items()})
         else:
             result = self._idle()
         result["rss_mib"], result["highest_rss_mib"] = processes.memory_mib(process.pid) if process else (None, None)
-        if work.calls and (mirrors or "collector" in self._servers):
+        if calls and (mirrors or prefix + "collector" in self._servers):
             # The counts are told some times a second.
             time.sleep(0.15)
-            more = {server: {key: self.counted(server)[key] - old[key] for key in old}
+            more = {server: {key: self.counted(prefix + server)[key] - old[key] for key in old}
                     for server, old in counted.items()}
-            result["copies_per_call"] = sum(more[one]["inferences"] for one in mirrors if one in more) / work.calls
-            result["spans_per_call"] = more["collector"]["spans"] / work.calls
+            result["copies_per_call"] = sum(more[one]["inferences"] for one in mirrors if one in more) / calls
+            result["spans_per_call"] = more["collector"]["spans"] / calls
         return result
 
     @staticmethod

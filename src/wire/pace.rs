@@ -11,8 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Bytes of one poll, after which others have their turn: some 20 µs of reading.
 pub(super) const TURN: usize = 64 * 1024;
-/// Bytes of one [`PERIOD`], 256 to 512 MiB a second by the coarseness of timers: about a tenth of a core.
-pub(super) const BURST: usize = 512 * 1024;
+/// Bytes of one [`PERIOD`], 128 to 256 MiB a second by the coarseness of timers: about a twentieth of a core.
+pub(super) const BURST: usize = 256 * 1024;
 /// Counted from the first byte of a burst.
 const PERIOD: Duration = Duration::from_millis(1);
 
