@@ -86,11 +86,13 @@ pub enum Reason {
     Holdout,
     /// The unit is in another part of the layer: the baseline answers.
     Layer,
+    /// What the call is to be told apart by is not as declared: the baseline answers.
+    NoContext,
 }
 
 impl Reason {
     /// Every value, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::Pinned,
         Reason::Split,
         Reason::Draw,
@@ -102,6 +104,7 @@ impl Reason {
         Reason::Decided,
         Reason::Holdout,
         Reason::Layer,
+        Reason::NoContext,
     ];
 
     /// Position in [`Reason::ALL`].
@@ -123,6 +126,7 @@ impl Reason {
             Reason::Decided => "decided",
             Reason::Holdout => "holdout",
             Reason::Layer => "layer",
+            Reason::NoContext => "no_context",
         }
     }
 
@@ -134,7 +138,7 @@ impl Reason {
             Reason::Segment | Reason::Forced | Reason::Hop | Reason::Holdout | Reason::Layer => {
                 "targeting_match"
             }
-            Reason::NotReady | Reason::Default => "default",
+            Reason::NotReady | Reason::Default | Reason::NoContext => "default",
         }
     }
 }

@@ -12,6 +12,8 @@ pub struct Call<'a> {
     /// Parameters of the first message, in the order they came, scalars in their plain text form; the last of a
     /// name counts.
     pub parameters: &'a [(String, String)],
+    /// Numbers of the input tensor that the rollout asks for; none where it asks for none, or they are not there.
+    pub input: Option<&'a [f64]>,
 }
 
 impl<'a> Call<'a> {

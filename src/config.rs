@@ -36,9 +36,10 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Ab, Admission, Arm, Canary, FeedbackGuard, FixedLimits, Guards, Holdout, Judge, LatencyGuard, Layer,
-    Margin, Match, Metric, OnFail, OnPass, Pinned, Reporting, ResourcesGuard, Rolling, Segment, SlowLimit,
-    Source, Stage, Staged, Step, Strategy, Warming, Warmup,
+    Ab, Admission, Arm, Bandit, BanditPolicy, Canary, ContextSource, FeedbackGuard, FixedLimits, Guards,
+    Holdout, Judge, LatencyGuard, Layer, Margin, Match, Memory, Metric, OnFail, OnPass, Pinned, Reporting,
+    ResourcesGuard, Reward, Rolling, Segment, SlowLimit, Source, Stage, Staged, Step, Stop, Strategy,
+    Warming, Warmup,
 };
 use units::{Percent, Size};
 

@@ -18,6 +18,7 @@ mod compare;
 mod connect;
 mod explain;
 mod json;
+mod learning;
 mod paint;
 mod plot;
 mod screen;

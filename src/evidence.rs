@@ -9,9 +9,12 @@ pub mod exposed;
 pub mod gather;
 mod measured;
 mod once;
+mod rewards;
 mod tally;
 
 use serde::{Deserialize, Serialize};
+
+pub use rewards::{Earned, Moments, Rewards};
 
 use crate::stats::overlap::Sums;
 

@@ -8,12 +8,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::evidence::Scores;
+use crate::evidence::{Rewards, Scores};
 use crate::fault::Code;
 use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
 
 mod book;
+mod contexts;
 pub mod intake;
 pub mod json;
 mod kept;
@@ -273,6 +274,8 @@ pub struct FeedbackGain {
     /// By the index of [`crate::config::Model::variants`]: that variant as the treatment beside the baseline; empty for
     /// the baseline itself and for those that took no part.
     pub variants: Vec<Scores>,
+    /// Where a strategy learns from it: all arms by themselves.
+    pub rewards: Option<Rewards>,
 }
 
 /// What was gained and must be kept, together or not at all.
@@ -307,6 +310,11 @@ impl Door {
     /// See [`Refusal`].
     pub fn report(&self, report: &Report, trace: Option<&Trace>) -> Result<Receipt, Refusal> {
         self.intake.report(self.source, report, trace)
+    }
+
+    /// Keeps what a prediction's call was told apart by until its reward's window closes.
+    pub fn remember(&self, prediction: &Prediction, context: Box<[f64]>) {
+        self.intake.remember(prediction, context);
     }
 
     /// Says that a prediction was told to a caller, where its model has feedback that counts without a report.

@@ -140,6 +140,8 @@ pub struct Route {
     pub served: Option<usize>,
     /// Keyed hash of the unit, never the unit itself.
     pub unit: Option<u64>,
+    /// What an apprentice would have given it to, an index into the model's variants, and how likely that would have been.
+    pub wished: Option<(usize, f64)>,
     /// Index of the segment that matched, among those of the model's strategy.
     pub segment: Option<usize>,
     /// How likely each arm was.

@@ -121,10 +121,13 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         plan.as_mut().and_then(|plan| Some((plan.counted.take()?, plan.variant(), &plan.rollout.live)));
     let (unary, reserve) =
         (call.peek == Some(Peek::Unary), plan.as_ref().and_then(|plan| plan.rollout.reserve.as_ref()));
-    if plan.as_ref().is_some_and(|plan| plan.rollout.exposes)
-        && let Some((_, prediction)) = &*call.told.borrow()
-    {
-        worker.feedback.expose(prediction);
+    if let (Some(plan), Some((_, prediction))) = (&mut plan, &*call.told.borrow()) {
+        if let Some(context) = plan.context.take() {
+            worker.feedback.remember(prediction, context);
+        }
+        if plan.rollout.exposes {
+            worker.feedback.expose(prediction);
+        }
     }
     let outcome = outcome(call, plan, ended, journal, &upload);
     if let Some((counted, assigned, live)) = counted {
@@ -215,7 +218,7 @@ async fn read(
 ) -> Result<(), Delivery> {
     let Some(peek) = call.peek else { return Ok(()) };
     let limits = &serving.config.limits;
-    upload.read_as(call.adapter, peek, serving.wants_parameters());
+    upload.read_as(call.adapter, peek, (serving.wants_parameters(), serving.wants_inputs()));
     let begun = match peek {
         // A stream may stand idle before its first message as between any two.
         Peek::Stream => upload.begin().await,

@@ -47,6 +47,7 @@ pub struct Serving {
     by_service: HashMap<String, usize>,
     default: usize,
     wants_parameters: bool,
+    wants_inputs: Option<Arc<[Arc<str>]>>,
 }
 
 /// One model's rollout.
@@ -145,6 +146,7 @@ impl Serving {
                 .collect(),
             default: index(&config.default),
             wants_parameters: rollouts.iter().any(|rollout| rollout.strategy.reads_parameters()),
+            wants_inputs: inputs(&rollouts),
             rollouts,
             by_name,
         }
@@ -172,6 +174,11 @@ impl Serving {
     /// Whether any rollout looks at request parameters.
     pub fn wants_parameters(&self) -> bool {
         self.wants_parameters
+    }
+
+    /// Input tensors that any rollout looks at, by their names; none where none does.
+    pub fn wants_inputs(&self) -> Option<&Arc<[Arc<str>]>> {
+        self.wants_inputs.as_ref()
     }
 
     /// Every shadow of every model.
@@ -322,6 +329,12 @@ pub fn retag(runs: &Runs, headers: &mut HeaderMap) {
 fn keeps_samples(model: &Model) -> bool {
     let others = matches!(model.strategy, config::Strategy::Rolling(_)) || model.taking_part().count() > 1;
     others && model.strategy.warming().is_some_and(|warming| warming.file.is_none())
+}
+
+fn inputs(rollouts: &[Rollout]) -> Option<Arc<[Arc<str>]>> {
+    let asked = rollouts.iter().filter_map(|rollout| rollout.strategy.context()?.input());
+    let names: Vec<Arc<str>> = asked.map(|(name, _)| Arc::clone(name)).collect();
+    (!names.is_empty()).then(|| names.into())
 }
 
 fn arms(model: &Model) -> Vec<u8> {

@@ -3,12 +3,15 @@
 //! All evidence is e-values: nonnegative numbers whose mean under the hypothesis is at most 1 whenever one stops
 //! looking. A verdict at level α falls when one reaches 1/α; they may be looked at after every call.
 
+pub mod best_arm;
 pub mod beta_mixture;
 pub mod bounded_mean;
 pub mod cdf_band;
+pub mod contrast;
 pub mod error_share;
 pub mod estimates;
 pub mod hash;
+pub mod indices;
 pub mod mean_difference;
 pub mod mixture;
 pub mod multiplicity;
@@ -16,8 +19,10 @@ pub mod off_policy;
 #[cfg(test)]
 pub(crate) mod oracle;
 pub mod overlap;
+pub mod quadrature;
 pub mod quantile;
 pub mod rate;
+pub mod ridge;
 pub mod sample_ratio;
 pub mod sign;
 pub mod special;

@@ -16,6 +16,7 @@ use crate::evidence::epoch;
 use crate::stats::hash::platforms::Platform;
 
 pub mod ab;
+pub mod bandit;
 pub mod canary;
 pub mod copied;
 pub mod course;
@@ -28,6 +29,7 @@ pub mod staged;
 mod unit;
 
 use ab::Ab;
+use bandit::{Bandit, Beliefs, Drawn, Shares};
 use canary::Canary;
 use pinned::Pinned;
 use unit::UnitKey;
@@ -53,13 +55,14 @@ enum Kind {
     Pinned(Pinned),
     Ab(Ab),
     Canary(Canary),
+    Bandit(Bandit),
     /// By stage.
     Staged(Vec<Kind>),
 }
 
 /// Where a rollout stands: what its strategy must know beside the call. Published by whoever keeps the rollout, read
 /// for every call.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Standing {
     /// Counts the changes of the split since the revision began, so that evidence of two splits is never mixed.
     pub epoch: u32,
@@ -67,6 +70,8 @@ pub struct Standing {
     pub stage: u32,
     /// Who gets what.
     pub split: Split,
+    /// What a bandit's calls need beside their shares; none where they need nothing.
+    pub beliefs: Option<Arc<Beliefs>>,
 }
 
 /// Who gets what.
@@ -80,6 +85,8 @@ pub enum Split {
     Candidate(Percent),
     /// As the file says, but for these: what they had is the baseline's.
     Without(Out),
+    /// Each arm of a bandit its own, in the order of [`config::Bandit::arms`].
+    Shares(Shares),
 }
 
 /// Variants that were taken out, of the first 64 of a model.
@@ -109,14 +116,14 @@ impl Split {
     fn out(self) -> Out {
         match self {
             Split::Without(out) => out,
-            Split::Configured | Split::Only(_) | Split::Candidate(_) => Out::NONE,
+            Split::Configured | Split::Only(_) | Split::Candidate(_) | Split::Shares(_) => Out::NONE,
         }
     }
 }
 
 impl Standing {
     /// Of a rollout that decides nothing.
-    pub const CONFIGURED: Standing = Standing { epoch: 0, stage: 0, split: Split::Configured };
+    pub const CONFIGURED: Standing = Standing { epoch: 0, stage: 0, split: Split::Configured, beliefs: None };
 }
 
 /// What was decided for a call.
@@ -128,6 +135,16 @@ pub struct Decision {
     pub unit: Option<u64>,
     /// Index of the segment that matched, among the strategy's; `None`: the strategy's own weights.
     pub segment: Option<usize>,
+    /// What a bandit drew it from; `None` where none did.
+    pub drawn: Option<Drawn>,
+}
+
+impl Decision {
+    /// Without a draw: that variant, for that reason.
+    pub fn certain(variant: usize, reason: Reason) -> Self {
+        let assignment = Assignment { variant, reason, propensity: 1.0 };
+        Decision { assignment, unit: None, segment: None, drawn: None }
+    }
 }
 
 /// Why a variant that a caller asked for is not given to it.
@@ -145,6 +162,7 @@ impl Kind {
             config::Strategy::Pinned(pinned) => Kind::Pinned(Pinned::new(pinned.variant)),
             config::Strategy::Ab(ab) => Kind::Ab(Ab::new(ab)),
             config::Strategy::Canary(canary) => Kind::Canary(Canary::new(canary)),
+            config::Strategy::Bandit(bandit) => Kind::Bandit(Bandit::new(bandit)),
             config::Strategy::Shadow(canary) => Kind::Pinned(Pinned::new(canary.baseline)),
             config::Strategy::Rolling(rolling) => Kind::Pinned(Pinned::new(rolling.variant)),
             config::Strategy::Staged(staged) => {
@@ -161,21 +179,22 @@ impl Kind {
         }
     }
 
-    /// Where a unit falls among 100,000 places; none where nothing is drawn.
-    fn place(&self, unit: &str) -> Option<u32> {
+    /// Where a unit falls among 100,000 places in that epoch; none where nothing is drawn.
+    fn place(&self, epoch: u32, unit: &str) -> Option<u32> {
         match self {
             Kind::Pinned(_) => None,
             Kind::Ab(ab) => Some(ab.place(unit)),
             Kind::Canary(canary) => Some(canary.place(unit)),
+            Kind::Bandit(bandit) => Some(bandit.place(epoch, unit)),
             // All stages have the same salt.
-            Kind::Staged(stages) => stages.iter().find_map(|stage| stage.place(unit)),
+            Kind::Staged(stages) => stages.iter().find_map(|stage| stage.place(epoch, unit)),
         }
     }
 
     /// The rules that choose segments.
     fn rules(&self) -> Box<dyn Iterator<Item = &Match> + '_> {
         match self {
-            Kind::Pinned(_) | Kind::Canary(_) => Box::new(std::iter::empty()),
+            Kind::Pinned(_) | Kind::Canary(_) | Kind::Bandit(_) => Box::new(std::iter::empty()),
             Kind::Ab(ab) => Box::new(ab.rules()),
             Kind::Staged(stages) => Box::new(stages.iter().flat_map(Kind::rules)),
         }
@@ -214,8 +233,14 @@ impl Strategy {
     ) -> Decision {
         let unit = self.unit_of(call);
         if let Some(reason) = self.outside(standing, unit) {
-            let assignment = Assignment { variant: self.baseline, reason, propensity: 1.0 };
-            return Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment: None };
+            let unit = unit.map(|unit| self.keyed(unit));
+            return Decision { unit, ..Decision::certain(self.baseline, reason) };
+        }
+        if let (Kind::Bandit(bandit), Split::Shares(shares)) = (self.kind.at(standing.stage), &standing.split)
+        {
+            let given = (standing.epoch, shares, standing.beliefs.as_deref());
+            let (assignment, drawn) = bandit.assign(given, (call, unit), draw, ready);
+            return Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment: None, drawn };
         }
         let (assignment, segment) = match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => {
@@ -229,15 +254,20 @@ impl Strategy {
             (Kind::Canary(canary), Split::Candidate(share)) => {
                 (canary.assign(share, unit, draw, ready), None)
             }
-            (Kind::Canary(canary), Split::Configured | Split::Without(_)) => {
+            (Kind::Canary(canary), Split::Configured | Split::Without(_) | Split::Shares(_)) => {
                 (canary.assign(Percent::NONE, unit, draw, ready), None)
+            }
+            // Nobody knows its shares yet: the baseline answers.
+            (Kind::Bandit(_), _) => {
+                let reason = Reason::Decided;
+                (Assignment { variant: self.baseline, reason, propensity: 1.0 }, None)
             }
             // A list of stages is never empty, and has none in it.
             (Kind::Staged(_), _) => {
                 (Assignment { variant: 0, reason: Reason::Decided, propensity: 1.0 }, None)
             }
         };
-        Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment }
+        Decision { assignment, unit: unit.map(|unit| self.keyed(unit)), segment, drawn: None }
     }
 
     /// Who gets calls that name no model, where that is not the baseline: while a switch waits, the variant before.
@@ -269,8 +299,9 @@ impl Strategy {
         layer.as_ref().is_some_and(elsewhere).then_some(Reason::Layer)
     }
 
-    /// How likely each arm is for a call of that segment, as the rollout stands; none where calls are not split.
-    pub fn odds(&self, standing: &Standing, segment: Option<usize>, ready: &dyn Fn(usize) -> bool) -> Odds {
+    /// How likely each arm is for a call that was decided so, as the rollout stands; none where calls are not split.
+    pub fn odds(&self, standing: &Standing, decided: &Decision, ready: &dyn Fn(usize) -> bool) -> Odds {
+        let segment = decided.segment;
         let mut odds = Odds::new(self.arms.len());
         let mut set = |variant: usize, probability: f64| {
             if let Some(arm) = self.arms.iter().position(|arm| *arm == variant) {
@@ -280,7 +311,13 @@ impl Strategy {
         match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(_))
             | (Kind::Pinned(_) | Kind::Staged(_), _)
-            | (Kind::Canary(_), Split::Configured | Split::Without(_)) => return Odds::NONE,
+            | (Kind::Canary(_), Split::Configured | Split::Without(_) | Split::Shares(_)) => {
+                return Odds::NONE;
+            }
+            (Kind::Bandit(bandit), _) => match &decided.drawn {
+                Some(drawn) => bandit.each(&drawn.shares, ready, &mut set),
+                None => return Odds::NONE,
+            },
             (Kind::Ab(ab), split) => ab.each((segment, split.out()), ready, &mut set),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.each(share, ready, &mut set),
         }
@@ -298,6 +335,10 @@ impl Strategy {
         let assignment = &decision.assignment;
         match self.kind.at(standing.stage) {
             Kind::Pinned(_) | Kind::Canary(_) | Kind::Staged(_) => epoch::counts(assignment),
+            Kind::Bandit(bandit) => {
+                let whole = |drawn: &Drawn| bandit.is_whole(&drawn.shares, ready);
+                epoch::counts(assignment) && decision.drawn.as_ref().is_some_and(whole)
+            }
             Kind::Ab(ab) => {
                 matches!(assignment.reason, Reason::Split | Reason::Draw | Reason::Segment)
                     && assignment.propensity < 1.0
@@ -322,16 +363,28 @@ impl Strategy {
             return Err(Refused::NotAllowed);
         }
         let variant = self.variants.iter().position(|name| **name == *variant).ok_or(Refused::Unknown)?;
-        Ok(Decision {
-            assignment: Assignment { variant, reason: Reason::Forced, propensity: 1.0 },
-            unit: self.unit_hash(call),
-            segment: None,
-        })
+        Ok(Decision { unit: self.unit_hash(call), ..Decision::certain(variant, Reason::Forced) })
     }
 
     /// Where the call's unit falls among 100,000 places; `None` where it brings none, or nothing is drawn.
-    pub fn place(&self, call: &Call<'_>) -> Option<u32> {
-        self.kind.place(self.unit_of(call)?)
+    pub fn place(&self, standing: &Standing, call: &Call<'_>) -> Option<u32> {
+        self.kind.place(standing.epoch, self.unit_of(call)?)
+    }
+
+    /// Which places belong to whom for a call that a bandit drew for, while all are ready, in order.
+    pub fn drawn_from(&self, standing: &Standing, shares: &Shares) -> Vec<(usize, Range<u32>)> {
+        match self.kind.at(standing.stage) {
+            Kind::Bandit(bandit) => bandit.intervals(shares),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What calls are told apart by; none where they are not.
+    pub fn context(&self) -> Option<&bandit::context::Reader> {
+        match &self.kind {
+            Kind::Bandit(bandit) => Some(bandit.context()).filter(|context| !context.is_empty()),
+            _ => None,
+        }
     }
 
     /// Which places belong to whom while all are ready, in order, for calls that `segment` matches or none.
@@ -342,7 +395,11 @@ impl Strategy {
             (Kind::Pinned(pinned), _) => vec![(pinned.assign().variant, all)],
             (Kind::Ab(ab), split) => ab.intervals((segment, split.out())),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.intervals(share),
-            (Kind::Canary(canary), Split::Configured | Split::Without(_)) => canary.intervals(Percent::NONE),
+            (Kind::Canary(canary), Split::Configured | Split::Without(_) | Split::Shares(_)) => {
+                canary.intervals(Percent::NONE)
+            }
+            (Kind::Bandit(bandit), Split::Shares(shares)) => bandit.intervals(&shares),
+            (Kind::Bandit(_), _) => vec![(self.baseline, all)],
             (Kind::Staged(_), _) => Vec::new(),
         }
     }
@@ -357,7 +414,8 @@ impl Strategy {
         let named = |rule: &Match| rule.0.iter().any(|(key, _)| matches!(key, Key::Parameter(_)));
         let in_kind = self.kind.rules().any(named);
         let in_force = matches!(&self.force, Force::Matching(rule) if named(rule));
-        in_kind || in_force || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
+        let in_context = self.context().is_some_and(bandit::context::Reader::reads_parameters);
+        in_kind || in_force || in_context || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
     }
 
     /// The first of the unit's keys that the call has.

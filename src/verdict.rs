@@ -266,6 +266,61 @@ pub struct Report {
     pub verdict: Verdict,
     /// What it waits for, in words for people; empty where it waits for nothing.
     pub waits_for: String,
+    /// What a strategy that learns knows of its arms; none for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning: Option<Learning>,
+}
+
+/// What a strategy that learns knows of its arms.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Learning {
+    /// As in the file.
+    pub policy: String,
+    /// The feedback that it learns from.
+    pub reward: Arc<str>,
+    /// Whether it only tells what it would do.
+    pub apprentice: bool,
+    /// Counts the changes of the shares since the revision began.
+    pub epoch: u32,
+    /// In the order of their names.
+    pub arms: Vec<ArmReport>,
+    /// How much better than the best arm another may be, as part of it, with a probability of 95 % no more; none where
+    /// too little is known.
+    pub remaining: Option<f64>,
+    /// Of an apprentice: what its choices would have been worth; none where nothing is known yet.
+    pub worth: Option<Worth>,
+}
+
+/// What is known of one arm.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmReport {
+    /// Its variant.
+    pub variant: Arc<str>,
+    /// Values that were ever seen of it.
+    pub values: u64,
+    /// Those that still count, where old ones count less.
+    pub counted: f64,
+    /// Their mean in this revision, weighted by how likely each call was; none without any.
+    pub mean: Option<f64>,
+    /// Its standard error.
+    pub error: f64,
+    /// How likely it is the best of those that are not out, 0 to 1.
+    pub best: f64,
+    /// The share that the policy wants for it, 0 to 1.
+    pub wished: f64,
+    /// Whether a guard took it out.
+    pub out: bool,
+}
+
+/// What choices that were not made would have been worth: a reward per call and its standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Worth {
+    /// Of the apprentice.
+    pub own: (f64, f64),
+    /// Of the baseline, from the same calls.
+    pub baseline: (f64, f64),
+    /// Values that both rest on.
+    pub n: u64,
 }
 
 /// Where a rollout of several stages is.

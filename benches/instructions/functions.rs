@@ -55,7 +55,7 @@ pub(crate) fn assign(calls: usize) -> Result<Duration, Box<dyn Error>> {
         HeaderMap::from_iter([(http::HeaderName::from_static("x-user-id"), HeaderValue::from(user))])
     };
     Ok(timed(calls, prepare, |metadata| {
-        let call = Call { metadata: &metadata, parameters: &[] };
+        let call = Call { metadata: &metadata, parameters: &[], input: None };
         black_box(strategy.assign(&Standing::CONFIGURED, black_box(&call), 0, &|_| true));
         // Dropping the headers is no part of it.
         std::mem::forget(metadata);
@@ -110,6 +110,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
             assigned: Assignment { variant: 0, reason: Reason::Split, propensity: 0.9 },
             served: Some(0),
             unit: Some(number as u64),
+            wished: None,
             segment: None,
             odds: Default::default(),
             epoch: 0,

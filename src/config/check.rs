@@ -17,6 +17,7 @@ use super::{ClientTls, Config, Drain, Environment, Loaded, Model, Telemetry, raw
 
 mod ab;
 mod admission;
+mod bandit;
 mod canary;
 mod endpoint;
 mod fallback;

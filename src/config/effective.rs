@@ -17,6 +17,8 @@ use super::{
 };
 use crate::stats::hash::platforms::Platform;
 
+mod bandit;
+
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
 
@@ -195,6 +197,12 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
             "alpha": share(found.alpha),
             "on_fail": found.on_fail.name(),
         }),
+        Strategy::Bandit(found) => {
+            let mut map = Map::new();
+            map.insert("kind".into(), kind.into());
+            map.extend(bandit::bandit(model, found));
+            Value::Object(map)
+        }
         Strategy::Staged(found) => json!({
             "kind": kind,
             "baseline": name(found.baseline),

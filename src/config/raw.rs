@@ -9,11 +9,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::Deserializer;
 
+mod bandit;
 mod log;
 mod scalar;
 mod several;
 mod strategy;
 
+pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
 pub(super) use log::Log;
 pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 use several::{Either, WordOr};

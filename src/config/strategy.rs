@@ -7,11 +7,13 @@ use super::Key;
 use super::units::Percent;
 
 mod ab;
+mod bandit;
 mod guards;
 mod pinned;
 mod rolling;
 
 pub use ab::{Ab, Arm, Judge, Metric, Source};
+pub use bandit::{Bandit, ContextSource, Memory, Policy as BanditPolicy, Reward, Stop};
 pub use guards::{FeedbackGuard, Guards, LatencyGuard, Margin, ResourcesGuard, Warmup};
 pub use pinned::{FixedLimits, Pinned, SlowLimit, Warming};
 pub use rolling::{Reporting, Rolling};
@@ -31,6 +33,8 @@ pub enum Strategy {
     Staged(Arc<Staged>),
     /// One variant for everybody, whose servers are replaced in place, a batch of endpoints at a time.
     Rolling(Arc<Rolling>),
+    /// More to whoever earns more, while it learns.
+    Bandit(Arc<Bandit>),
 }
 
 /// Who takes part in a rollout that splits units; everybody, where nothing is said. The others get the baseline.
@@ -190,6 +194,7 @@ impl Strategy {
             Strategy::Canary(canary) | Strategy::Shadow(canary) => canary.baseline,
             Strategy::Staged(staged) => staged.baseline,
             Strategy::Rolling(rolling) => rolling.variant,
+            Strategy::Bandit(bandit) => bandit.baseline,
         }
     }
 
@@ -197,7 +202,7 @@ impl Strategy {
     pub fn candidate(&self) -> Option<usize> {
         match self {
             Strategy::Pinned(pinned) => Some(pinned.variant),
-            Strategy::Ab(_) | Strategy::Rolling(_) => None,
+            Strategy::Ab(_) | Strategy::Rolling(_) | Strategy::Bandit(_) => None,
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(canary.candidate),
             Strategy::Staged(staged) => Some(staged.candidate),
         }
@@ -210,6 +215,10 @@ impl Strategy {
             Strategy::Ab(ab) => {
                 ab.judge.iter().flat_map(|judge| &judge.arms).map(|arm| arm.variant).collect()
             }
+            Strategy::Bandit(bandit) => {
+                let arms = bandit.arms.iter().map(|arm| arm.variant);
+                arms.filter(|variant| *variant != bandit.baseline).collect()
+            }
             Strategy::Pinned(_) | Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 self.candidate().into_iter().collect()
             }
@@ -221,6 +230,7 @@ impl Strategy {
         match self {
             Strategy::Pinned(_) | Strategy::Rolling(_) => None,
             Strategy::Ab(ab) => Some(&ab.salt),
+            Strategy::Bandit(bandit) => Some(&bandit.salt),
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(&canary.salt),
             Strategy::Staged(staged) => Some(&staged.salt),
         }
@@ -252,7 +262,11 @@ impl Strategy {
         match self {
             Strategy::Pinned(_) => false,
             Strategy::Ab(ab) => ab.judge.is_some(),
-            Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) | Strategy::Rolling(_) => true,
+            Strategy::Canary(_)
+            | Strategy::Shadow(_)
+            | Strategy::Staged(_)
+            | Strategy::Rolling(_)
+            | Strategy::Bandit(_) => true,
         }
     }
 
@@ -261,6 +275,27 @@ impl Strategy {
         match self {
             Strategy::Ab(ab) => &ab.segments,
             _ => &[],
+        }
+    }
+
+    /// Whether what it finds of that feedback is of use to a bandit that learns from it.
+    pub fn teaches(&self, reward: Option<&Arc<str>>) -> bool {
+        let Some(reward) = reward else { return false };
+        match self {
+            Strategy::Bandit(bandit) => bandit.reward.name == *reward,
+            Strategy::Ab(ab) => {
+                let asked = |metric: &Metric| matches!(&metric.source, Source::Feedback { name, .. } if name == reward);
+                ab.judge.as_ref().is_some_and(|judge| judge.metrics.iter().any(asked))
+            }
+            _ => false,
+        }
+    }
+
+    /// The feedback that it learns from, where it does.
+    pub fn reward(&self) -> Option<&Arc<str>> {
+        match self {
+            Strategy::Bandit(bandit) => Some(&bandit.reward.name),
+            _ => None,
         }
     }
 
@@ -280,7 +315,7 @@ impl Strategy {
                 let canaries = staged.stages.iter().map(|stage| &stage.strategy);
                 return canaries.filter(|one| matches!(one, Strategy::Canary(_))).find_map(Self::warming);
             }
-            Strategy::Ab(_) | Strategy::Shadow(_) => return None,
+            Strategy::Ab(_) | Strategy::Shadow(_) | Strategy::Bandit(_) => return None,
         };
         (warming.requests > 0).then_some(warming)
     }
@@ -294,6 +329,7 @@ impl Strategy {
             Strategy::Shadow(_) => "shadow",
             Strategy::Staged(_) => "staged",
             Strategy::Rolling(_) => "rolling",
+            Strategy::Bandit(_) => "bandit",
         }
     }
 }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::next;
 use crate::admin::Reload;
-use crate::config::{Key, Model};
+use crate::config::{Key, Model, Strategy};
 use crate::pb::v1;
 use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
 use crate::strategy::rolling::{EndpointReport, Place};
-use crate::verdict::{Aim, Estimate, Finding, Interval, Scale, State, Verdict};
+use crate::verdict::{Aim, ArmReport, Estimate, Finding, Interval, Learning, Scale, State, Verdict};
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
     let report = &status.report;
@@ -38,6 +38,30 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         stages: report.stage.as_ref().map_or(0, |stage| stage.of),
         stage_name: report.stage.as_ref().map_or_else(String::new, |stage| stage.name.to_string()),
         endpoints: status.endpoints.iter().map(endpoint).collect(),
+        learning: report.learning.as_ref().map(learning),
+    }
+}
+
+fn learning(learning: &Learning) -> v1::Learning {
+    let arm = |arm: &ArmReport| v1::Learnt {
+        variant: arm.variant.to_string(),
+        values: arm.values,
+        counted: arm.counted,
+        mean: arm.mean,
+        error: arm.error,
+        best: arm.best,
+        wished: arm.wished,
+        out: arm.out,
+    };
+    let worth = |(value, error): (f64, f64), values: u64| v1::Worth { value, error, values };
+    v1::Learning {
+        policy: learning.policy.clone(),
+        reward: learning.reward.to_string(),
+        apprentice: learning.apprentice,
+        arms: learning.arms.iter().map(arm).collect(),
+        remaining: learning.remaining,
+        own: learning.worth.map(|known| worth(known.own, known.n)),
+        baseline: learning.worth.map(|known| worth(known.baseline, known.n)),
     }
 }
 
@@ -115,7 +139,11 @@ pub(super) fn audit(record: &AuditRecord) -> v1::AuditRecord {
 }
 
 pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<State>) -> v1::Explanation {
-    let salt = model.strategy.salt().unwrap_or_default();
+    let salt = match (&model.strategy, model.strategy.salt()) {
+        // A bandit draws anew in each epoch.
+        (Strategy::Bandit(_), Some(salt)) => format!("{salt}/{}/", explained.epoch),
+        (_, salt) => salt.unwrap_or_default().to_owned(),
+    };
     let ranges = explained.intervals.iter().map(|(variant, range)| v1::Range {
         variant: variant.to_string(),
         from: range.start,
@@ -134,8 +162,9 @@ pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<Sta
         state: at.map_or(v1::State::Unspecified, state).into(),
         revision: revision(explained.revision),
         epoch: explained.epoch,
-        salt: salt.to_owned(),
+        salt,
         unit: explained.unit.clone().unwrap_or_default(),
+        wished: explained.wished.as_deref().unwrap_or_default().to_owned(),
     }
 }
 
@@ -146,6 +175,9 @@ fn why(explained: &Explanation) -> String {
     };
     match (&*explained.reason, &explained.segment) {
         ("pinned", _) => format!("{variant} is the only variant that the strategy gives calls to"),
+        ("no_context", _) => {
+            format!("what the call is told apart by is not as declared, so {variant} answers")
+        }
         ("split", _) => format!("the unit's hash falls on a place that is {variant}'s"),
         ("draw", _) => format!("no other variant gets any calls, so {variant} answers"),
         ("segment", Some(segment)) => {

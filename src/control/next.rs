@@ -1,7 +1,7 @@
 //! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
 
 use crate::config::units::write_duration;
-use crate::config::{Ab, Canary, Judge, Model, OnFail, OnPass, Pinned, Rolling, Strategy};
+use crate::config::{Ab, Bandit, Canary, Judge, Model, OnFail, OnPass, Pinned, Rolling, Strategy};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
@@ -20,6 +20,7 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
         }
         Strategy::Ab(ab) if let Some(judge) = &ab.judge => compared(model, ab, judge, report),
         Strategy::Rolling(rolling) => replacing(rolling, report),
+        Strategy::Bandit(bandit) => learning(model, bandit, report),
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
@@ -91,6 +92,42 @@ fn compared(model: &Model, ab: &Ab, judge: &Judge, report: &Report) -> Vec<Strin
             vec!["nothing by itself: the file names other builds, or a person resumes it".to_owned()]
         }
         State::Pinned => vec!["on resume: the comparison goes on".to_owned()],
+        State::Steady => Vec::new(),
+    }
+}
+
+/// Of a bandit.
+fn learning(model: &Model, bandit: &Bandit, report: &Report) -> Vec<String> {
+    let hoped = match (&bandit.stop, bandit.on_pass) {
+        _ if bandit.apprentice => {
+            "nothing by itself: the baseline answers, and this tells what it would do".to_owned()
+        }
+        (None, _) => "it learns for ever: more to whoever earns more".to_owned(),
+        (Some(_), OnPass::Promote) => "when one is the best for certain: everything to it".to_owned(),
+        (Some(_), OnPass::Wait) => {
+            "when one is the best for certain: it waits for a person to promote it".to_owned()
+        }
+    };
+    let feared = match bandit.on_fail {
+        OnFail::Rollback => "if one fails a guard: it is taken out, and its build is blocked".to_owned(),
+        OnFail::Hold => "if one fails a guard: it holds, and an alert says so".to_owned(),
+    };
+    match report.state {
+        State::Waiting => vec!["when every variant is ready: it begins to learn".to_owned(), feared],
+        State::Running => vec![hoped, feared],
+        State::Paused => vec!["on resume: it goes on learning".to_owned(), feared],
+        State::Held => vec!["on resume: it goes on; promote, pin and rollback end it".to_owned(), feared],
+        State::Passed => vec!["on promote: everything to the winner; rollback ends it".to_owned(), feared],
+        State::Promoted => {
+            vec![format!(
+                "nothing by itself; `parhelion ctl export {}` prints the file that agrees",
+                model.name
+            )]
+        }
+        State::RolledBack => {
+            vec!["nothing by itself: the file names other builds, or a person resumes it".to_owned()]
+        }
+        State::Pinned => vec!["on resume: it goes on learning".to_owned()],
         State::Steady => Vec::new(),
     }
 }

@@ -33,6 +33,7 @@ fn report(state: State, step: u32) -> Report {
         findings: Vec::new(),
         verdict: Verdict::NotEnoughData,
         waits_for: String::new(),
+        learning: None,
     }
 }
 

@@ -4,8 +4,8 @@
 //! Differences are told as "better by": above zero the variant is better than the baseline, whichever way better is.
 
 use super::paint::{Hue, Paint};
-use super::status;
 use super::text::{self, Cell, share, table};
+use super::{learning, status};
 use crate::config::units::write_count;
 use crate::pb::v1::{Aim, Estimate, Guard, Interval, Role, Rollout, Verdict};
 
@@ -18,7 +18,8 @@ pub(super) fn is_one(rollout: &Rollout) -> bool {
 pub(super) fn lines(rollout: &Rollout, paint: Paint) -> Vec<(Hue, String)> {
     let baseline = rollout.arms.iter().find(|arm| arm.role() == Role::Baseline);
     let baseline = baseline.map_or("", |arm| &arm.variant);
-    let mut lines = samples(rollout, baseline, paint);
+    let mut lines = learning::lines(rollout, paint);
+    lines.extend(samples(rollout, baseline, paint));
     let mut seen: Vec<&str> = Vec::new();
     for guard in &rollout.guards {
         if !seen.contains(&guard.variant.as_str()) {

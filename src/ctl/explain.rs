@@ -17,6 +17,9 @@ pub(super) fn lines(explained: &Explanation, paint: Paint) -> Vec<String> {
         let keys = explained.keys.join(", ");
         lines.extend(wrapped("  unit    ", &format!("none: looked for in {keys}")));
     }
+    if !explained.wished.is_empty() {
+        lines.extend(wrapped("  wished  ", &format!("{}, were the bandit let loose", explained.wished)));
+    }
     if !explained.unit.is_empty() {
         lines.extend(wrapped("  unit    ", &format!("{} as spans have it, a keyed hash", explained.unit)));
     }
@@ -88,6 +91,7 @@ mod tests {
             salt: "fraud/2.0.0".into(),
             unit: "00ff00ff00ff00ff".into(),
             segment: String::new(),
+            wished: String::new(),
         }
     }
 

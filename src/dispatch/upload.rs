@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -125,11 +126,16 @@ impl Upload {
     }
 
     /// Says how the messages are read; to be called before anything else.
-    pub fn read_as(&mut self, adapter: &'static dyn Adapter, peek: Peek, parameters: bool) {
+    pub fn read_as(
+        &mut self,
+        adapter: &'static dyn Adapter,
+        peek: Peek,
+        (parameters, inputs): (bool, Option<&Arc<[Arc<str>]>>),
+    ) {
         self.reading = Some(Reading {
             adapter,
             peek,
-            scan: adapter.request_scan(parameters),
+            scan: adapter.request_scan(parameters).wanting(inputs),
             compressed: false,
             judged: false,
             first: None,

@@ -19,8 +19,8 @@ use crate::fault::Blame;
 pub struct Epoch {
     pub(super) number: u32,
     pub(super) arms: Box<[Arm]>,
-    measured: Measured,
-    pub(super) failed: Failed,
+    measured: Arc<Measured>,
+    pub(super) failed: Arc<Failed>,
     /// Whose failures are not urgent.
     baseline: Option<usize>,
     alone: bool,
@@ -92,8 +92,8 @@ impl Epoch {
         Epoch {
             number,
             arms: (0..variants).map(|_| arm()).collect(),
-            measured: Measured::new(variants),
-            failed: Failed::default(),
+            measured: Arc::new(Measured::new(variants)),
+            failed: Arc::default(),
             baseline: Some(baseline),
             alone: false,
             watched: true,
@@ -112,6 +112,19 @@ impl Epoch {
     #[must_use]
     pub fn unwatched(self) -> Self {
         Epoch { watched: false, ..self }
+    }
+
+    /// The same, going on with what the epoch before remembers of units: where epochs are shorter than the minute in which
+    /// a unit counts once.
+    #[must_use]
+    pub fn remembering(mut self, before: &Option<Arc<Epoch>>) -> Self {
+        if let Some(before) = before {
+            self.failed = Arc::clone(&before.failed);
+            if before.arms.len() == self.arms.len() {
+                self.measured = Arc::clone(&before.measured);
+            }
+        }
+        self
     }
 
     /// The same, of one segment's calls or of those without, where means over units and the ratio of units are judged

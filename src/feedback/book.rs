@@ -21,7 +21,7 @@ impl Book {
 
     /// Counts a prediction that was told to a caller for one of the model's feedback, where that has a default.
     pub fn expose(&mut self, prediction: &Prediction, feedback: &Feedback) {
-        self.0.expose(prediction, Some(feedback));
+        self.0.expose(prediction, Some(feedback), None);
     }
 
     /// Takes a report about a prediction of the model at `now`, time since the Unix epoch; the report's own id of a
@@ -35,7 +35,7 @@ impl Book {
         report: &Report,
         now: Duration,
     ) -> Result<Receipt, Refusal> {
-        self.0.take((0, prediction, report), now, &mut |_| true, true).map(|(_, receipt)| receipt)
+        self.0.take((0, prediction, report, None), now, &mut |_| true, true).map(|(_, receipt)| receipt)
     }
 
     /// What was gained and must be kept since the last time.

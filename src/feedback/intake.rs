@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::contexts::Contexts;
 use super::kept::Place;
 use super::rate::{UNIT, Units};
 use super::track::{Told, Track, needs_mark};
@@ -37,6 +38,7 @@ pub struct Intake {
     config: watch::Receiver<Arc<Config>>,
     side: Arc<Side>,
     exposed: Vec<Arc<Mutex<Exposed>>>,
+    contexts: Contexts,
     state: Mutex<State>,
 }
 
@@ -57,6 +59,8 @@ pub(super) struct Modelled {
     arms: Vec<usize>,
     /// The baseline's arm.
     baseline: usize,
+    /// Of [`Model::feedback`]: what the strategy learns from.
+    reward: Option<usize>,
     /// In the order of [`Model::feedback`].
     tracks: Vec<Track>,
 }
@@ -80,13 +84,28 @@ impl Intake {
         };
         state.follow(&now);
         let exposed = (0..sources).map(|_| Arc::default()).collect();
-        Arc::new(Intake { keys, config, side, exposed, state: Mutex::new(state) })
+        let contexts = Contexts::default();
+        Arc::new(Intake { keys, config, side, exposed, contexts, state: Mutex::new(state) })
     }
 
     /// The way in of that worker, counted from 0, or of the admin port: the number of workers.
     pub fn door(self: &Arc<Self>, source: usize) -> Door {
         let exposed = self.exposed.get(source).map(Arc::clone).unwrap_or_default();
         Door { intake: Arc::clone(self), source, exposed }
+    }
+
+    /// Keeps what a prediction's call was told apart by.
+    pub(super) fn remember(&self, prediction: &Prediction, context: Box<[f64]>) {
+        let config = self.config.borrow();
+        let model = config.models.iter().find(|model| prediction::rollout(&model.name) == prediction.rollout);
+        let window = model.and_then(|model| {
+            let name = model.strategy.reward()?;
+            model.feedback.iter().find(|feedback| feedback.name == *name).map(|feedback| feedback.window)
+        });
+        if let Some(window) = window {
+            let until = prediction.made().saturating_add(window).saturating_add(prediction::GRACE);
+            self.contexts.keep(prediction.uuid, context, until);
+        }
     }
 
     /// Takes one report that came in by `source`.
@@ -133,7 +152,9 @@ impl Intake {
         let State { models, units, .. } = &mut *state;
         let modelled = models.get_mut(&prediction.rollout).ok_or(Refusal::Model)?;
         let mut fits = |unit| units.take(unit, now);
-        let (index, receipt) = modelled.take((source, &prediction, report), now, &mut fits, room)?;
+        let context = self.contexts.of(prediction.uuid);
+        let about = (source, &prediction, report, context.as_deref());
+        let (index, receipt) = modelled.take(about, now, &mut fits, room)?;
         Ok((prediction, Arc::clone(&modelled.model), index, receipt))
     }
 
@@ -150,12 +171,16 @@ impl Intake {
         state.follow(&config);
         for exposed in waiting {
             self.side.lose(exposed.lost);
-            exposed.waiting.iter().for_each(|prediction| state.expose(prediction));
+            for prediction in &exposed.waiting {
+                state.expose(prediction, self.contexts.of(prediction.uuid).as_deref());
+            }
         }
         let mut drained = Drained::default();
         for modelled in state.models.values_mut() {
             modelled.drain(now, &mut drained);
         }
+        self.side.lose(self.contexts.take_lost());
+        self.contexts.forget(now);
         self.side.remember(state.entries() * ledger::BYTES);
         drained
     }
@@ -200,9 +225,9 @@ impl State {
         self.entries() * ledger::BYTES < BYTES
     }
 
-    fn expose(&mut self, prediction: &Prediction) {
+    fn expose(&mut self, prediction: &Prediction, context: Option<&[f64]>) {
         let Some(modelled) = self.models.get_mut(&prediction.rollout) else { return };
-        modelled.expose(prediction, None);
+        modelled.expose(prediction, None, context);
     }
 }
 
@@ -219,26 +244,35 @@ impl Modelled {
             None => (None, HashMap::new()),
         };
         let same = old.is_none_or(|old| old.revision == model.revision);
+        let reward = model.strategy.reward();
+        let reward = reward.and_then(|name| model.feedback.iter().position(|known| known.name == *name));
         let tracks = model.feedback.iter().map(|feedback| {
             let id = track_id(&model.name, feedback);
             let mut track = known.remove(&id).unwrap_or_else(|| Track::new(id, sources));
             if !same {
                 track.begin_anew();
             }
+            track.set_coarse(reward.is_some());
             track
         });
-        Modelled { tracks: tracks.collect(), model: Arc::clone(model), arms, baseline }
+        Modelled { tracks: tracks.collect(), model: Arc::clone(model), arms, baseline, reward }
     }
 
     /// Counts a prediction for `only` that feedback, or for all, where it has a default.
-    pub(super) fn expose(&mut self, prediction: &Prediction, only: Option<&Feedback>) {
-        let Modelled { model, tracks, baseline, .. } = self;
-        let who = who(model, *baseline, prediction);
+    pub(super) fn expose(
+        &mut self,
+        prediction: &Prediction,
+        only: Option<&Feedback>,
+        context: Option<&[f64]>,
+    ) {
+        let Modelled { model, tracks, baseline, reward, .. } = self;
+        let who = Who { context, ..who(model, *baseline, prediction) };
         if prediction.revision != model.revision || !who.counts() {
             return;
         }
-        for (track, feedback) in tracks.iter_mut().zip(&model.feedback) {
+        for (index, (track, feedback)) in tracks.iter_mut().zip(&model.feedback).enumerate() {
             if compares(feedback.kind) && only.is_none_or(|only| only.name == feedback.name) {
+                let who = Who { learns: *reward == Some(index), ..who };
                 track.expose(feedback, prediction.made(), prediction.epoch, &who);
             }
         }
@@ -248,7 +282,7 @@ impl Modelled {
     /// which feedback it is about.
     pub(super) fn take(
         &mut self,
-        (source, prediction, report): (usize, &Prediction, &Report),
+        (source, prediction, report, context): (usize, &Prediction, &Report, Option<&[f64]>),
         now: Duration,
         fits: &mut dyn FnMut(u64) -> bool,
         room: bool,
@@ -256,7 +290,8 @@ impl Modelled {
         let model = Arc::clone(&self.model);
         let index = find(&model, &report.name)?;
         let feedback = &model.feedback[index];
-        let told = self.told(feedback, prediction, report, now)?;
+        let mut told = self.told(index, prediction, report, now)?;
+        told.who.context = context;
         let name = || Arc::clone(&feedback.name);
         let track = &mut self.tracks[index];
         if !track.admits(source, feedback.max_rate, now) {
@@ -272,11 +307,12 @@ impl Modelled {
     /// The report as its feedback takes it.
     fn told<'p>(
         &self,
-        feedback: &Feedback,
+        index: usize,
         prediction: &'p Prediction,
         report: &Report,
         now: Duration,
     ) -> Result<Told<'p>, Refusal> {
+        let feedback = &self.model.feedback[index];
         let value = value(feedback, report.value.as_ref())?;
         let made = prediction.made();
         let age = now.saturating_sub(made);
@@ -284,7 +320,7 @@ impl Modelled {
             let (age, window) = (age.as_secs(), feedback.window.as_secs());
             return Err(Refusal::Late { name: Arc::clone(&feedback.name), age, window });
         }
-        let who = who(&self.model, self.baseline, prediction);
+        let who = Who { learns: self.reward == Some(index), ..who(&self.model, self.baseline, prediction) };
         let evidence = if !compares(feedback.kind) {
             Evidence::Kind
         } else if prediction.revision != self.model.revision {
@@ -313,12 +349,13 @@ impl Modelled {
         for (track, feedback) in self.tracks.iter_mut().zip(&self.model.feedback) {
             track.close(feedback, now);
             drained.kept.extend(track.kept(feedback));
-            for (epoch, gathered) in track.gained() {
+            for (epoch, mut gathered) in track.gained() {
                 drained.gains.push(FeedbackGain {
                     model: Arc::clone(&self.model.name),
                     revision: self.model.revision,
                     epoch,
                     feedback: Arc::clone(&feedback.name),
+                    rewards: gathered.take_rewards(),
                     variants: gathered.by_variant(&self.arms, self.model.variants.len()),
                 });
             }
@@ -341,6 +378,8 @@ fn who<'p>(model: &Model, baseline: usize, prediction: &'p Prediction) -> Who<'p
         odds: &prediction.odds,
         // A call without a unit, among calls with one, is a unit of its own.
         bucket: (!model.unit.is_empty()).then_some(prediction.bucket),
+        learns: false,
+        context: None,
     }
 }
 

@@ -33,6 +33,8 @@ pub(super) struct Track {
     changed: BTreeSet<(u32, u64)>,
     stirred: BTreeSet<u32>,
     rates: Vec<Rate>,
+    /// Whether a bin's predictions are summed under the first epoch that is seen in it: where epochs are short.
+    coarse: bool,
 }
 
 /// Predictions of one sixtieth of a window that is still open, as if the default were the truth.
@@ -67,6 +69,12 @@ impl Bin {
     pub(super) fn new(expected: f32) -> Self {
         Bin { expected, epochs: BTreeMap::new() }
     }
+
+    /// What is summed of that epoch; `coarse`: of the first one that was seen.
+    fn at(&mut self, epoch: u32, coarse: bool) -> &mut Gathered {
+        let first = self.epochs.keys().next().copied().filter(|_| coarse);
+        self.epochs.entry(first.unwrap_or(epoch)).or_default()
+    }
 }
 
 impl Track {
@@ -81,7 +89,13 @@ impl Track {
             changed: BTreeSet::new(),
             stirred: BTreeSet::new(),
             rates: vec![Rate::default(); sources],
+            coarse: false,
         }
+    }
+
+    /// Says whether epochs are so short that those of one bin count as one.
+    pub(super) fn set_coarse(&mut self, coarse: bool) {
+        self.coarse = coarse;
     }
 
     /// What it is known by on disk.
@@ -145,7 +159,7 @@ impl Track {
         let expected = self.open(feedback, bin);
         let change = Change { from: None, to: default, expected: f64::from(expected) };
         if let Some(open) = self.bins.get_mut(&bin) {
-            open.epochs.entry(epoch).or_default().add(who, &change);
+            open.at(epoch, self.coarse).add(who, &change);
             self.stirred.insert(bin);
         }
     }
@@ -246,7 +260,7 @@ impl Track {
                 sum: change.to - change.from.unwrap_or(0.0),
             });
         } else if let Some(open) = self.bins.get_mut(&bin) {
-            open.epochs.entry(told.epoch).or_default().add(&told.who, &change);
+            open.at(told.epoch, self.coarse).add(&told.who, &change);
             self.stirred.insert(bin);
         }
     }

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::assignment::Odds;
-use crate::evidence::{Scores, Total};
+use crate::evidence::{Earned, Rewards, Scores, Total};
 
 /// Whose prediction it is.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +22,10 @@ pub(super) struct Who<'a> {
     pub(super) odds: &'a Odds,
     /// Where units may come back: the analysis bucket.
     pub(super) bucket: Option<u8>,
+    /// Whether the strategy learns from these values.
+    pub(super) learns: bool,
+    /// What its call is told apart by, where the strategy asks for that.
+    pub(super) context: Option<&'a [f64]>,
 }
 
 /// What a prediction's value becomes.
@@ -39,6 +43,9 @@ pub(super) struct Change {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Gathered {
     arms: Vec<Pair>,
+    /// What a strategy learns from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rewards: Option<Box<Rewards>>,
 }
 
 /// One arm beside the baseline.
@@ -71,6 +78,7 @@ impl Who<'_> {
 impl Gathered {
     /// Adds the change of one prediction's value.
     pub(super) fn add(&mut self, who: &Who<'_>, change: &Change) {
+        self.learn(who, change);
         let arms = who.odds.as_slice().len();
         self.arms.resize_with(self.arms.len().max(arms), Pair::default);
         for (arm, pair) in self.arms.iter_mut().enumerate() {
@@ -95,6 +103,21 @@ impl Gathered {
         }
     }
 
+    /// Adds the change for a strategy that learns.
+    fn learn(&mut self, who: &Who<'_>, change: &Change) {
+        if !who.learns {
+            return;
+        }
+        let Change { from, to, expected } = *change;
+        let Who { arm, odds, bucket, context, .. } = *who;
+        self.rewards.get_or_insert_default().add(&Earned { arm, odds, bucket, context, from, to, expected });
+    }
+
+    /// What a strategy learns from, and the rest.
+    pub(super) fn take_rewards(&mut self) -> Option<Rewards> {
+        self.rewards.take().map(|rewards| *rewards)
+    }
+
     /// Adds that something was reported of a prediction of which nothing was.
     pub(super) fn join(&mut self, who: &Who<'_>) {
         let arms = who.odds.as_slice().len();
@@ -117,6 +140,9 @@ impl Gathered {
             pair.baseline.add(more.baseline);
             pair.candidate.add(more.candidate);
             pair.joined += &more.joined;
+        }
+        if let Some(more) = &other.rewards {
+            self.rewards.get_or_insert_default().merge(more);
         }
     }
 

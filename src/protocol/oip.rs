@@ -30,6 +30,8 @@ pub(super) const PARAMETERS: u32 = 4;
 pub(super) const TENSORS: u32 = 5;
 /// `raw_output_contents` of a response.
 pub(super) const RAW_OUTPUTS: u32 = 6;
+/// Raw contents of inputs in a request.
+pub(super) const RAW_INPUTS: u32 = 7;
 /// `infer_response` of a stream's answer.
 pub(super) const INFER_RESPONSE: u32 = 2;
 

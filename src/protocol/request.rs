@@ -4,13 +4,18 @@
 //! repeated field counts, as it does for the server. A call can be dispatched as soon as a tensor was met and the
 //! name is known; the scan may still be fed the rest, so that an id behind the tensors is learnt too.
 
+use std::sync::Arc;
+
 use super::oip;
-use super::token::{Part, ScanError, Token, Walker, each};
+use super::oip::tensor::{self, Answer};
+use super::token::{self, Part, ScanError, Token, Walker, each};
 
 /// The most bytes kept of one name, version or id.
 pub const CAP: usize = 4096;
 /// The most bytes kept of all parameters together; each counts 64 bytes beside its own.
 pub const PARAMETERS_CAP: usize = 32 * 1024;
+/// The most bytes of an input tensor that is kept.
+pub const INPUT_CAP: usize = 64 * 1024;
 /// What it costs to keep a parameter, so that many empty ones are bounded too.
 const ENTRY: usize = 64;
 
@@ -26,6 +31,42 @@ pub struct Head {
     /// In the order they came, the last of a name counts; scalars as plain text: `true`, `-3`, `0.5`. One that
     /// holds no value is there as empty text, so that it still hides an earlier one of its name.
     pub parameters: Vec<(String, String)>,
+    /// Input tensors that were wanted and are there, see [`RequestScan::wanting`].
+    pub inputs: Vec<Input>,
+}
+
+/// An input tensor that somebody wants to read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Its name.
+    pub name: String,
+    /// The tensor as it came, and its raw contents, where they are apart.
+    encoded: Vec<u8>,
+    raw: Option<Vec<u8>>,
+}
+
+impl Input {
+    /// Its numbers; none where it cannot be read, or has none.
+    pub fn numbers(&self) -> Option<Vec<f64>> {
+        // An answer is written in the same way, so what reads its outputs reads this.
+        let mut message = Vec::with_capacity(self.encoded.len() + self.raw.as_ref().map_or(0, Vec::len) + 16);
+        token::put(&mut message, oip::TENSORS, &self.encoded);
+        if let Some(raw) = &self.raw {
+            token::put(&mut message, oip::RAW_OUTPUTS, raw);
+        }
+        Answer::read(&message.into()).ok()?.tensor(&self.name).ok()?.numbers()
+    }
+}
+
+/// Where a wanted tensor's contents are.
+#[derive(Debug, Clone, Default)]
+struct Wanting {
+    names: Option<Arc<[Arc<str>]>>,
+    /// Tensors so far whose contents are apart, and raw contents so far.
+    apart: usize,
+    raws: usize,
+    /// By place in [`Head::inputs`]: which raw contents are theirs, where they are still to come.
+    due: Vec<(usize, usize)>,
 }
 
 /// The scan of one request message.
@@ -43,6 +84,7 @@ pub struct RequestScan {
     /// Of [`PARAMETERS_CAP`].
     spent: usize,
     head: Head,
+    wanting: Wanting,
     tensors: bool,
     finished: bool,
     broken: Option<ScanError>,
@@ -60,10 +102,18 @@ impl RequestScan {
             buffer: Vec::new(),
             spent: 0,
             head: Head::default(),
+            wanting: Wanting::default(),
             tensors: false,
             finished: false,
             broken: None,
         }
+    }
+
+    /// The same, keeping input tensors of these names too, of 64 KiB at most: it has not seen enough before they are
+    /// there, or the message ends.
+    #[must_use]
+    pub fn wanting(self, names: Option<&Arc<[Arc<str>]>>) -> Self {
+        RequestScan { wanting: Wanting { names: names.cloned(), ..Wanting::default() }, ..self }
     }
 
     /// A scan that takes anything and learns nothing.
@@ -77,6 +127,7 @@ impl RequestScan {
         self.walker = Walker::default();
         self.head.model.clear();
         (self.want_parameters, self.only_model) = (false, true);
+        self.wanting = Wanting::default();
         (self.open, self.tensors, self.finished, self.broken) = (None, false, false, None);
     }
 
@@ -117,7 +168,11 @@ impl RequestScan {
 
     /// Whether the call can be dispatched: the name is known and a tensor was met, or the message has ended.
     pub fn enough(&self) -> bool {
-        self.blind || self.finished || (self.tensors && !self.head.model.is_empty())
+        let wanted = || {
+            let found = !self.head.inputs.is_empty() && self.wanting.due.is_empty();
+            self.wanting.names.is_none() || found
+        };
+        self.blind || self.finished || (self.tensors && !self.head.model.is_empty() && wanted())
     }
 
     fn standing(&self) -> Result<(), ScanError> {
@@ -155,8 +210,13 @@ impl RequestScan {
             oip::VERSION | oip::ID if self.only_model => return Ok(()),
             oip::NAME | oip::VERSION | oip::ID => (CAP, 0),
             oip::PARAMETERS if self.want_parameters => (PARAMETERS_CAP, self.spent + ENTRY),
+            oip::TENSORS | oip::RAW_INPUTS if self.wants(field) && length <= INPUT_CAP as u64 => {
+                self.tensors = true;
+                (INPUT_CAP, 0)
+            }
             oip::TENSORS.. => {
                 self.tensors = true;
+                self.pass(field);
                 return Ok(());
             }
             _ => return Ok(()),
@@ -181,6 +241,9 @@ impl RequestScan {
             self.head.parameters.push(entry);
             return Ok(());
         }
+        if field == oip::TENSORS || field == oip::RAW_INPUTS {
+            return self.input(field);
+        }
         if self.only_model {
             let name = std::str::from_utf8(&self.buffer).map_err(|_| ScanError::NotText(field))?;
             self.head.model.clear();
@@ -193,6 +256,49 @@ impl RequestScan {
             oip::VERSION => self.head.version = text,
             _ => self.head.id = text,
         }
+        Ok(())
+    }
+}
+
+impl RequestScan {
+    /// Whether a tensor, or these raw contents, may be wanted.
+    fn wants(&self, field: u32) -> bool {
+        let due = |(_, place): &(usize, usize)| *place == self.wanting.raws;
+        self.wanting.names.is_some() && (field == oip::TENSORS || self.wanting.due.iter().any(due))
+    }
+
+    /// Steps over one that is not wanted, or too large.
+    fn pass(&mut self, field: u32) {
+        match field {
+            oip::TENSORS => self.wanting.apart += 1,
+            oip::RAW_INPUTS => self.wanting.raws += 1,
+            _ => {}
+        }
+    }
+
+    /// Keeps a tensor of a wanted name, or raw contents that one waits for.
+    fn input(&mut self, field: u32) -> Result<(), ScanError> {
+        if field == oip::RAW_INPUTS {
+            let place = self.wanting.raws;
+            self.wanting.raws += 1;
+            if let Some(found) = self.wanting.due.iter().position(|(_, due)| *due == place) {
+                let (input, _) = self.wanting.due.swap_remove(found);
+                if let Some(input) = self.head.inputs.get_mut(input) {
+                    input.raw = Some(std::mem::take(&mut self.buffer));
+                }
+            }
+            return Ok(());
+        }
+        let (name, typed) = tensor::peek(&self.buffer)?;
+        let names = self.wanting.names.as_deref().unwrap_or_default();
+        if names.iter().any(|wanted| **wanted == *name) {
+            if !typed {
+                self.wanting.due.push((self.head.inputs.len(), self.wanting.apart));
+            }
+            let encoded = std::mem::take(&mut self.buffer);
+            self.head.inputs.push(Input { name, encoded, raw: None });
+        }
+        self.wanting.apart += usize::from(!typed);
         Ok(())
     }
 }

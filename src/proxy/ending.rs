@@ -110,6 +110,7 @@ pub(super) fn outcome(
             segment: plan.segment,
             odds: plan.odds,
             epoch: plan.epoch,
+            wished: plan.wished,
         }),
         status: ended.status,
         message: ended.message,

@@ -15,6 +15,7 @@ use crate::protocol::encoding::{self, inflate_front};
 use crate::protocol::frame::PREFIX;
 use crate::protocol::{Head, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
+use crate::strategy::bandit::context;
 use crate::strategy::{Decision, Refused};
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
@@ -32,6 +33,10 @@ pub struct Plan<'a> {
     pub unit: Option<u64>,
     /// Index of the segment that matched, among the strategy's.
     pub segment: Option<usize>,
+    /// What an apprentice would have given it to, and how likely that would have been.
+    pub wished: Option<(usize, f64)>,
+    /// What it was told apart by, where it was.
+    pub context: Option<Box<[f64]>>,
     /// How likely each arm was.
     pub odds: Odds,
     /// Of the rollout's split.
@@ -71,21 +76,19 @@ pub(super) fn plan<'a>(
     let named = asked.as_ref().and_then(|head| serving.by_name(&head.model));
     let declared = serving.by_service(path).filter(|_| !asks_about_server(path));
     let rollout = named.or(serving.by_service(path)).unwrap_or_else(|| serving.default());
+    let reader = rollout.strategy.context();
+    let numbers = reader.and_then(|reader| numbers(reader, asked.as_ref()?));
     let view = Call {
         metadata: &call.head.headers,
         parameters: asked.as_ref().map_or(&[], |head| &head.parameters),
+        input: numbers.as_deref(),
     };
     let addressed = named.is_some() || declared.is_some();
-    let certain = |variant, reason| Decision {
-        assignment: Assignment { variant, reason, propensity: 1.0 },
-        unit: None,
-        segment: None,
-    };
     let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
     let (mut counted, mut odds, mut number) = (None, Odds::NONE, 0);
-    let Decision { assignment, unit, segment } = if let Some(hop) = &call.hop {
+    let Decision { assignment, unit, segment, drawn } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
-        certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
+        Decision::certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
         decision
     } else if addressed {
@@ -94,7 +97,7 @@ pub(super) fn plan<'a>(
             let decision = rollout.strategy.assign(standing, &view, worker.draw(), &ready);
             // Who takes no part was never one of several.
             if !matches!(decision.assignment.reason, Reason::Holdout | Reason::Layer) {
-                odds = rollout.strategy.odds(standing, decision.segment, &ready);
+                odds = rollout.strategy.odds(standing, &decision, &ready);
             }
             number = standing.epoch;
             let strategy = &rollout.strategy;
@@ -112,8 +115,11 @@ pub(super) fn plan<'a>(
         })
     } else {
         let variant = rollout.live.with(|snapshot| rollout.strategy.unnamed(&snapshot.standing));
-        certain(variant.unwrap_or(rollout.model.baseline()), Reason::Default)
+        Decision::certain(variant.unwrap_or(rollout.model.baseline()), Reason::Default)
     };
+    let context = reader
+        .filter(|_| drawn.is_some())
+        .and_then(|reader| reader.read(&view, &mut [0.0; context::MOST]).map(Box::from));
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
     Ok(Plan {
@@ -122,6 +128,8 @@ pub(super) fn plan<'a>(
         assignment,
         unit,
         segment,
+        wished: drawn.and_then(|drawn| drawn.wished),
+        context,
         odds,
         epoch: number,
         asked,
@@ -156,6 +164,12 @@ fn forced(worker: &Worker, rollout: &Rollout, call: &Call<'_>) -> Result<Option<
     }
 }
 
+/// The numbers of the input tensor that calls are told apart by.
+fn numbers(reader: &context::Reader, asked: &Head) -> Option<Vec<f64>> {
+    let (name, _) = reader.input()?;
+    asked.inputs.iter().rev().find(|input| *input.name == **name)?.numbers()
+}
+
 /// What the first message asks for; `None` where it was not looked into or cannot be read.
 fn asked(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Head> {
     call.peek?;
@@ -174,7 +188,7 @@ fn inflated(call: &Recognised, upload: &Upload, serving: &Serving) -> Option<Hea
     let message = bytes.get(PREFIX..)?;
     let length = u32::from_be_bytes(bytes.get(1..PREFIX)?.try_into().ok()?) as usize;
     let message = &message[..message.len().min(length)];
-    let mut scan = call.adapter.request_scan(serving.wants_parameters());
+    let mut scan = call.adapter.request_scan(serving.wants_parameters()).wanting(serving.wants_inputs());
     let whole = inflate_front(encoding.as_bytes(), message, limit, |plain| {
         // A scan that met an error keeps it, and is never enough.
         scan.feed(plain).is_ok() && !scan.enough()

@@ -131,13 +131,13 @@ impl Rollouts {
     /// Where a rollout stands at its beginning; none: nobody can know yet.
     fn machine(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Option<Machine> {
         let now = self.clock.now();
-        let lost = before.map(|live| evidence(live, now)).unwrap_or_default();
+        let lost = before.map(|live| evidence(live, model, now)).unwrap_or_default();
         // Before the memory is taken: who decides holds a rollout and takes the memory after it.
         let known = before.map(|live| {
             let mut inner = live.inner();
             let past = inner.act(|machine, model| machine.past(Some(model.baseline()))).flatten();
             let past = past.and_then(|past| renamed(past, &super::machine::names(&inner.model), model));
-            (past, inner.machine.clone(), ran(&inner.model, model))
+            (past, inner.machine.clone(), Arc::clone(&inner.model))
         });
         let mut memory = self.memory();
         if !memory.read {
@@ -153,7 +153,9 @@ impl Rollouts {
             None => None,
         };
         if let Some(saved) = saved.as_ref().filter(|saved| saved.fits(model)) {
-            return Some(saved.machine.clone());
+            let mut machine = saved.machine.clone();
+            machine.recall(model, now);
+            return Some(machine);
         }
         let past = match &known {
             Some((past, ..)) => *past,
@@ -171,9 +173,10 @@ impl Rollouts {
             machine.exclude(model, out, now);
         }
         match &known {
-            Some((_, before, ran)) => {
+            Some((_, before, was)) => {
                 if let Some(before) = before {
-                    machine.inherit(model, before, ran.as_ref());
+                    machine.inherit(model, before, ran(was, model).as_ref());
+                    machine.remember(model, before, (&super::machine::known(was), &was.strategy), now);
                 }
             }
             None => {
@@ -257,7 +260,10 @@ fn renamed(past: Past, names: &[Arc<str>], model: &Model) -> Option<Past> {
 }
 
 /// What a rollout that is replaced knew, in words; empty where that is nothing.
-fn evidence(live: &Live, now: Duration) -> String {
+fn evidence(live: &Live, model: &Model, now: Duration) -> String {
+    let inner = live.inner();
+    let carried = model.strategy.reward().is_some() && inner.model.strategy.teaches(model.strategy.reward());
+    drop(inner);
     let known = live.inner().act(|machine, model| machine.report(model, now));
     let Some(report) = known.filter(|report| !report.findings.is_empty()) else { return String::new() };
     let calls: u64 = report.calls.iter().sum();
@@ -265,7 +271,12 @@ fn evidence(live: &Live, now: Duration) -> String {
     let feedback = report.findings.iter().filter(|found| found.guard.starts_with("feedback"));
     let most = feedback.map(seen).max().filter(|(n, _)| *n > 0);
     let feedback = most.map_or_else(String::new, |(n, name)| format!(" and {n} values of {name}"));
-    format!(": it begins anew, and what the one before knew of {calls} calls{feedback} is not carried over")
+    match carried {
+        true => format!(": what was learnt{feedback} of arms that are the same builds is carried over"),
+        false => format!(
+            ": it begins anew, and what the one before knew of {calls} calls{feedback} is not carried over"
+        ),
+    }
 }
 
 /// Why nothing may begin, if every variant that would have to prove itself was rolled back before; else which of them

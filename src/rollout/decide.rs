@@ -25,6 +25,9 @@ impl Rollouts {
     /// Gathers what calls showed and moves the rollout as far as that goes.
     pub(super) async fn look(&self, live: &Live, depth: Depth) {
         self.gather(&mut live.inner(), depth);
+        if live.inner().refresh(self.clock.now()) {
+            live.publish();
+        }
         loop {
             let ordered = live.order.lock().await;
             let decided = {
@@ -165,7 +168,7 @@ impl Rollouts {
         let Strategy::Pinned(pinned) = &model.strategy else { return };
         let variant = match live.standing().split {
             Split::Only(variant) => variant,
-            Split::Configured | Split::Candidate(_) | Split::Without(_) => pinned.variant,
+            Split::Configured | Split::Candidate(_) | Split::Without(_) | Split::Shares(_) => pinned.variant,
         };
         if let Some(variant) = model.variants.get(variant) {
             self.ground.board.set_answering(&model.name, &variant.name);

@@ -20,14 +20,17 @@ impl Rollouts {
         let live = self.known(model)?;
         let (model, standing) = (Arc::clone(&live.inner().model), live.standing());
         let (metadata, parameters) = asked(&model, question)?;
-        let call = Call { metadata: &metadata, parameters: &parameters };
+        let call = Call { metadata: &metadata, parameters: &parameters, input: None };
         let strategy = Strategy::new(&model, &self.ground.unit_key);
         let ready = |variant| self.ready(&model, variant).is_ok();
         let decision = strategy.assign(&standing, &call, 0, &ready);
         let name = |variant: usize| model.variants.get(variant).map(|variant| Arc::clone(&variant.name));
-        let intervals = strategy.intervals(&standing, decision.segment);
+        let intervals = match &decision.drawn {
+            Some(drawn) => strategy.drawn_from(&standing, &drawn.shares),
+            None => strategy.intervals(&standing, decision.segment),
+        };
         let drawn = decision.unit.is_none() && intervals.len() > 1;
-        let place = if intervals.len() > 1 { strategy.place(&call) } else { None };
+        let place = if intervals.len() > 1 { strategy.place(&standing, &call) } else { None };
         let segment = decision.segment.and_then(|segment| model.strategy.segments().get(segment));
         Ok(Explanation {
             model: Arc::clone(&model.name),
@@ -43,6 +46,7 @@ impl Rollouts {
             variant: if drawn { None } else { name(decision.assignment.variant) },
             reason: if drawn { Reason::Draw } else { decision.assignment.reason }.name().to_owned(),
             propensity: decision.assignment.propensity,
+            wished: decision.drawn.and_then(|drawn| drawn.wished).and_then(|(variant, _)| name(variant)),
         })
     }
 }

@@ -18,8 +18,10 @@ use crate::feedback::FeedbackGain;
 use crate::strategy::{Split, Standing, ab};
 use crate::verdict::{Action, Change, State};
 
-/// Epochs that may still have calls under way; beyond it the oldest is forgotten.
+/// Epochs that may still have calls under way; beyond it the oldest is forgotten. Where epochs are seconds there may be
+/// more of them.
 const EPOCHS: usize = 16;
+const SHORT_EPOCHS: usize = 128;
 
 /// What a call must know of its rollout.
 #[derive(Debug)]
@@ -137,7 +139,7 @@ impl Live {
 
     /// Where it stands, as workers see it.
     pub fn standing(&self) -> Standing {
-        self.published.load().standing
+        self.published.load().standing.clone()
     }
 
     pub(super) fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -160,7 +162,8 @@ impl Live {
         if known.standing == standing && (known.counts() || !next.counts()) {
             return;
         }
-        let (baseline, epochs) = (inner.model.baseline(), EPOCHS * (1 + next.segments.len()));
+        let most = if matches!(next.standing.split, Split::Shares(_)) { SHORT_EPOCHS } else { EPOCHS };
+        let (baseline, epochs) = (inner.model.baseline(), most * (1 + next.segments.len()));
         for epoch in next.segments.iter().chain([&next.epoch]).flatten() {
             inner.gatherers.push(Gatherer::new(Arc::clone(epoch), baseline));
             if inner.gatherers.len() > epochs {
@@ -173,8 +176,8 @@ impl Live {
 
     /// What calls are counted in: where something is judged by them, and there is another variant to compare.
     fn counting(&self, standing: &Standing, model: &Model, alone: bool) -> Snapshot {
-        let new =
-            || Arc::new(Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline()));
+        let new_epoch = || Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
+        let new = || Arc::new(new_epoch());
         let (epoch, segments) = match (model.strategy.at(standing.stage), standing.split) {
             (Strategy::Canary(_), Split::Candidate(share)) if share.thousandths() > 0 => {
                 (Some(new()), Vec::new())
@@ -187,6 +190,10 @@ impl Live {
                 };
                 (analysed(None), (0..ab.segments.len()).map(|segment| analysed(Some(segment))).collect())
             }
+            // A unit that fails again in the next epoch is the same one.
+            (Strategy::Bandit(_), Split::Shares(_)) => {
+                (Some(Arc::new(new_epoch().remembering(&self.published.load().epoch))), Vec::new())
+            }
             _ if alone => {
                 let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
                 let epoch = epoch.alone();
@@ -196,7 +203,7 @@ impl Live {
             }
             _ => (None, Vec::new()),
         };
-        Snapshot { standing: *standing, epoch, segments }
+        Snapshot { standing: standing.clone(), epoch, segments }
     }
 }
 
@@ -234,6 +241,13 @@ impl Inner {
             self.forget();
         }
         gained
+    }
+
+    /// Changes by itself what calls are given by; whether they must be told.
+    pub(super) fn refresh(&mut self, now: Duration) -> bool {
+        let told = self.act(|machine, model| machine.refresh(model, now)).unwrap_or(false);
+        self.dirty |= told;
+        told
     }
 
     /// Takes in what copies showed, of which `all` have ended so far in this process.
@@ -311,7 +325,7 @@ impl Inner {
         let switches = matches!(self.model.strategy, Strategy::Pinned(_) | Strategy::Rolling(_));
         let baseline = of(self.model.baseline()).filter(|_| !switches);
         let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
-            (Strategy::Ab(_), Action::RolledBack, ..) => {
+            (Strategy::Ab(_) | Strategy::Bandit(_), Action::RolledBack, ..) => {
                 let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
                 (taken.collect(), true)
             }

@@ -72,12 +72,13 @@ impl Machine {
     }
 
     pub(super) fn standing(&self, model: &Model) -> Standing {
-        let (stage, split) = match &self.kind {
-            Kind::Steady { pinned, .. } => (0, pinned.map_or(Split::Configured, Split::Only)),
-            Kind::Course(course) => (course.standing().stage, course.standing().split),
-            Kind::Blocked { serves, .. } => (0, Split::Only(serves.unwrap_or(model.baseline()))),
+        let of = |split| Standing { split, ..Standing::CONFIGURED };
+        let standing = match &self.kind {
+            Kind::Steady { pinned, .. } => of(pinned.map_or(Split::Configured, Split::Only)),
+            Kind::Course(course) => course.standing(),
+            Kind::Blocked { serves, .. } => of(Split::Only(serves.unwrap_or(model.baseline()))),
         };
-        Standing { epoch: self.epoch(), stage, split }
+        Standing { epoch: self.epoch(), ..standing }
     }
 
     /// Who has everything, for what comes after; none where calls are split, or that is not known. `baseline`: the
@@ -148,6 +149,26 @@ impl Machine {
         }
     }
 
+    /// Takes over what a machine before learnt of the same feedback and of arms of the same builds: `known` says which
+    /// variant was which build, `strategy` how it was learnt.
+    pub(super) fn remember(
+        &mut self,
+        model: &Model,
+        before: &Machine,
+        (known, strategy): (&[Build], &Strategy),
+        now: Duration,
+    ) {
+        let (Kind::Course(course), Kind::Course(before)) = (&mut self.kind, &before.kind) else { return };
+        let same = |name: &str| {
+            let build = known.iter().find(|(known, _)| **known == *name).map(|(_, build)| build);
+            let now = model.variant(name).and_then(|variant| model.variants.get(variant));
+            now.zip(build).is_some_and(|(now, build)| now.build == *build)
+        };
+        if strategy.teaches(model.strategy.reward()) {
+            course.remember(&model.strategy, before, strategy, &same, now);
+        }
+    }
+
     /// The rolling update under way, if that is what it is.
     pub(super) fn rolling(&self) -> Option<&rolling::Progress> {
         match &self.kind {
@@ -179,7 +200,8 @@ impl Machine {
     pub(super) fn learn(&mut self, model: &Model, gain: &FeedbackGain) -> bool {
         let Kind::Course(course) = &mut self.kind else { return false };
         let Some(epoch) = gain.epoch.checked_sub(self.base) else { return false };
-        let learnt = Learnt { feedback: &gain.feedback, epoch, variants: &gain.variants };
+        let rewards = gain.rewards.as_ref();
+        let learnt = Learnt { feedback: &gain.feedback, epoch, variants: &gain.variants, rewards };
         course.learn(&model.strategy, &learnt)
     }
 
@@ -194,6 +216,21 @@ impl Machine {
     pub(super) fn absorb_readings(&mut self, model: &Model, readings: &Readings, now: Duration) {
         if let Kind::Course(course) = &mut self.kind {
             course.absorb_readings(&model.strategy, readings, now);
+        }
+    }
+
+    /// Changes by itself what calls are given by, without a change of plan; whether they must be told.
+    pub(super) fn refresh(&mut self, model: &Model, now: Duration) -> bool {
+        match &mut self.kind {
+            Kind::Course(course) => course.refresh(&model.strategy, now),
+            Kind::Steady { .. } | Kind::Blocked { .. } => false,
+        }
+    }
+
+    /// Makes again what is not written down; to be called after a restart.
+    pub(super) fn recall(&mut self, model: &Model, now: Duration) {
+        if let Kind::Course(course) = &mut self.kind {
+            course.recall(&model.strategy, now);
         }
     }
 
@@ -315,6 +352,7 @@ impl Machine {
                 Kind::Steady { pinned: Some(_), .. } => "a person to resume it".to_owned(),
                 Kind::Steady { .. } | Kind::Course(_) => String::new(),
             },
+            learning: None,
         }
     }
 }
@@ -355,6 +393,14 @@ impl Saved {
 /// Whether indices into `names` mean the same in `model`: variants may only have come or gone behind the others.
 pub(super) fn same(names: &[Arc<str>], model: &Model) -> bool {
     names.iter().zip(&model.variants).all(|(name, variant)| *name == variant.name)
+}
+
+/// A variant, and its build.
+type Build = (Arc<str>, Arc<str>);
+
+/// Which variant is which build.
+pub(super) fn known(model: &Model) -> Vec<Build> {
+    model.variants.iter().map(|variant| (Arc::clone(&variant.name), Arc::clone(&variant.build))).collect()
 }
 
 /// The names behind a model's indices.

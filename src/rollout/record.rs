@@ -187,6 +187,9 @@ pub struct Explanation {
     pub reason: String,
     /// How likely that was, 0 to 1.
     pub propensity: f64,
+    /// What a bandit that is an apprentice would have given it.
+    #[serde(default)]
+    pub wished: Option<Arc<str>>,
 }
 
 /// What a command did.

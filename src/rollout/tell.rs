@@ -133,6 +133,7 @@ impl Rollouts {
                 findings: Vec::new(),
                 verdict: Verdict::NotEnoughData,
                 waits_for: format!("the state directory, to know where it stood{why}"),
+                learning: None,
             }
         })
     }
@@ -206,6 +207,7 @@ fn role(model: &Model, index: usize, switch: Option<(usize, usize)>) -> Role {
     match &model.strategy {
         strategy if strategy.candidate() == Some(index) => Role::Candidate,
         Strategy::Ab(ab) if ab.weights.iter().any(|(variant, _)| *variant == index) => Role::Arm,
+        Strategy::Bandit(bandit) if bandit.arms.iter().any(|arm| arm.variant == index) => Role::Arm,
         _ => Role::Idle,
     }
 }

@@ -145,7 +145,7 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
 fn refuse_idle(document: &mut Document, model: &Model) {
     let idle = match &model.strategy {
         Strategy::Ab(ab) => ab.judge.is_none(),
-        Strategy::Pinned(_) | Strategy::Shadow(_) | Strategy::Rolling(_) => true,
+        Strategy::Pinned(_) | Strategy::Shadow(_) | Strategy::Rolling(_) | Strategy::Bandit(_) => true,
         Strategy::Canary(_) | Strategy::Staged(_) => false,
     };
     if idle {

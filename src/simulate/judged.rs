@@ -63,7 +63,7 @@ impl<'a> Judged<'a> {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        self.standing
+        self.standing.clone()
     }
 
     /// Who splits the calls.
@@ -88,7 +88,9 @@ impl<'a> Judged<'a> {
     /// Takes what was learnt; how many values of both arms that were, for the feedback that is asked for first.
     pub(super) fn learn(&mut self, gain: &FeedbackGain) -> u64 {
         let Some(scores) = gain.variants.get(self.variants[1]) else { return 0 };
-        let learnt = Learnt { feedback: &gain.feedback, epoch: gain.epoch, variants: &gain.variants };
+        let rewards = gain.rewards.as_ref();
+        let learnt =
+            Learnt { feedback: &gain.feedback, epoch: gain.epoch, variants: &gain.variants, rewards };
         self.course.learn(self.strategy, &learnt);
         let asked = self.asked.as_deref().is_some_and(|asked| *asked == *gain.feedback);
         if asked { scores.baseline.n + scores.candidate.n } else { 0 }

@@ -21,6 +21,7 @@ use crate::config::{Feedback, FeedbackKind, Model};
 use crate::evidence::{ArmGain, Gain};
 use crate::feedback::{Book, Report, Value};
 use crate::prediction::{self, Prediction};
+use crate::strategy::Decision;
 
 /// Feedback of one run.
 pub(super) struct Learning<'a> {
@@ -155,7 +156,8 @@ impl<'a> Learning<'a> {
         let (worlds, model) = (self.worlds, self.model);
         let learnt = &worlds[world];
         let feedback = &model.feedback[learnt.feedback];
-        let odds = judged.split().odds(&judged.standing(), None, &|_| true);
+        let anybody = Decision::certain(judged.variant(false), Reason::Split);
+        let odds = judged.split().odds(&judged.standing(), &anybody, &|_| true);
         // Without a default a prediction that brings no report says nothing, so none is drawn.
         let (drawn, reporting) = match feedback.default {
             Some(_) => (1.0, learnt.share),

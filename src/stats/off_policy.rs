@@ -96,6 +96,38 @@ impl Sums {
         self.corrected_squared += square * squares;
     }
 
+    /// Puts `after` in the place of a round that was added before; of none, adds it.
+    pub fn replace(&mut self, before: Option<&Round>, after: &Round) {
+        if let Some(before) = before {
+            let mut old = Sums::default();
+            old.add(before);
+            *self += &Sums { rounds: 0, ..old.times(-1.0, -1.0) };
+            self.rounds = self.rounds.saturating_sub(1);
+        }
+        self.add(after);
+    }
+
+    /// The same rounds by a policy that takes the action so many times as often. Only without a model.
+    #[must_use]
+    pub fn scaled(&self, by: f64) -> Self {
+        self.times(by, by * by)
+    }
+
+    fn times(&self, once: f64, twice: f64) -> Self {
+        Sums {
+            rounds: self.rounds,
+            weights: self.weights * once,
+            weights_squared: self.weights_squared * twice,
+            earned: self.earned * once,
+            earned_squared: self.earned_squared * twice,
+            crossed: self.crossed * twice,
+            expected: self.expected * once,
+            expected_squared: self.expected_squared * twice,
+            corrected: self.corrected * once,
+            corrected_squared: self.corrected_squared * twice,
+        }
+    }
+
     /// Rounds so far.
     pub fn rounds(&self) -> u64 {
         self.rounds
@@ -224,6 +256,19 @@ mod tests {
         alike.add_alike(0.5, 4, 2.5, 2.25);
         assert_eq!((each.ips(), each.snips(), each.dr()), (alike.ips(), alike.snips(), alike.dr()));
         assert_eq!(each.effective_rounds(), 4.0);
+    }
+
+    #[test]
+    fn a_round_that_is_replaced_leaves_nothing_behind() {
+        let round = |reward| Round::new(reward, 1.0, 0.25).unwrap();
+        let (mut replaced, mut plain) = (Sums::default(), Sums::default());
+        replaced.replace(None, &round(2.0));
+        replaced.replace(Some(&round(2.0)), &round(3.0));
+        plain.add(&round(3.0));
+        assert_eq!(replaced, plain);
+        let half = plain.scaled(0.5);
+        assert_eq!(half.ips().map(|ips| ips.value), Some(6.0));
+        assert_eq!((half.snips(), half.effective_rounds()), (plain.snips(), plain.effective_rounds()));
     }
 
     #[test]

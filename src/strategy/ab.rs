@@ -22,7 +22,7 @@ use crate::stats::hash::platforms::{PLACES, Platform};
 
 mod arm;
 mod judge;
-mod metric;
+pub(super) mod metric;
 pub mod plan;
 mod progress;
 mod ratio;

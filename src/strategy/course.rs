@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pinned::switch::Switch;
-use super::{Out, Split, Standing, ab, canary, copied, rolling, staged};
+use super::{Out, Split, Standing, ab, bandit, canary, copied, rolling, staged};
 use crate::config::Strategy;
 use crate::config::units::Percent;
-use crate::evidence::{Copies, Gain, Readings, Scores};
+use crate::evidence::{Copies, Gain, Readings, Rewards, Scores};
 use crate::verdict::{Change, Command, Refused, Report, State};
 
 /// Everything that one rollout remembers. Each call is given the strategy that it began with.
@@ -30,6 +30,8 @@ pub enum Course {
     Ab(Box<ab::Progress>),
     /// A batch of endpoints at a time.
     Rolling(Box<rolling::Progress>),
+    /// Several that are given more the more they earn.
+    Bandit(Box<bandit::Progress>),
 }
 
 /// What was before a rollout began.
@@ -53,6 +55,8 @@ pub struct Learnt<'a> {
     pub epoch: u32,
     /// By the index of the model's variants: that variant as the treatment beside the baseline.
     pub variants: &'a [Scores],
+    /// Where a strategy learns from it: all arms by themselves.
+    pub rewards: Option<&'a Rewards>,
 }
 
 impl Course {
@@ -71,15 +75,67 @@ impl Course {
                 let progress = ab::Progress::begin(ab.judge.as_ref()?, Out::NONE, now);
                 Some(Course::Ab(Box::new(progress)))
             }
+            Strategy::Bandit(bandit) => {
+                let progress = bandit::Progress::begin(bandit, Out::NONE, now);
+                Some(Course::Bandit(Box::new(progress)))
+            }
         }
     }
 
     /// Keeps these out from the start, where it is of a kind that can go on without some; to be asked before anything else.
     pub fn exclude(&mut self, strategy: &Strategy, out: Out, now: Duration) {
-        if let (Course::Ab(progress), Strategy::Ab(ab)) = (self, strategy)
-            && let Some(judge) = &ab.judge
-        {
-            **progress = ab::Progress::begin(judge, out, now);
+        match (self, strategy) {
+            (Course::Ab(progress), Strategy::Ab(ab)) if let Some(judge) = &ab.judge => {
+                **progress = ab::Progress::begin(judge, out, now);
+            }
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
+                **progress = bandit::Progress::begin(bandit, out, now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Changes by itself what calls are given by, without a change of plan, where that is due; whether they must be told.
+    pub fn refresh(&mut self, strategy: &Strategy, now: Duration) -> bool {
+        match (self, strategy) {
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.refresh(bandit, now),
+            _ => false,
+        }
+    }
+
+    /// Takes over what `before`, driven by the strategy `was`, learnt of variants that are the `same` now.
+    pub fn remember(
+        &mut self,
+        strategy: &Strategy,
+        before: &Course,
+        was: &Strategy,
+        same: &dyn Fn(&str) -> bool,
+        now: Duration,
+    ) {
+        let (Course::Bandit(progress), Strategy::Bandit(bandit)) = (self, strategy) else { return };
+        match (before, was) {
+            (Course::Bandit(before), Strategy::Bandit(was)) => {
+                for (name, moments, line) in before.leave(was, now).iter().filter(|(name, ..)| same(name)) {
+                    let line = (was.context == bandit.context).then_some(line);
+                    progress.inherit(bandit, name, (moments, line), now);
+                }
+            }
+            (Course::Ab(before), Strategy::Ab(was)) if let Some(judge) = &was.judge => {
+                for (variant, moments) in before.leave((was, judge), &bandit.reward.name) {
+                    let arm = bandit.arms.iter().find(|arm| arm.variant == variant);
+                    if let Some(arm) = arm.filter(|arm| same(&arm.name)) {
+                        progress.inherit(bandit, &arm.name, (&moments, None), now);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes again what is not written down; to be called after a restart.
+    pub fn recall(&mut self, strategy: &Strategy, now: Duration) {
+        if let (Course::Bandit(progress), Strategy::Bandit(bandit)) = (self, strategy) {
+            progress.recall(bandit, now);
         }
     }
 
@@ -92,6 +148,7 @@ impl Course {
             Course::Staged(progress) => progress.state(),
             Course::Ab(progress) => progress.state(),
             Course::Rolling(progress) => progress.state(),
+            Course::Bandit(progress) => progress.state(),
         }
     }
 
@@ -104,6 +161,7 @@ impl Course {
             Course::Staged(progress) => progress.standing(),
             Course::Ab(progress) => progress.standing(),
             Course::Rolling(progress) => progress.standing(),
+            Course::Bandit(progress) => progress.standing(),
         }
     }
 
@@ -112,11 +170,11 @@ impl Course {
         match self {
             Course::Switch(switch) => Some(switch.past()),
             Course::Rolling(_) => Some(Past { serves: baseline?, before: None }),
-            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) | Course::Ab(_) => {
+            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) | Course::Ab(_) | Course::Bandit(_) => {
                 match self.standing().split {
                     Split::Only(serves) => Some(Past { serves, before: None }),
                     Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
-                    Split::Candidate(_) | Split::Configured | Split::Without(_) => None,
+                    Split::Candidate(_) | Split::Configured | Split::Without(_) | Split::Shares(_) => None,
                 }
             }
         }
@@ -154,6 +212,7 @@ impl Course {
                     progress.absorb((ab, judge), gain, now);
                 }
             }
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.absorb(bandit, gain, now),
             _ => {}
         }
     }
@@ -177,6 +236,7 @@ impl Course {
             (Course::Ab(progress), Strategy::Ab(ab)) => {
                 ab.judge.as_ref().is_some_and(|judge| progress.learn(judge, learnt))
             }
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.learn(bandit, learnt),
             _ => false,
         }
     }
@@ -206,6 +266,7 @@ impl Course {
             }
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.look(staged, ready, now),
             (Course::Ab(progress), Strategy::Ab(ab)) => progress.look((ab, ab.judge.as_ref()?), ready, now),
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.look(bandit, ready, now),
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => progress.look(rolling, now),
             _ => None,
         }
@@ -236,6 +297,9 @@ impl Course {
             (Course::Ab(progress), Strategy::Ab(ab)) if let Some(judge) = &ab.judge => {
                 progress.command((ab, judge), command, ready, now)
             }
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
+                progress.command(bandit, command, ready, now)
+            }
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
                 progress.command(rolling, command, now)
             }
@@ -258,6 +322,9 @@ impl Course {
             }
             (Course::Ab(progress), Strategy::Ab(ab)) => {
                 Some(progress.report((ab, ab.judge.as_ref()?), variants, now))
+            }
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
+                Some(progress.report(bandit, variants, now))
             }
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
                 Some(progress.report(rolling, variants, now))

@@ -78,6 +78,21 @@ impl Evidence {
         gain: &Gain,
         now: Duration,
     ) {
+        let of = |variant: usize| gain.arms.get(variant).map_or(&[][..], |arm| &arm.latency);
+        let latency = [of(terms.baseline), of(terms.candidate)];
+        self.add_at(terms, share, late, gain, (share, latency), now);
+    }
+
+    /// The same, with the latencies of (baseline, candidate) as they would be at a share of their own.
+    pub(in crate::strategy) fn add_at(
+        &mut self,
+        terms: &Terms<'_>,
+        share: f64,
+        late: bool,
+        gain: &Gain,
+        latency: (f64, [&[(u16, u32)]; 2]),
+        now: Duration,
+    ) {
         let (Some(baseline), Some(candidate)) =
             (gain.arms.get(terms.baseline), gain.arms.get(terms.candidate))
         else {
@@ -93,8 +108,9 @@ impl Evidence {
         rate(&mut self.rejections, &terms.guards.rejections, |arm| arm.rejections);
         if !late {
             self.share = share;
+            let (at, [slow_baseline, slow_candidate]) = latency;
             if self.is_warm(terms, now) {
-                self.latency.add(&terms.guards.latency, share, &candidate.latency, &baseline.latency);
+                self.latency.add(&terms.guards.latency, at, slow_candidate, slow_baseline);
             }
         }
         if candidate.calls > 0 {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Split, Standing};
+use super::Standing;
 use crate::config::units::write_duration;
 use crate::config::{OnFail, Rolling};
 use crate::evidence::Gain;
@@ -130,7 +130,7 @@ impl Progress {
 
     /// What the call path must know: which endpoints get calls is told to those who choose among them.
     pub fn standing(&self) -> Standing {
-        Standing { epoch: 0, stage: 0, split: Split::Configured }
+        Standing::CONFIGURED
     }
 
     /// The endpoints that shall get no new calls.

@@ -75,9 +75,10 @@ impl Progress {
                 let standing = course.standing();
                 Standing { epoch: self.base.saturating_add(standing.epoch), stage: self.stage, ..standing }
             }
-            At::Split => Standing { epoch: self.base, stage: self.stage, split: Split::Configured },
+            At::Split => Standing { epoch: self.base, stage: self.stage, ..Standing::CONFIGURED },
             At::Over { variant, .. } => {
-                Standing { epoch: self.base, stage: u32::MAX, split: Split::Only(*variant) }
+                let split = Split::Only(*variant);
+                Standing { epoch: self.base, stage: u32::MAX, split, beliefs: None }
             }
         }
     }
@@ -223,7 +224,7 @@ impl Progress {
         self.at = match course {
             Some(mut course) => {
                 for (feedback, variants) in &self.learnt {
-                    course.learn(&entered.strategy, &Learnt { feedback, epoch: 0, variants });
+                    course.learn(&entered.strategy, &Learnt { feedback, epoch: 0, variants, rewards: None });
                 }
                 At::Course(Box::new(course))
             }
@@ -263,7 +264,7 @@ impl Progress {
                 let own = ab.weights.iter().filter(|(variant, _)| *variant == staged.candidate);
                 own.map(|(_, share)| share.probability()).sum()
             }
-            (Split::Configured | Split::Without(_), _) => 0.0,
+            (Split::Configured | Split::Without(_) | Split::Shares(_), _) => 0.0,
         }
     }
 
@@ -306,6 +307,7 @@ impl Progress {
                 At::Split => "a person to promote it".to_owned(),
                 At::Course(_) | At::Over { .. } => String::new(),
             },
+            learning: None,
         }
     }
 }

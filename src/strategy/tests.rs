@@ -75,7 +75,7 @@ fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 
 fn decide(strategy: &Strategy, pairs: &[(&'static str, &str)], draw: u32, ready: &[usize]) -> Decision {
     let metadata = headers(pairs);
-    let call = Call { metadata: &metadata, parameters: &[] };
+    let call = Call { metadata: &metadata, parameters: &[], input: None };
     strategy.assign(&Standing::CONFIGURED, &call, draw, &|variant| ready.contains(&variant))
 }
 
@@ -128,13 +128,16 @@ fn the_first_key_present_is_the_unit_and_only_its_keyed_hash_is_kept() {
     let metadata = headers(&[("x-user", "ann")]);
     let nothing = headers(&[("x-user", "")]);
     let parameters = [("user".to_owned(), "bob".to_owned())];
-    let unit = |metadata, parameters| strategy.unit_hash(&Call { metadata, parameters });
+    let unit = |metadata, parameters| strategy.unit_hash(&Call { metadata, parameters, input: None });
     let keyed = |unit: &str| UnitKey::new(KEY).hash(unit.as_bytes());
     assert_eq!(unit(&metadata, &parameters), Some(keyed("ann")));
     assert_eq!(unit(&nothing, &parameters), Some(keyed("bob")));
     assert_eq!(unit(&nothing, &[]), None);
     let other = Strategy::new(&model(config::Strategy::pinned(0)), &[9; 32]);
-    assert_ne!(other.unit_hash(&Call { metadata: &metadata, parameters: &[] }), Some(keyed("ann")));
+    assert_ne!(
+        other.unit_hash(&Call { metadata: &metadata, parameters: &[], input: None }),
+        Some(keyed("ann"))
+    );
 }
 
 #[test]
@@ -175,7 +178,7 @@ fn only_callers_who_may_can_force() {
     let strategy = ab("s");
     let forced = |pairs: &[(&'static str, &str)], name| {
         let metadata = headers(pairs);
-        strategy.forced(&Call { metadata: &metadata, parameters: &[] }, name)
+        strategy.forced(&Call { metadata: &metadata, parameters: &[], input: None }, name)
     };
     assert_eq!(forced(&[], "v2"), Err(Refused::NotAllowed));
     assert_eq!(forced(&[("x-role", "guest")], "v2"), Err(Refused::NotAllowed));
@@ -186,7 +189,10 @@ fn only_callers_who_may_can_force() {
     for (force, want) in [(Force::Nobody, false), (Force::Anyone, true)] {
         let open = Strategy { force, ..strategy.clone() };
         let metadata = HeaderMap::new();
-        assert_eq!(open.forced(&Call { metadata: &metadata, parameters: &[] }, "v1").is_ok(), want);
+        assert_eq!(
+            open.forced(&Call { metadata: &metadata, parameters: &[], input: None }, "v1").is_ok(),
+            want
+        );
     }
 }
 
@@ -265,8 +271,8 @@ fn a_test_from_another_platform_goes_on_with_everybody_where_they_were() {
     for user in ["a", "b"] {
         assert_eq!(assigned(&strategy, &[("x-user", user)], 0, &[1]).variant, 0, "{user}");
     }
-    let call = Call { metadata: &headers(&[("x-user", "b")]), parameters: &[] };
-    assert_eq!(strategy.place(&call), Some(26_960));
+    let call = Call { metadata: &headers(&[("x-user", "b")]), parameters: &[], input: None };
+    assert_eq!(strategy.place(&Standing::CONFIGURED, &call), Some(26_960));
     let (half, all) = (50_000, 100_000);
     assert_eq!(strategy.intervals(&Standing::CONFIGURED, None), [(0, 0..half), (1, half..all)]);
 }
@@ -316,7 +322,7 @@ fn an_assignment_costs_little() {
         ("by draw", 100, HeaderMap::new()),
         ("by unit", 200, headers(&[("x-user", "user-8f14e45fceea167a5a36")])),
     ] {
-        let call = Call { metadata: &map, parameters: &[] };
+        let call = Call { metadata: &map, parameters: &[], input: None };
         let start = std::time::Instant::now();
         for draw in 0..calls {
             std::hint::black_box(strategy.assign(
@@ -340,13 +346,13 @@ fn what_is_taken_out_is_the_baselines_and_nobody_else_moves() {
     for number in 0..5_000 {
         let user = format!("u{number}");
         let metadata = headers(&[("x-user", &user)]);
-        let call = Call { metadata: &metadata, parameters: &[] };
+        let call = Call { metadata: &metadata, parameters: &[], input: None };
         let before = strategy.assign(&Standing::CONFIGURED, &call, 0, &ready).assignment;
         let after = strategy.assign(&without, &call, 0, &ready).assignment;
         let (owner, propensity) = if before.variant == 2 { (2, 0.1) } else { (0, 0.9) };
         assert_eq!((after.variant, after.reason, after.propensity), (owner, Reason::Split, propensity));
     }
-    let odds = strategy.odds(&without, None, &ready);
+    let odds = strategy.odds(&without, &Decision::certain(0, Reason::Split), &ready);
     let of = |arm: usize| odds.get(arm).unwrap();
     assert!((of(0) - 0.9).abs() < 1e-9 && of(1) == 0.0 && (of(2) - 0.1).abs() < 1e-9, "{odds:?}");
     let places: Vec<_> = strategy.intervals(&without, None);
@@ -364,7 +370,12 @@ fn calls_are_no_evidence_while_a_variant_of_their_split_is_away() {
         let standing = Standing { split: Split::Without(out), ..Standing::CONFIGURED };
         let ready = |variant: usize| variant != away;
         let metadata = headers(&[("x-user", "somebody"), ("x-group", group)]);
-        let decision = strategy.assign(&standing, &Call { metadata: &metadata, parameters: &[] }, 0, &ready);
+        let decision = strategy.assign(
+            &standing,
+            &Call { metadata: &metadata, parameters: &[], input: None },
+            0,
+            &ready,
+        );
         strategy.is_evidence(&standing, &decision, &ready)
     };
     assert!(evidence("", 9, Out::NONE));

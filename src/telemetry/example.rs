@@ -88,6 +88,7 @@ pub(crate) fn outcome() -> Outcome {
             assigned: Assignment { variant: 1, reason: Reason::Split, propensity: 0.5 },
             served: Some(1),
             unit: Some(0xbeef),
+            wished: None,
             segment: None,
             odds: Default::default(),
             epoch: 0,

@@ -66,6 +66,10 @@ pub mod attribute {
     pub const SEGMENT: &str = "parhelion.segment";
     /// How likely that was.
     pub const PROPENSITY: &str = "parhelion.propensity";
+    /// The variant that an apprentice would have given the call to.
+    pub const CHOICE: &str = "parhelion.bandit.choice";
+    /// How likely it would have been.
+    pub const CHOICE_PROPENSITY: &str = "parhelion.bandit.choice_propensity";
     /// Keyed hash of the unit.
     pub const UNIT_HASH: &str = "parhelion.unit_hash";
     /// Adapter that read the call.
@@ -124,7 +128,7 @@ pub mod attribute {
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 59] = [
+    pub const ALL: [&str; 61] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -156,6 +160,8 @@ pub mod attribute {
         REASON,
         SEGMENT,
         PROPENSITY,
+        CHOICE,
+        CHOICE_PROPENSITY,
         UNIT_HASH,
         PROTOCOL,
         BLAME,

@@ -247,6 +247,12 @@ impl Span<'_> {
             self.text(name::SEGMENT, &segment.name);
         }
         self.float(name::PROPENSITY, assigned.propensity);
+        if let Some((wished, likely)) = route.wished
+            && let Some(variant) = model.variants.get(wished)
+        {
+            self.text(name::CHOICE, &variant.name);
+            self.float(name::CHOICE_PROPENSITY, likely);
+        }
         self.text(name::FLAG_KEY, &model.name);
         if let Some(variant) = model.variants.get(assigned.variant) {
             self.text(name::ASSIGNED, &variant.name);

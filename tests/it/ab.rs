@@ -31,16 +31,17 @@ const HALVES: [(&str, &str); 2] = [("v1", "50%"), ("v2", "50%")];
 const METRICS: &str =
     "metrics: {feedback: {name: approved}}, guards: {errors: off, rejections: off, latency: off}";
 
-struct House {
-    sidecar: Sidecar,
-    calls: process::Client,
-    reports: FeedbackClient<Channel>,
-    control: ControlClient<Channel>,
-    users: u32,
+/// A sidecar, and all that talk to it.
+pub(crate) struct House {
+    pub(crate) sidecar: Sidecar,
+    pub(crate) calls: process::Client,
+    pub(crate) reports: FeedbackClient<Channel>,
+    pub(crate) control: ControlClient<Channel>,
+    pub(crate) users: u32,
 }
 
 impl House {
-    async fn new(yaml: &str) -> Self {
+    pub(crate) async fn new(yaml: &str) -> Self {
         let sidecar = Sidecar::ready(yaml).await;
         let endpoint = |address| Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
         let (reports, control) =
@@ -49,15 +50,28 @@ impl House {
         House { sidecar, calls, reports, control, users: 0 }
     }
 
-    async fn status(&self) -> Rollout {
+    pub(crate) async fn status(&self) -> Rollout {
         let asked = GetRolloutRequest { model: "m".to_owned() };
         soon("a rollout", self.control.clone().get_rollout(asked)).await.unwrap().into_inner()
     }
 
     /// A new user's call, and what is told of its answer, if anything; who answered.
-    async fn serve(&mut self, user: &str, told: impl Fn(&str) -> Option<f64>) -> String {
+    pub(crate) async fn serve(&mut self, user: &str, told: impl Fn(&str) -> Option<f64>) -> String {
+        self.serve_with(user, &[], told).await
+    }
+
+    /// The same, with more metadata.
+    pub(crate) async fn serve_with(
+        &mut self,
+        user: &str,
+        more: &[(&'static str, &str)],
+        told: impl Fn(&str) -> Option<f64>,
+    ) -> String {
         let mut call = Request::new(request(""));
         call.metadata_mut().insert("x-user", user.parse().unwrap());
+        for (name, value) in more {
+            call.metadata_mut().insert(*name, value.parse().unwrap());
+        }
         let answer = soon("an answer", self.calls.model_infer(call)).await.unwrap();
         let said = |name: &str| answer.metadata().get(name).unwrap().to_str().unwrap().to_owned();
         let variant = said("parhelion-variant");
@@ -74,7 +88,7 @@ impl House {
     }
 
     /// New users until the rollout is in that state.
-    async fn until(&mut self, state: State, told: impl Fn(&str, u32) -> Option<f64>) -> Rollout {
+    pub(crate) async fn until(&mut self, state: State, told: impl Fn(&str, u32) -> Option<f64>) -> Rollout {
         for _ in 0..60 {
             for _ in 0..100 {
                 self.users += 1;
@@ -90,7 +104,7 @@ impl House {
     }
 }
 
-fn found<'a>(rollout: &'a Rollout, name: &str, aim: Aim, variant: &str) -> &'a Guard {
+pub(crate) fn found<'a>(rollout: &'a Rollout, name: &str, aim: Aim, variant: &str) -> &'a Guard {
     let of = |guard: &&Guard| guard.name == name && guard.aim() == aim && guard.variant == variant;
     rollout.guards.iter().find(of).unwrap_or_else(|| panic!("{name} of {variant}: {rollout:#?}"))
 }

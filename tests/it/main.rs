@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod ab;
+mod bandit;
 mod calls;
 mod canary;
 mod cancel;

@@ -155,7 +155,7 @@ fn says_who_has_the_candidate() {
             http::HeaderName::from_static("x-user"),
             http::HeaderValue::from_str(&unit(number)).unwrap(),
         )]);
-        let call = Call { metadata: &metadata, parameters: &[] };
+        let call = Call { metadata: &metadata, parameters: &[], input: None };
         let decision = strategy.assign(&standing, &call, 0, &|_| true);
         bits[number / 8] |= u8::from(decision.assignment.variant == 1) << (number % 8);
     }
@@ -239,7 +239,7 @@ state: /nowhere
 fn has_candidate(strategy: &Strategy, standing: &Standing, number: usize) -> bool {
     let name = http::HeaderName::from_static("x-user");
     let metadata = http::HeaderMap::from_iter([(name, unit(number).parse().unwrap())]);
-    let call = Call { metadata: &metadata, parameters: &[] };
+    let call = Call { metadata: &metadata, parameters: &[], input: None };
     strategy.assign(standing, &call, 0, &|_| true).assignment.variant == 1
 }
 
@@ -264,7 +264,7 @@ fn no_unit_leaves_the_candidate_from_stage_to_stage() {
                 *had = candidate;
             }
             println!("stage {}: {candidates} of {units} units, {flips} left", standing.stage);
-            seen.push((standing, candidates));
+            seen.push((standing.clone(), candidates));
         }
         if course.state() == Life::Promoted {
             break;

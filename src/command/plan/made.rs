@@ -6,6 +6,7 @@ use super::{Traffic, is_reported, name, time};
 use crate::config::units::Percent;
 use crate::config::{Ab, Arm, Canary, Feedback, FeedbackKind, Judge, Metric, Model, Source, Strategy};
 use crate::strategy::ab::plan::{Expected, Outlook};
+use crate::strategy::bandit::plan::evenly;
 use crate::strategy::canary::plan::{self, Leg};
 
 /// Spread of latency: the standard deviation of its natural logarithm, as a model server's often is.
@@ -103,6 +104,10 @@ fn what(model: &Model, strategy: &Strategy, stage: usize, traffic: &Traffic) -> 
             None => What::Nothing,
         },
         Strategy::Rolling(_) => What::Nothing,
+        Strategy::Bandit(bandit) => {
+            let ab = evenly(bandit);
+            ab.judge.as_ref().map_or(What::Nothing, |judge| better(model, (&ab, judge), traffic))
+        }
         Strategy::Pinned(_) | Strategy::Staged(_) => What::Nothing,
     }
 }

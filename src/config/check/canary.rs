@@ -370,7 +370,7 @@ impl Check<'_> {
         found
     }
 
-    fn better(&mut self, path: &str, word: Option<&str>) -> bool {
+    pub(super) fn better(&mut self, path: &str, word: Option<&str>) -> bool {
         match word {
             None | Some("higher") => false,
             Some("lower") => true,

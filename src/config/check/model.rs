@@ -304,7 +304,7 @@ impl Check<'_> {
     }
 
     /// A metadata name that callers may set and that holds text.
-    fn metadata(&mut self, path: &str, name: &str) -> Option<HeaderName> {
+    pub(super) fn metadata(&mut self, path: &str, name: &str) -> Option<HeaderName> {
         let lower = name.to_ascii_lowercase();
         let refused = match HeaderName::from_bytes(lower.as_bytes()) {
             Err(_) => {

@@ -215,6 +215,8 @@ impl Check<'_> {
                     }
                     given = canary.steps.last().map_or(given, |step| step.share.max(given));
                 }
+                // A stage of this kind is refused before.
+                Strategy::Bandit(_) => {}
                 Strategy::Ab(ab) => {
                     let of = |variant: usize| {
                         let own = ab.weights.iter().find(|(weighted, _)| *weighted == variant);

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::canary::Around;
-use super::{Check, rolling};
+use super::{Check, bandit, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
 use crate::config::{Ab, Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
-const KINDS: [&str; 5] = ["pinned", "ab", "canary", "staged", "rolling"];
+const KINDS: [&str; 6] = ["pinned", "ab", "canary", "staged", "rolling", "bandit"];
 /// The kinds that are planned.
-const LATER: [&str; 2] = ["bandit", "interleave"];
+const LATER: [&str; 1] = ["interleave"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -50,7 +50,11 @@ impl Check<'_> {
         if kind != "rolling" {
             self.foreign(&at, kind, "remove it, or write kind: rolling", &rolling::own(raw));
         }
+        if kind != "bandit" {
+            self.foreign(&at, kind, "remove it, or write kind: bandit", &bandit::own(raw));
+        }
         match raw.kind.as_deref() {
+            Some("bandit") => self.bandit(&at, around, raw),
             Some("rolling") => self.rolling(&at, variants, raw),
             Some("pinned") => self.pinned(&at, variants, raw),
             Some("ab") => self.ab(&at, around, raw),
@@ -61,7 +65,7 @@ impl Check<'_> {
                 self.error(
                     problem
                         .with_value(format!("{kind:?}"))
-                        .with_hint("use pinned, ab, canary, staged or rolling"),
+                        .with_hint("use pinned, ab, canary, staged, rolling or bandit"),
                 );
                 nothing
             }
@@ -79,6 +83,7 @@ impl Check<'_> {
                 let canary = raw.steps.is_some() || raw.candidate.is_some() || raw.guards.is_some();
                 let guess = match raw.weights.is_some() || raw.segments.is_some() || raw.metrics.is_some() {
                     true => "ab",
+                    false if raw.reward.is_some() || raw.policy.is_some() => "bandit",
                     false if canary => "canary",
                     false => "pinned",
                 };
@@ -247,6 +252,8 @@ impl Check<'_> {
             // What is not pinned today may be tomorrow: it is kept ready for that.
             Strategy::Pinned(_) | Strategy::Rolling(_) => return,
             Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
+            // Everybody takes part.
+            Strategy::Bandit(_) => return,
             Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
             }
@@ -297,6 +304,7 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
         }
         Strategy::Shadow(canary) => Box::new(std::iter::once((canary.baseline, Percent::ALL))),
         Strategy::Rolling(rolling) => Box::new(std::iter::once((rolling.variant, Percent::ALL))),
+        Strategy::Bandit(bandit) => Box::new(bandit.arms.iter().map(|arm| (arm.variant, Percent::ALL))),
         Strategy::Staged(staged) => {
             Box::new([(staged.baseline, Percent::ALL), (staged.candidate, Percent::ALL)].into_iter())
         }

@@ -3,7 +3,9 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Amount, Count, Match, Named, OrOff, Ratio, Several, Share, Span};
+use super::{
+    Amount, Count, Feature, Match, Named, OrOff, Ratio, Refresh, Reward, Several, Share, Span, Stop, Tuning,
+};
 
 /// How a call is given to a variant.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -12,8 +14,9 @@ pub(in crate::config) struct Strategy {
     /// `pinned`: always the same variant. `ab`: by weight, sticky by unit. `canary`: a growing share for a candidate
     /// that is judged all the time. `staged`: several of them in order, for one candidate. `shadow`: copies for the
     /// candidate, judged; only as a stage. `rolling`: one variant, whose servers are replaced in place, a batch of
-    /// endpoints at a time, when its `version` changes.
-    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "rolling", "shadow"]))]
+    /// endpoints at a time, when its `version` changes. `bandit`: more to whoever earns more of a feedback, while it
+    /// learns.
+    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "rolling", "bandit", "shadow"]))]
     pub(in crate::config) kind: Option<String>,
     /// `pinned`, `rolling`: the variant that answers. `pinned`: another one than before is switched to at once, when it is ready and warm.
     pub(in crate::config) variant: Option<String>,
@@ -21,17 +24,17 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) revert_window: Option<Span>,
     /// `pinned`: a switch whose variant is not ready and warm for so long holds, and an alert says so. Default 1h.
     pub(in crate::config) max_wait: Option<Span>,
-    /// `ab`, `canary`: gets what the other variants cannot take. Left out: the first variant.
+    /// `ab`, `canary`, `bandit`: gets what the other variants cannot take. Left out: the first variant.
     pub(in crate::config) baseline: Option<String>,
-    /// `ab`, `canary`: makes this rollout's split independent of all others; never used again by another. Left out:
+    /// `ab`, `canary`, `bandit`: makes this rollout's split independent of all others; never used again by another. Left out:
     /// the model's name and the digests, versions or names of the variants that are not the baseline.
     pub(in crate::config) salt: Option<String>,
     /// `ab`: whose hash says where a unit falls, for tests that came from there. Default flagd.
     #[schemars(extend("enum" = ["flagd", "growthbook", "optimizely", "statsig"]))]
     pub(in crate::config) hash: Option<String>,
-    /// `ab`, `canary`, `staged`: units that take part in no rollout with the same holdout. Default none.
+    /// `ab`, `canary`, `staged`, `bandit`: units that take part in no rollout with the same holdout. Default none.
     pub(in crate::config) holdout: Option<Holdout>,
-    /// `ab`, `canary`, `staged`: the part of a layer's units that takes part here, and in no other rollout of the
+    /// `ab`, `canary`, `staged`, `bandit`: the part of a layer's units that takes part here, and in no other rollout of the
     /// layer. Default all units.
     pub(in crate::config) layer: Option<Layer>,
     /// `ab`: share of each variant; they sum to 100 %.
@@ -44,28 +47,30 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) steps: Option<Vec<Option<Step>>>,
     /// `ab`: what a winner is better at than the baseline. Without `metrics` and `guards` nothing is compared.
     pub(in crate::config) metrics: Option<Metrics>,
-    /// `canary`, `ab`: what a candidate is judged on, or each arm. `pinned`: the fixed limits that a new variant is
-    /// judged by within `revert_window`; default none. `rolling`: those that the replaced servers are judged by; default
+    /// `canary`, `ab`, `bandit`: what a candidate is judged on, or each arm. `pinned`: the fixed limits that a new
+    /// variant is judged by within `revert_window`; default none. `rolling`: those that the replaced servers are judged by; default
     /// errors of at most 10%.
     pub(in crate::config) guards: Option<Guards>,
-    /// `canary`, `pinned`, `rolling`: what a variant is sent before it is given calls; `canary`, `ab`: when the latency
-    /// of a candidate, or of an arm, begins to count.
+    /// `canary`, `pinned`, `rolling`: what a variant is sent before it is given calls; `canary`, `ab`, `bandit`:
+    /// when the latency of a candidate, or of an arm, begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
     /// `canary`, `pinned`, `rolling`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
-    /// chance that an arm that is no better ever wins, over all metrics and arms. Default 5%.
+    /// chance that an arm that is no better ever wins, over all metrics and arms; `bandit` likewise. Default 5%.
     pub(in crate::config) alpha: Option<Share>,
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
     /// the longest `hold` or feedback window it waits for, where that is more.
     pub(in crate::config) max_step_time: Option<Span>,
-    /// `ab`: nothing is decided on a metric with fewer values than that in either arm. Default 100.
+    /// `ab`: nothing is decided on a metric with fewer values than that in either arm. `bandit`: until it has so many
+    /// values an arm has an even share. Default 100.
     pub(in crate::config) min_units: Option<Count>,
     /// `ab`: without a verdict for so long it is inconclusive. Default 28d.
     pub(in crate::config) max_duration: Option<Span>,
-    /// What becomes of a candidate that passed the last step (`canary`), or of a winner (`ab`). `promote`: it gets
-    /// everything. `wait`: a person decides. Default promote for a canary, wait for `ab`.
+    /// What becomes of a candidate that passed the last step (`canary`), or of a winner (`ab`, `bandit`). `promote`: it gets
+    /// everything. `wait`: a person decides. Default promote for a canary, wait for `ab` and
+    /// `bandit`.
     #[schemars(extend("enum" = ["promote", "wait"]))]
     pub(in crate::config) on_pass: Option<String>,
-    /// What becomes of a variant that fails (`canary`, `pinned`, `rolling`), or of an arm that is worse (`ab`).
+    /// What becomes of a variant that fails (`canary`, `pinned`, `rolling`), or of an arm that is worse (`ab`, `bandit`).
     /// `rollback`: it gets nothing; servers that were replaced are replaced again by the version before. `hold`: it
     /// stays where it is, and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
@@ -93,6 +98,29 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) hold: Option<Span>,
     /// `shadow`: and at least so many copies. Default 200.
     pub(in crate::config) calls: Option<Count>,
+    /// `bandit`: the feedback that it learns from.
+    pub(in crate::config) reward: Option<Reward>,
+    /// `bandit`: how what is known becomes shares. Default thompson.
+    #[schemars(extend("enum" = ["thompson", "top_two", "kl_ucb", "ucb1", "epsilon_greedy", "exp3", "lin_ucb", "lin_ts"]))]
+    pub(in crate::config) policy: Option<String>,
+    /// `bandit`: numbers of the policy.
+    pub(in crate::config) tuning: Option<Tuning>,
+    /// `bandit`: what calls are told apart by, for `lin_ucb` and `lin_ts`.
+    pub(in crate::config) context: Option<Vec<Option<Feature>>>,
+    /// `bandit`: no variant gets less. Default 1%.
+    pub(in crate::config) floor: Option<Share>,
+    /// `bandit`: when shares are worked out anew.
+    pub(in crate::config) refresh: Option<Refresh>,
+    /// `bandit`: a value counts half as much, so much later. Default: all count alike.
+    pub(in crate::config) half_life: Option<Span>,
+    /// `bandit`: a value does not count any more, so much later. Default: all count.
+    pub(in crate::config) window: Option<Span>,
+    /// `bandit`: when the best variant is known well enough; `off`: never. Default off for `lin_ucb` and `lin_ts`.
+    pub(in crate::config) stop: Option<OrOff<Stop>>,
+    /// `bandit`: `live`, or `apprentice`: the baseline answers all but the floor, and what the bandit would have done,
+    /// and what that would have been worth, is only told. Default live.
+    #[schemars(extend("enum" = ["live", "apprentice"]))]
+    pub(in crate::config) mode: Option<String>,
 }
 
 /// What a winner is better at.

@@ -29,7 +29,7 @@ fn told(odds: &Odds, key: u64, value: f64, at: u32) -> Told<'_> {
     Told {
         made: NOON,
         epoch: 3,
-        who: Who { arm: (key % 2) as usize, baseline: 0, odds, bucket: None },
+        who: Who { arm: (key % 2) as usize, baseline: 0, odds, bucket: None, learns: false, context: None },
         key,
         mark: None,
         value,
@@ -82,7 +82,7 @@ fn a_summed_report_with_a_mark_counts_once() {
 fn with_a_default_nothing_is_evidence_before_the_window_closes() {
     let (feedback, odds) = (declared(Some(1.0), Join::First), half());
     let mut track = Track::new(1, 1);
-    let who = |arm| Who { arm, baseline: 0, odds: &odds, bucket: None };
+    let who = |arm| Who { arm, baseline: 0, odds: &odds, bucket: None, learns: false, context: None };
     for arm in [0, 0, 1, 1] {
         track.expose(&feedback, NOON, 3, &who(arm));
     }

@@ -23,7 +23,7 @@ fn same(one: &Sums, other: &Sums) -> bool {
 fn the_candidate_is_weighed_beside_the_baseline_by_its_odds() {
     let odds = odds(&[0.9, 0.1]);
     let mut gathered = Gathered::default();
-    let who = |arm| Who { arm, baseline: 0, odds: &odds, bucket: None };
+    let who = |arm| Who { arm, baseline: 0, odds: &odds, bucket: None, learns: false, context: None };
     gathered.add(&who(1), &Change { from: None, to: 1.0, expected: 0.5 });
     gathered.add(&who(0), &Change { from: None, to: 0.0, expected: 0.5 });
     assert_eq!(gathered.total(), Total { n: 2, sum: 1.0 });
@@ -43,7 +43,7 @@ fn the_candidate_is_weighed_beside_the_baseline_by_its_odds() {
 fn what_was_certain_weighs_nothing() {
     for (arm, shares) in [(0, vec![1.0, 0.0]), (0, vec![]), (255, vec![0.5, 0.5]), (1, vec![0.0, 1.0])] {
         let odds = odds(&shares);
-        let who = Who { arm, baseline: 0, odds: &odds, bucket: None };
+        let who = Who { arm, baseline: 0, odds: &odds, bucket: None, learns: false, context: None };
         assert!(!who.counts(), "{who:?}");
         let mut gathered = Gathered::default();
         gathered.add(&who, &Change { from: None, to: 1.0, expected: 0.0 });
@@ -56,7 +56,7 @@ fn among_three_each_arm_has_the_baseline_for_itself() {
     let odds = odds(&[0.5, 0.25, 0.25]);
     let mut gathered = Gathered::default();
     for arm in 0..3 {
-        let who = Who { arm, baseline: 0, odds: &odds, bucket: Some(7) };
+        let who = Who { arm, baseline: 0, odds: &odds, bucket: Some(7), learns: false, context: None };
         assert!(who.counts());
         gathered.add(&who, &Change { from: None, to: 1.0, expected: 0.0 });
     }
@@ -81,6 +81,7 @@ proptest! {
             let odds = odds(&[1.0 - share, *share]);
             let who = Who {
                 arm: usize::from(*treated), baseline: 0, odds: &odds, bucket: clustered.then_some(*bucket),
+                learns: false, context: None,
             };
             let mut from = None;
             for (step, to) in values.iter().enumerate() {

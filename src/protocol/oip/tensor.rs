@@ -385,7 +385,7 @@ impl Answer {
 }
 
 /// The name of an output, and whether its contents are in it.
-fn peek(encoded: &[u8]) -> Result<(String, bool), ScanError> {
+pub(in crate::protocol) fn peek(encoded: &[u8]) -> Result<(String, bool), ScanError> {
     const NAME: u32 = 1;
     const CONTENTS: u32 = 5;
     let (mut name, mut typed) = (String::new(), false);

@@ -15,7 +15,7 @@ use super::metric::{Rule, Score, name, scale};
 use super::ratio::Ratio;
 use super::shares::{propensity, split_of};
 use crate::config::{Ab, Arm as Of, Judge, Metric, Source};
-use crate::evidence::{Gain, Total};
+use crate::evidence::{Gain, Moments, Total};
 use crate::strategy::course::Learnt;
 use crate::strategy::{Out, Split};
 use crate::verdict::{Aim, Estimate, Finding, Scale, Verdict};
@@ -89,6 +89,24 @@ impl Evidence {
             }
         }
         asked
+    }
+
+    /// What was seen of a feedback's values, by variant: the baseline from the arm beside which it has the most.
+    pub(super) fn leave(&self, (ab, judge): (&Ab, &Judge), feedback: &str) -> Vec<(usize, Moments)> {
+        let asked =
+            |metric: &Metric| matches!(&metric.source, Source::Feedback { name, .. } if **name == *feedback);
+        let Some(index) = judge.metrics.iter().position(asked) else { return Vec::new() };
+        let mut baseline = Moments::default();
+        let mut left = Vec::new();
+        for (of, arm) in judge.arms.iter().zip(&self.arms) {
+            let Some((control, treated)) = arm.scores.get(index).map(Score::moments) else { continue };
+            if control.n > baseline.n {
+                baseline = control;
+            }
+            left.push((of.variant, treated));
+        }
+        left.push((ab.baseline, baseline));
+        left
     }
 
     /// Weighs what is too costly to weigh at every call.

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Margin, Metric, Source};
-use crate::evidence::{Scores, Total};
+use crate::evidence::{Moments, Scores, Total};
 use crate::stats::mixture::{OneSided, TwoSided};
 use crate::stats::overlap::Sums;
 use crate::stats::quantile::GROWTH;
@@ -23,11 +23,11 @@ const LEAST_VARIANCE: f64 = 10.0;
 /// Of values that are 0 or 1, so many of each in either arm.
 const EACH: f64 = 10.0;
 /// Chance that a metric on which an arm is no worse ever says it is.
-pub(super) const HARM: f64 = 0.01;
+pub(in crate::strategy) const HARM: f64 = 0.01;
 
 /// All that is remembered of one metric of one arm.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Score {
+pub(in crate::strategy) struct Score {
     sums: Sums,
     baseline: Total,
     arm: Total,
@@ -35,12 +35,12 @@ pub(super) struct Score {
 
 /// How one metric is judged.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rule<'a> {
-    pub(super) metric: &'a Metric,
+pub(in crate::strategy) struct Rule<'a> {
+    pub(in crate::strategy) metric: &'a Metric,
     /// This metric's and arm's part of the chance of a false winner.
-    pub(super) alpha: f64,
+    pub(in crate::strategy) alpha: f64,
     /// In either arm.
-    pub(super) min_units: u64,
+    pub(in crate::strategy) min_units: u64,
 }
 
 impl Rule<'_> {
@@ -59,10 +59,25 @@ impl Rule<'_> {
 }
 
 impl Score {
-    pub(super) fn add(&mut self, scores: &Scores) {
+    pub(in crate::strategy) fn add(&mut self, scores: &Scores) {
         self.sums += &scores.sums;
         self.baseline.add(scores.baseline);
         self.arm.add(scores.candidate);
+    }
+
+    /// (baseline, arm): values, their sum, and their squares as far as the variance of the score tells: V/I is the
+    /// variance of a value, or more where units come back.
+    pub(in crate::strategy) fn moments(&self) -> (Moments, Moments) {
+        let spread = match self.sums.information() {
+            information if information > 0.0 => self.sums.variance() / information,
+            _ => 0.0,
+        };
+        let of = |total: &Total| {
+            let n = total.n as f64;
+            let mean = total.mean().unwrap_or(0.0);
+            Moments { n, sum: total.sum, squares: n * (mean * mean + spread), ..Moments::default() }
+        };
+        (of(&self.baseline), of(&self.arm))
     }
 
     fn values(&self) -> f64 {
@@ -75,7 +90,7 @@ impl Score {
     }
 
     /// What it says of the arm.
-    pub(super) fn verdict(&self, rule: &Rule<'_>) -> Verdict {
+    pub(in crate::strategy) fn verdict(&self, rule: &Rule<'_>) -> Verdict {
         if self.ln_worse(rule) >= -HARM.ln() {
             return Verdict::Fail;
         }
@@ -109,7 +124,7 @@ impl Score {
     }
 
     /// ln of the evidence of any effect.
-    pub(super) fn ln_effect(&self, rule: &Rule<'_>) -> f64 {
+    pub(in crate::strategy) fn ln_effect(&self, rule: &Rule<'_>) -> f64 {
         match self.usual() {
             usual if usual > 0.0 => self.sums.ln_e_effect(&TwoSided::new(usual, rule.alpha)),
             _ => 0.0,
@@ -141,7 +156,7 @@ impl Score {
     }
 
     /// [`Score::least`] in the scale that people are told.
-    pub(super) fn margin(&self, metric: &Metric) -> f64 {
+    pub(in crate::strategy) fn margin(&self, metric: &Metric) -> f64 {
         match metric.source {
             Source::Latency => metric.least.relative,
             _ => self.least(metric),
@@ -149,7 +164,7 @@ impl Score {
     }
 
     /// How much worse the arm is, in the scale that people are told.
-    pub(super) fn harm(&self, rule: &Rule<'_>) -> Option<Interval> {
+    pub(in crate::strategy) fn harm(&self, rule: &Rule<'_>) -> Option<Interval> {
         let middle = self.sums.effect()?;
         let (low, high) = match self.may_decide(rule, true) {
             true => self.interval(rule)?,
@@ -167,7 +182,7 @@ impl Score {
     }
 
     /// (baseline, arm), in the metric's own unit; latency in seconds.
-    pub(super) fn estimates(&self, metric: &Metric) -> (Estimate, Estimate) {
+    pub(in crate::strategy) fn estimates(&self, metric: &Metric) -> (Estimate, Estimate) {
         let told = |mean: f64| match metric.source {
             Source::Latency => mean.exp() * 1e-6,
             _ => mean,
@@ -177,7 +192,7 @@ impl Score {
     }
 
     /// Values of the arm that it still needs to see the least effect of interest, were there one; at least 1.
-    pub(super) fn missing(&self, rule: &Rule<'_>) -> u64 {
+    pub(in crate::strategy) fn missing(&self, rule: &Rule<'_>) -> u64 {
         let (least, seen) = (self.least(rule.metric), self.arm.n.max(1) as f64);
         let (information, variance) = (self.sums.information(), self.sums.variance());
         if variance <= 0.0 || information <= 0.0 || least <= 0.0 {
@@ -198,7 +213,7 @@ impl Score {
 }
 
 /// What a metric is called in findings.
-pub(super) fn name(source: &Source) -> String {
+pub(in crate::strategy) fn name(source: &Source) -> String {
     match source {
         Source::Feedback { name, .. } => format!("feedback {name}"),
         Source::Errors => "errors".to_owned(),
@@ -208,7 +223,7 @@ pub(super) fn name(source: &Source) -> String {
 }
 
 /// What its difference is measured in.
-pub(super) fn scale(source: &Source) -> Scale {
+pub(in crate::strategy) fn scale(source: &Source) -> Scale {
     match source {
         Source::Feedback { .. } => Scale::Mean,
         Source::Errors | Source::Rejections => Scale::Share,
@@ -217,6 +232,6 @@ pub(super) fn scale(source: &Source) -> Scale {
 }
 
 /// What one latency bucket's step adds to the logarithm.
-pub(super) fn step() -> f64 {
+pub(in crate::strategy) fn step() -> f64 {
     GROWTH.ln()
 }

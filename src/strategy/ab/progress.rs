@@ -14,7 +14,7 @@ use super::judge::Evidence;
 use super::shares::split_of;
 use crate::config::units::write_duration;
 use crate::config::{Ab, Judge, OnFail, OnPass};
-use crate::evidence::Gain;
+use crate::evidence::{Gain, Moments};
 use crate::strategy::course::{Learnt, Ready};
 use crate::strategy::{Out, Split, Standing};
 use crate::verdict::{Action, Aim, Change, Command, Finding, Refused, Report, State, Verdict};
@@ -83,7 +83,7 @@ impl Progress {
 
     /// What the call path must know.
     pub fn standing(&self) -> Standing {
-        Standing { epoch: self.epoch(), stage: 0, split: self.given().split() }
+        Standing { epoch: self.epoch(), split: self.given().split(), ..Standing::CONFIGURED }
     }
 
     /// Adds what calls of an epoch showed, this one or one before it: each is judged by the shares it had.
@@ -100,6 +100,12 @@ impl Progress {
     /// shares it met.
     pub fn learn(&mut self, judge: &Judge, learnt: &Learnt<'_>) -> bool {
         self.evidence.learn(judge, learnt)
+    }
+
+    /// What was seen of a feedback's values, by variant, for a bandit that comes after: values, sums and squares. Of the
+    /// squares no more is known than the score's variance tells.
+    pub fn leave(&self, (ab, judge): Terms<'_>, feedback: &str) -> Vec<(usize, Moments)> {
+        self.evidence.leave((ab, judge), feedback)
     }
 
     /// Judges what was absorbed, and moves if that is due.
@@ -316,6 +322,7 @@ impl Progress {
             since: now.saturating_sub(self.entered),
             verdict: self.verdict(terms, now),
             waits_for: self.waits_for(terms, &findings, now),
+            learning: None,
             findings,
         }
     }

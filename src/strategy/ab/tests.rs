@@ -108,7 +108,7 @@ fn scores(draws: &mut Draws, units: u64, rates: [f64; 2]) -> Scores {
 fn learn(progress: &mut Progress, ab: &Ab, variant: usize, scores: Scores) {
     let mut variants = vec![Scores::default(); variant + 1];
     variants[variant] = scores;
-    let learnt = Learnt { feedback: "approved", epoch: 0, variants: &variants };
+    let learnt = Learnt { feedback: "approved", epoch: 0, variants: &variants, rewards: None };
     assert!(progress.learn(terms(ab).1, &learnt));
 }
 

@@ -75,7 +75,7 @@ impl Progress {
             }
             Given::Only(variant) => Split::Only(variant),
         };
-        Standing { epoch: self.epoch(), stage: 0, split }
+        Standing { epoch: self.epoch(), split, ..Standing::CONFIGURED }
     }
 
     /// Adds what an epoch showed, this one or one before it: each is judged by the share it had.
@@ -272,6 +272,7 @@ impl Progress {
             since: now.saturating_sub(self.entered),
             verdict: verdict(&findings),
             waits_for: self.waits_for(canary, &findings, now),
+            learning: None,
             findings,
         }
     }

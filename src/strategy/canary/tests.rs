@@ -357,7 +357,7 @@ fn feedback_rolls_back_at_any_time_and_gates_the_last_step_alone() {
 fn learn(progress: &mut Progress, canary: &config::Canary, scores: Scores) {
     let mut variants = vec![Scores::default(); canary.candidate + 1];
     variants[canary.candidate] = scores;
-    progress.learn(canary, &Learnt { feedback: "approved", epoch: 0, variants: &variants });
+    progress.learn(canary, &Learnt { feedback: "approved", epoch: 0, variants: &variants, rewards: None });
 }
 
 #[test]

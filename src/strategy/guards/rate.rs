@@ -39,6 +39,8 @@ const STAKES: [(f64, f64); 8] = [
 const SOUND: [(f64, f64); 4] = [(1.0, 0.6), (0.85, 0.2), (0.6, 0.12), (0.25, 0.08)];
 /// How much capital bets from the first call on; the rest is put in bit by bit.
 const AT_FIRST: f64 = 0.8;
+/// Shares that are told apart for the interval.
+const SHARES: usize = 128;
 /// After which time, or after how many failures, a bit more is put in.
 const WINDOW: (Duration, u64) = (Duration::from_secs(60), 100);
 
@@ -131,9 +133,11 @@ impl Rate {
             *capital += odds.gain(&seen);
         }
         self.since += candidate.hits + baseline.hits;
-        match self.seen.iter_mut().find(|before| before.share == share) {
-            Some(before) => before.add(&seen),
-            None => self.seen.push(seen),
+        let (gap, full) = (|before: &Seen| (before.share - share).abs(), self.seen.len() >= SHARES);
+        match self.seen.iter_mut().min_by(|one, other| gap(one).total_cmp(&gap(other))) {
+            // Of many shares the nearest one is near enough for an interval; capital is exact at each.
+            Some(nearest) if full || gap(nearest) == 0.0 => nearest.add(&seen),
+            _ => self.seen.push(seen),
         }
     }
 

@@ -76,7 +76,7 @@ impl Switch {
     /// What the call path must know.
     pub fn standing(&self) -> Standing {
         let split = if self.serves == self.to { Split::Configured } else { Split::Only(self.serves) };
-        Standing { epoch: self.epoch, stage: 0, split }
+        Standing { epoch: self.epoch, split, ..Standing::CONFIGURED }
     }
 
     /// Who has everything, and the way back while it is open.
@@ -264,6 +264,7 @@ impl Switch {
             verdict: together(&findings),
             findings,
             waits_for: self.waits_for(pinned, now),
+            learning: None,
         }
     }
 

@@ -25,6 +25,7 @@ impl Progress {
             verdict: together(&findings),
             findings,
             waits_for: self.waits_for(rolling, now),
+            learning: None,
         }
     }
 

@@ -79,7 +79,7 @@ fn a_sound_candidate_goes_from_stage_to_stage_and_no_epoch_comes_twice() {
     let staged = staged(false);
     let mut progress = Progress::begin(&staged, seconds(0));
     let mut epochs = vec![progress.standing().epoch];
-    assert_eq!(progress.standing(), Standing { epoch: 0, stage: 0, split: Split::Only(0) });
+    assert_eq!(progress.standing(), Standing { split: Split::Only(0), ..Standing::CONFIGURED });
     assert_eq!(moves(&mut progress, &staged, seconds(0)).len(), 1, "the stage begins");
     assert_eq!(progress.standing().split, Split::Only(0), "the baseline answers while copies are judged");
     progress.absorb_copies(&staged, &copies([3, 2]), seconds(5));
@@ -180,7 +180,8 @@ fn feedback_of_an_earlier_stage_counts_in_a_later_one() {
         let total = if treated { &mut bad.candidate } else { &mut bad.baseline };
         total.add(crate::evidence::Total { n: 1, sum: reward });
     }
-    let learnt = Learnt { feedback: "approved", epoch: 0, variants: &[Scores::default(), bad] };
+    let learnt =
+        Learnt { feedback: "approved", epoch: 0, variants: &[Scores::default(), bad], rewards: None };
     assert!(progress.learn(&staged, &learnt));
     assert_eq!(moves(&mut progress, &staged, seconds(1)), [], "copies are not judged by it");
     progress.command(&staged, &Command::Promote, &ready, seconds(2)).unwrap();
