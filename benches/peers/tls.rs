@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::{cipher_suite, default_provider};
 use rustls::pki_types::pem::PemObject as _;
@@ -44,12 +46,12 @@ pub(crate) struct Arguments {
 
 /// Makes an authority and a certificate for loopback that is good for both sides of a connection.
 pub(crate) fn certificates(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let mut params = CertificateParams::new(Vec::new())?;
+    let mut params = named("bench authority", Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = KeyPair::generate()?;
     let authority = params.self_signed(&key)?.pem();
     let issuer = Issuer::new(params, key);
-    let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let mut params = named("bench", vec!["localhost".to_owned()])?;
     params.subject_alt_names.push(SanType::IpAddress(HERE));
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
@@ -63,6 +65,13 @@ pub(crate) fn certificates(arguments: &Arguments) -> Result<(), Box<dyn Error>> 
         fs::write(arguments.folder.join(name), text)?;
     }
     Ok(())
+}
+
+/// Of different names: OpenSSL takes a certificate that is named as its authority is for one that signed itself.
+fn named(name: &str, hosts: Vec<String>) -> Result<CertificateParams, rcgen::Error> {
+    let mut params = CertificateParams::new(hosts)?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    Ok(params)
 }
 
 /// The server's side, with what lies in `folder`.
