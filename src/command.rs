@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded, Problem};
+use crate::log::ask::Ended;
 use crate::rollout::{AuditRecord, Status};
 use crate::shadow::record::Comparison;
 use crate::simulate;
@@ -24,7 +25,7 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
-use crate::{ctl, demo};
+use crate::{ctl, demo, evaluate, log};
 
 mod needs;
 mod plan;
@@ -84,6 +85,10 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
     Schema,
     /// See and steer the rollouts of a running sidecar
     Ctl(ctl::Options),
+    /// Read the prediction log: the newest calls, one prediction's whole story, rows that match
+    Log(log::ask::Options),
+    /// See what another policy would have earned on the calls that were logged
+    Evaluate(evaluate::Options),
     /// See what a strategy would do: thousands of rollouts in a world that is written down, on a virtual clock
     Simulate(simulate::Options),
     /// Try it: real models, a sidecar before them, and callers, in this process
@@ -99,6 +104,8 @@ pub fn main() -> ExitCode {
         Command::Plan(options) => plan::run(&options),
         Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
         Command::Ctl(options) => control(async { ctl::run(options).await.map(ExitCode::from) }),
+        Command::Log(options) => log::ask::run(&options, SystemTime::now()).map(asked),
+        Command::Evaluate(options) => evaluate::run(&options, SystemTime::now()).map(asked),
         Command::Simulate(options) => simulate(&options),
         Command::Demo(options) => control(demonstrate(options)),
     };
@@ -174,6 +181,14 @@ fn check(path: &std::path::Path, json: bool, effective: bool) -> io::Result<Exit
     Ok(code)
 }
 
+fn asked(ended: Ended) -> ExitCode {
+    match ended {
+        Ended::Done => ExitCode::SUCCESS,
+        Ended::Nothing => ExitCode::FAILURE,
+        Ended::Refused => ExitCode::from(REFUSED),
+    }
+}
+
 fn simulate(options: &simulate::Options) -> io::Result<ExitCode> {
     Ok(match simulate::simulate(options)? {
         simulate::Ended::AsExpected => ExitCode::SUCCESS,
@@ -189,7 +204,7 @@ async fn prepare(loaded: Result<Loaded, Errors>) -> Result<(Loaded, Environment)
         refused => return Err(format!("the configuration is refused\n{}", config::report(&refused))),
     };
     // A disk that is full or read-only keeps nobody from being served: it is tried again while the sidecar runs.
-    let of_state = |problem: &Problem| matches!(&*problem.path, "state" | "log.dir");
+    let of_state = |problem: &Problem| matches!(&*problem.path, "state" | "log.dir" | "log.upload");
     let (state, problems): (Vec<_>, Vec<_>) =
         config::check_environment(&loaded.config).into_iter().partition(of_state);
     loaded.warnings.extend(state);
@@ -213,14 +228,14 @@ async fn run(path: PathBuf) -> io::Result<ExitCode> {
     };
     let warnings = loaded.warnings.clone();
     let source = Source { path, environment: surroundings };
-    let log = environment.clone();
+    let logging = environment.clone();
     // Before any port opens: whoever is let in is not lost to a signal that comes early.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut running = match app::start(loaded, Some(source), environment).await {
         Ok(running) => running,
         Err(error) => return Ok(fail(&error, REFUSED)),
     };
-    if let Err(error) = setup::install(&log, &running.telemetry) {
+    if let Err(error) = setup::install(&logging, &running.telemetry) {
         return Ok(fail(&error, 1));
     }
     for warning in warnings {

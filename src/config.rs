@@ -31,7 +31,7 @@ use crate::tls::name::Pattern;
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
-pub use log::{Full, Log};
+pub use log::{Full, Log, Payloads, PayloadsAs};
 pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;

@@ -32,6 +32,7 @@
 //! | [`control`] | the service `parhelion.v1.Control` |
 //! | [`ctl`] | its client, for people and scripts |
 //! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
+//! | [`evaluate`] | what another policy would have earned, from the log |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
@@ -48,6 +49,7 @@ pub mod control;
 pub mod ctl;
 pub mod demo;
 pub mod dispatch;
+pub mod evaluate;
 pub mod evidence;
 pub mod fault;
 pub mod feedback;

@@ -22,11 +22,15 @@
 //! | [`seal`] | from a spool to Parquet |
 //! | [`shelf`] | what lies in the directory, and the cap on it |
 //! | [`door`] | the way in |
+//! | [`payload`] | messages of calls, where they are kept |
+//! | [`store`] | the object store |
+//! | [`ask`] | `parhelion log` |
 //! | [`tally`] | what became of every row |
 //! | [`read`] | what lies in a directory, row by row |
 //! | [`directory`] | the directory as one process holds it |
 //! | `writer` | the thread that writes |
 //! | `sealer` | the thread that seals |
+//! | `uploader` | the thread that uploads |
 
 use std::io;
 use std::sync::Arc;
@@ -37,11 +41,13 @@ use tokio::sync::watch;
 
 use crate::config;
 
+pub mod ask;
 pub mod columns;
 pub mod directory;
 pub mod door;
 pub mod frame;
 pub mod partition;
+pub mod payload;
 pub mod read;
 pub mod rows;
 pub mod seal;
@@ -49,15 +55,20 @@ mod sealer;
 pub mod segment;
 pub mod shelf;
 pub mod spool;
+pub mod store;
 pub mod table;
 pub mod tally;
+mod uploader;
 mod writer;
 
 pub use door::Door;
 pub use tally::Tally;
 
+use payload::Rule;
 use sealer::Sealer;
 use shelf::Shelf;
+use tally::Part;
+use uploader::Uploader;
 use writer::{Command, Settings, Writer};
 
 /// A log that is written. Dropping it ends it as [`Log::close`] does, without waiting.
@@ -78,7 +89,8 @@ impl Log {
     /// When the system gives no thread. A directory that cannot be used is none: it is tried again.
     pub fn start(config: &config::Log, workers: usize) -> io::Result<Self> {
         let tally = Arc::new(Tally::default());
-        let door = |index| Door::new(index < workers, config.sample, Arc::clone(&tally));
+        let payloads = config.payloads.as_ref().map(|payloads| Rule::new(payloads, Arc::clone(&tally)));
+        let door = |index| Door::new(index < workers, config.sample, payloads.clone(), Arc::clone(&tally));
         let doors: Vec<Door> = (0..=workers).map(door).collect();
         let oldest_goes = config.full == config::Full::DropOldest;
         let shelf = Arc::new(Shelf::new(&config.dir, config.disk.0, oldest_goes, Arc::clone(&tally)));
@@ -88,6 +100,18 @@ impl Log {
         let (alive, ended) = watch::channel(false);
         let (alive, sealed) = (Arc::new(Alive(alive)), watch::Sender::new(0));
         let writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), order);
+        if let Some(url) = &config.upload {
+            match store::open(url, std::env::vars()) {
+                Ok(place) => {
+                    let work =
+                        Uploader::new(place, Arc::clone(&shelf), Arc::clone(&tally), sealed.subscribe());
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    thread("log-upload", &alive, move || runtime.block_on(work.run()))?;
+                }
+                // What is sealed waits below the cap for a start that knows the store.
+                Err(why) => tally.trouble(Part::Upload, Some(format!("{url}: {why}"))),
+            }
+        }
         let sealer = Sealer::new(shelf, Arc::clone(&tally), sealed);
         thread("log", &alive, move || writer.run(&told))?;
         thread("log-seal", &alive, move || sealer.run(&orders))?;

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::assignment::{Assignment, Odds};
 use crate::config::Model;
 use crate::fault::{Blame, Code};
+use crate::log::payload::Taken;
 
 /// The end of one call.
 #[derive(Debug, Clone)]
@@ -49,6 +50,8 @@ pub struct Outcome {
     pub reported_version: Option<Box<str>>,
     /// The request's own id (`id` of an inference request).
     pub request_id: Option<Box<str>>,
+    /// Its messages, where they are logged.
+    pub payload: Option<Arc<Taken>>,
 }
 
 impl Outcome {

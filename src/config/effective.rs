@@ -457,14 +457,21 @@ fn limits(config: &Config) -> Value {
 }
 
 fn log(log: &Log) -> Value {
-    json!({
-        "dir": log.dir.display().to_string(),
-        "sample": log.sample.to_string(),
-        "flush": write_duration(log.flush),
-        "seal": {"size": log.seal_size.to_string(), "every": write_duration(log.seal_every)},
-        "disk": log.disk.to_string(),
-        "full": log.full.name(),
-    })
+    let mut map = Map::new();
+    map.insert("dir".into(), log.dir.display().to_string().into());
+    map.insert("sample".into(), log.sample.to_string().into());
+    map.insert("flush".into(), write_duration(log.flush).into());
+    let (size, every) = (log.seal_size.to_string(), write_duration(log.seal_every));
+    map.insert("seal".into(), json!({"size": size, "every": every}));
+    map.insert("disk".into(), log.disk.to_string().into());
+    map.insert("full".into(), log.full.name().into());
+    put(&mut map, "upload", log.upload.as_deref());
+    let payloads = log.payloads.as_ref().map(|found| {
+        let (sample, size) = (found.sample.to_string(), found.size.to_string());
+        json!({"sample": sample, "size": size, "as": found.kept_as.name(), "mask": found.mask})
+    });
+    put(&mut map, "payloads", payloads);
+    Value::Object(map)
 }
 
 fn telemetry(config: &Config) -> Value {

@@ -82,11 +82,16 @@ pub(super) fn check_keys(config: &Config) -> Option<Problem> {
     }
 }
 
-/// Whether the log can be written, and is of no newer version.
-fn check_log(config: &Config) -> Option<Problem> {
-    let path = &config.log.as_ref()?.dir;
-    check_directory("log.dir", path)
-        .or_else(|| Some(Problem::new("log.dir", crate::log::directory::check(path)?.to_string())))
+/// Whether the log can be written and is of no newer version, and its store is known well enough to be asked.
+fn check_log(config: &Config) -> Vec<Problem> {
+    let Some(log) = &config.log else { return Vec::new() };
+    let directory = check_directory("log.dir", &log.dir)
+        .or_else(|| Some(Problem::new("log.dir", crate::log::directory::check(&log.dir)?.to_string())));
+    let store = log.upload.as_ref().and_then(|url| {
+        let why = crate::log::store::open(url, std::env::vars()).err()?;
+        Some(Problem::new("log.upload", why).with_value(url.clone()))
+    });
+    directory.into_iter().chain(store).collect()
 }
 
 fn check_directory(key: &str, path: &Path) -> Option<Problem> {

@@ -22,6 +22,45 @@ pub struct Log {
     pub disk: Size,
     /// What goes where it holds that.
     pub full: Full,
+    /// URL of the store that sealed files go to; none: they stay.
+    pub upload: Option<String>,
+    /// Whose messages are kept, and how; none: nobody's.
+    pub payloads: Option<Payloads>,
+}
+
+/// Whose messages are kept, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payloads {
+    /// Share of the logged unary calls.
+    pub sample: Percent,
+    /// Bytes of one message; of a call with a larger one nothing is kept.
+    pub size: Size,
+    /// How they stand in the row.
+    pub kept_as: PayloadsAs,
+    /// Names of tensors whose contents are left out.
+    pub mask: Vec<String>,
+}
+
+/// How messages stand in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadsAs {
+    /// As protobuf.
+    Raw,
+    /// As JSON.
+    Decoded,
+}
+
+impl PayloadsAs {
+    /// Every value.
+    pub const ALL: [PayloadsAs; 2] = [PayloadsAs::Raw, PayloadsAs::Decoded];
+
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            PayloadsAs::Raw => "raw",
+            PayloadsAs::Decoded => "decoded",
+        }
+    }
 }
 
 /// What goes where the directory holds as much as it may.

@@ -16,7 +16,7 @@ mod several;
 mod strategy;
 
 pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
-pub(super) use log::Log;
+pub(super) use log::{Log, Payloads};
 pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use uuid::Uuid;
 
+use super::payload::{Capture, Rule};
 use super::tally::{Cause, Tally};
 use crate::config::units::Percent;
 use crate::outcome::Outcome;
@@ -28,6 +29,7 @@ struct Inner {
     calls: ArrayQueue<Box<Outcome>>,
     others: ArrayQueue<Other>,
     sample: Percent,
+    payloads: Option<Arc<Rule>>,
     tally: Arc<Tally>,
 }
 
@@ -43,14 +45,20 @@ pub enum Other {
 }
 
 impl Door {
-    pub(super) fn new(calls: bool, sample: Percent, tally: Arc<Tally>) -> Self {
+    pub(super) fn new(calls: bool, sample: Percent, payloads: Option<Arc<Rule>>, tally: Arc<Tally>) -> Self {
         let calls = ArrayQueue::new(if calls { CALLS } else { 1 });
-        Door(Arc::new(Inner { calls, others: ArrayQueue::new(OTHERS), sample, tally }))
+        Door(Arc::new(Inner { calls, others: ArrayQueue::new(OTHERS), sample, payloads, tally }))
+    }
+
+    /// Begins to keep the messages of a call, where they are to be kept.
+    pub fn capture(&self, prediction: Uuid) -> Option<Capture> {
+        let rule = self.0.payloads.as_ref()?;
+        (self.keeps(prediction) && rule.wants(prediction)).then(|| rule.begin())
     }
 
     /// Whether a prediction is logged.
     pub fn keeps(&self, prediction: Uuid) -> bool {
-        is_in(prediction, self.0.sample)
+        falls(prediction.as_u128(), self.0.sample)
     }
 
     /// Logs a call, if its prediction is one that is logged and there is room.
@@ -103,9 +111,9 @@ impl Door {
     }
 }
 
-/// Whether the prediction falls into `share`, by the last 32 bits of its id, which are random.
-fn is_in(prediction: Uuid, share: Percent) -> bool {
-    let draw = prediction.as_u128() & u128::from(u32::MAX);
+/// Whether the last 32 of these random bits fall into `share`.
+pub(super) fn falls(bits: u128, share: Percent) -> bool {
+    let draw = bits & u128::from(u32::MAX);
     let place = (draw * u128::from(Percent::ALL.thousandths())) >> 32;
     place < u128::from(share.thousandths())
 }
@@ -118,10 +126,10 @@ mod tests {
     #[test]
     fn a_share_is_a_share_and_the_same_for_all_about_a_prediction() {
         let tenth = Percent::from_thousandths(10_000).unwrap();
-        let kept = (0..100_000_u128).filter(|number| is_in(Uuid::from_u128(number * 42_949), tenth)).count();
+        let kept = (0..100_000_u128).filter(|number| falls(number * 42_949, tenth)).count();
         assert!((9_990..=10_010).contains(&kept), "{kept}");
-        assert!(is_in(Uuid::from_u128(u128::MAX), Percent::ALL) && !is_in(Uuid::nil(), Percent::NONE));
-        let door = Door::new(true, Percent::NONE, Arc::default());
+        assert!(falls(u128::MAX, Percent::ALL) && !falls(0, Percent::NONE));
+        let door = Door::new(true, Percent::NONE, None, Arc::default());
         door.call(sample::outcome());
         door.copy(&sample::copy());
         door.report(&sample::seen(0));
@@ -133,7 +141,7 @@ mod tests {
     #[test]
     fn what_finds_no_room_is_counted_and_calls_are_not_crowded_out() {
         let tally = Arc::new(Tally::default());
-        let door = Door::new(true, Percent::ALL, Arc::clone(&tally));
+        let door = Door::new(true, Percent::ALL, None, Arc::clone(&tally));
         for _ in 0..OTHERS + 5 {
             door.copy(&sample::copy());
         }

@@ -72,7 +72,7 @@ pub fn civil(days: u32) -> (u32, u32, u32) {
 }
 
 /// The reverse of [`civil`]; none for what is no day since 1970.
-fn days(year: u32, month: u32, day: u32) -> Option<u32> {
+pub fn days(year: u32, month: u32, day: u32) -> Option<u32> {
     let year = if month <= 2 { year.checked_sub(1)? } else { year };
     let (era, of_era) = (year / 400, year % 400);
     let moved = if month > 2 { month.checked_sub(3)? } else { month + 9 };

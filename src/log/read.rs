@@ -123,14 +123,20 @@ impl Reader {
         wanted: &Wanted<'_>,
         mut each: impl FnMut(&Partition, &RecordBatch) -> ControlFlow<()>,
     ) {
-        let sealed =
-            self.contents.finished().filter(|one| one.table == wanted.table && wanted.has(&one.partition));
-        for one in sealed.cloned().collect::<Vec<_>>() {
-            if self.sealed(wanted, &one, &mut each).is_break() {
-                return;
-            }
+        if self.sealed_rows(wanted, &mut each).is_continue() {
+            self.spools(wanted, each);
         }
-        self.spools(wanted, each);
+    }
+
+    /// The same of sealed files alone.
+    pub fn sealed_rows(
+        &mut self,
+        wanted: &Wanted<'_>,
+        mut each: impl FnMut(&Partition, &RecordBatch) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let its = |one: &&Sealed| one.table == wanted.table && wanted.has(&one.partition);
+        let files: Vec<Sealed> = self.contents.finished().filter(its).cloned().collect();
+        files.iter().try_for_each(|one| self.sealed(wanted, one, &mut each))
     }
 
     /// The same of spools alone: what is newest.

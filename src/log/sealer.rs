@@ -9,20 +9,15 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use super::seal::{self, Made, SealError};
-use super::shelf::{Contents, Shelf};
+use super::shelf::Shelf;
 use super::tally::{Figure, Part, Tally};
 
 /// How long what failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// What the thread is told.
+/// A spool that nobody writes to any more, to be sealed.
 #[derive(Debug)]
-pub(super) enum Order {
-    /// Seal what an earlier process left.
-    Recover,
-    /// Seal a spool that nobody writes to any more.
-    Seal(PathBuf),
-}
+pub(super) struct Order(pub(super) PathBuf);
 
 /// The thread's own.
 #[derive(Debug)]
@@ -50,9 +45,9 @@ impl Sealer {
                 orders.recv_timeout(RETRY)
             };
             match order {
-                Ok(order) => {
-                    self.take(order);
-                    orders.try_iter().for_each(|order| self.take(order));
+                Ok(Order(spool)) => {
+                    self.waiting.insert(spool);
+                    self.waiting.extend(orders.try_iter().map(|Order(spool)| spool));
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
@@ -62,26 +57,6 @@ impl Sealer {
             }
             self.seal();
         }
-    }
-
-    fn take(&mut self, order: Order) {
-        match order {
-            Order::Seal(spool) => drop(self.waiting.insert(spool)),
-            Order::Recover => match self.recover() {
-                Ok(spools) => self.waiting.extend(spools),
-                Err(error) => self.failed(format!("{}: {error}", self.shelf.directory().display())),
-            },
-        }
-    }
-
-    /// What an earlier process left: spools, and what it had begun, which is removed.
-    fn recover(&self) -> std::io::Result<Vec<PathBuf>> {
-        seal::sweep(self.shelf.directory())?;
-        let contents = Contents::read(self.shelf.directory())?;
-        for path in contents.foreign {
-            tracing::warn!(path = %path.display(), "no prediction log has written this; it is left alone");
-        }
-        Ok(contents.spools.into_iter().map(|(path, _)| path).collect())
     }
 
     fn seal(&mut self) {

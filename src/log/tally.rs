@@ -59,6 +59,14 @@ pub enum Figure {
     SealErrors,
     /// Places in spools that could not be read.
     Damaged,
+    /// Files that a store has taken.
+    Uploaded,
+    /// Bytes of those.
+    UploadedBytes,
+    /// Times that a store took nothing.
+    UploadErrors,
+    /// Calls whose messages were not kept for want of room.
+    PayloadsDropped,
     /// Now: bytes in the directory.
     DiskBytes,
     /// Now: sealed files in the directory.
@@ -85,17 +93,20 @@ pub enum Part {
     Disk,
     /// Sealing.
     Seal,
+    /// The object store.
+    Upload,
 }
 
 impl Part {
     /// All of them, in the order of the enum.
-    pub const ALL: [Part; 2] = [Part::Disk, Part::Seal];
+    pub const ALL: [Part; 3] = [Part::Disk, Part::Seal, Part::Upload];
 
     /// The word used in metrics and status.
     pub fn name(self) -> &'static str {
         match self {
             Part::Disk => "disk",
             Part::Seal => "seal",
+            Part::Upload => "upload",
         }
     }
 }
@@ -119,6 +130,14 @@ impl Tally {
     /// Says how much there is now.
     pub fn set(&self, figure: Figure, now: u64) {
         self.figures[figure as usize].store(now, Ordering::Relaxed);
+    }
+
+    /// Says that there is so much less now.
+    pub fn take(&self, figure: Figure, amount: u64) {
+        let figure = &self.figures[figure as usize];
+        // It always succeeds, for there is always a next value.
+        let _ =
+            figure.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)));
     }
 
     /// Rows of a table that were written and synced.

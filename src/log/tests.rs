@@ -25,6 +25,8 @@ fn config(directory: &Path) -> Config {
         seal_every: Duration::from_secs(600),
         disk: Size(1 << 30),
         full: Full::DropOldest,
+        upload: None,
+        payloads: None,
     }
 }
 

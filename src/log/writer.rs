@@ -16,10 +16,12 @@ use super::columns::Columns;
 use super::directory::{self, Held};
 use super::door::{Door, Other};
 use super::partition::Partition;
+use super::payload::Written;
 use super::rows;
+use super::seal;
 use super::sealer::Order;
 use super::segment;
-use super::shelf::Shelf;
+use super::shelf::{Contents, Shelf};
 use super::spool::Spool;
 use super::table::Table;
 use super::tally::{Cause, Figure, Part, Tally};
@@ -135,14 +137,32 @@ impl Writer {
             Ok(held) => {
                 self.held = Some(held);
                 self.tally.trouble(Part::Disk, None);
-                // Nobody seals only while the process ends.
-                let _ = self.orders.send(Order::Recover);
+                if let Err(error) = self.recover() {
+                    let why = format!("{}: {error}", self.shelf.directory().display());
+                    self.tally.trouble(Part::Seal, Some(why));
+                }
             }
             Err(refused) => {
                 self.retry = Some(Instant::now() + RETRY);
                 self.tally.trouble(Part::Disk, Some(refused.to_string()));
             }
         }
+    }
+
+    /// Hands on what an earlier process left to be sealed, and removes what it had begun. Before any spool of our own is
+    /// there: who looked later would seal that under our hands.
+    fn recover(&self) -> std::io::Result<()> {
+        seal::sweep(self.shelf.directory())?;
+        let contents = Contents::read(self.shelf.directory())?;
+        for path in contents.foreign {
+            tracing::warn!(path = %path.display(), "no prediction log has written this; it is left alone");
+        }
+        for (path, _) in contents.spools {
+            // Nobody seals only while the process ends.
+            let _ = self.orders.send(Order(path));
+        }
+        // Files that wait are known from the start, also to who uploads them.
+        self.shelf.make_room(0).map(drop)
     }
 
     /// Turns what waits at the doors into rows.
@@ -156,7 +176,10 @@ impl Writer {
                     Some(model) => gathered.arms(model),
                     None => (&mut gathered.columns, &[][..]),
                 };
-                rows::prediction::write(&outcome, arms, None, &mut columns.row());
+                let taken = outcome.payload.as_ref();
+                let messages = taken.map(|taken| taken.write(model.as_deref(), outcome.protocol));
+                let kept = messages.as_ref().map(Written::kept);
+                rows::prediction::write(&outcome, arms, kept.as_ref(), &mut columns.row());
                 self.flush_if_large(Table::Predictions);
             }
             for other in door.others() {
@@ -276,7 +299,7 @@ impl Writer {
     fn close(&mut self, table: Table) {
         if let Some((spool, _)) = self.spools[table as usize].take() {
             // Nobody seals only while the process ends; the next start does.
-            let _ = self.orders.send(Order::Seal(Path::to_owned(spool.path())));
+            let _ = self.orders.send(Order(Path::to_owned(spool.path())));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Beside step 4: which calls shadows get copies of, and what they are told of the call.
+//! Beside step 4: which calls shadows get copies of and whose messages are logged, and what copies are told of the call.
 //!
 //! Eligible is what the strategy assigns, or a caller forces: inference calls that name a model, and calls of services
 //! that are given to one. Hops are not, for the sidecar before has copied them, nor are questions about readiness and
@@ -19,16 +19,22 @@ use crate::worker::Worker;
 /// Begins the copies of a planned call; `None` where it has none.
 pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> Option<Rc<Tee>> {
     let (shadows, keep) = (&plan.rollout.shadows, &plan.rollout.keep);
-    if (shadows.is_empty() && keep.is_none()) || !plan.addressed || plan.assignment.reason == Reason::Hop {
+    let captured = match call.peek {
+        Some(Peek::Unary) => worker.recorder.capture(call.prediction),
+        Some(Peek::Stream) | None => None,
+    };
+    let copied = plan.addressed && plan.assignment.reason != Reason::Hop;
+    if captured.is_none() && (!copied || shadows.is_empty() && keep.is_none()) {
         return None;
     }
-    let keep = keep.as_ref().filter(|keep| call.peek != Some(Peek::Stream) && keep.wants(call.arrived));
+    let (shadows, keep) = if copied { (&shadows[..], keep.as_ref()) } else { (&[][..], None) };
+    let keep = keep.filter(|keep| call.peek != Some(Peek::Stream) && keep.wants(call.arrived));
     let sample = keep
         .zip(call.head.uri.path_and_query())
         .map(|(keep, path)| keep.take(path.clone(), &call.head.headers, (call.adapter, asked(plan))));
     let stage = plan.rollout.live.with(|snapshot| snapshot.standing.stage);
     let given = Given { variant: plan.variant(), stage };
-    Tee::begin(worker, shadows, given, || original(call, plan), sample)
+    Tee::begin(worker, shadows, given, || original(call, plan), (sample, captured))
 }
 
 /// The model that the call names.

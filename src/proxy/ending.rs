@@ -124,6 +124,7 @@ pub(super) fn outcome(
         },
         reported_version: journal.received.learnt.reported_version,
         request_id: upload.request_id().map(Into::into),
+        payload: upload.tee().and_then(|tee| tee.messages()),
         attempts: journal.attempts,
         fallback,
     }

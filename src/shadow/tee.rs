@@ -6,6 +6,7 @@
 
 use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::record::{PrimaryEnd, Skip};
 use crate::config;
 use crate::dispatch::upload::SMALL;
 use crate::fault::Code;
+use crate::log::payload::{Capture, Taken};
 use crate::outcome::Trace;
 use crate::protocol::{Adapter, Peek};
 use crate::warm::sample::Taking;
@@ -64,6 +66,8 @@ pub struct Tee {
     copies: Vec<Half>,
     /// Where the call's request becomes a sample to warm others with.
     sample: Option<Taking>,
+    /// Where the call's messages are logged.
+    captured: Option<Capture>,
 }
 
 /// The call's half of one copy.
@@ -105,7 +109,7 @@ impl Tee {
         shadows: &[Rc<Shadow>],
         given: Given,
         original: impl Fn() -> Original,
-        sample: Option<Taking>,
+        (sample, captured): (Option<Taking>, Option<Capture>),
     ) -> Option<Rc<Tee>> {
         let call = OnceCell::new();
         let now = Instant::now();
@@ -120,13 +124,17 @@ impl Tee {
             let call = Rc::clone(call.get_or_init(|| Rc::new(original())));
             copies.push(Half::new(worker, shadow, call, now));
         }
-        (!copies.is_empty() || sample.is_some()).then(|| Rc::new(Tee { copies, sample }))
+        let wanted = !copies.is_empty() || sample.is_some() || captured.is_some();
+        wanted.then(|| Rc::new(Tee { copies, sample, captured }))
     }
 
     /// Request bytes, each once; small ones are copies already.
     pub fn request(&self, data: &Bytes) {
         if let Some(sample) = &self.sample {
             sample.request(data);
+        }
+        if let Some(captured) = &self.captured {
+            captured.request(data);
         }
         let mut kept = None;
         for copy in self.copies.iter().filter(|copy| copy.link.is_open()) {
@@ -149,8 +157,16 @@ impl Tee {
         }
     }
 
+    /// The call's messages, where they are logged; once, when it has ended.
+    pub fn messages(&self) -> Option<Arc<Taken>> {
+        self.captured.as_ref().map(Capture::take)
+    }
+
     /// Bytes of the answer, as the call's server sent them.
     pub fn answer(&self, data: &Bytes) {
+        if let Some(captured) = &self.captured {
+            captured.answer(data);
+        }
         let mut kept = None;
         for copy in self.copies.iter().filter(|copy| copy.link.is_comparing()) {
             copy.link.hold(Side::Primary, kept.get_or_insert_with(|| alone(data)));

@@ -111,6 +111,7 @@ pub(crate) fn outcome() -> Outcome {
         },
         reported_version: Some(Box::from("2")),
         request_id: Some(Box::from("r-1")),
+        payload: None,
     }
 }
 

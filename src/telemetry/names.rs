@@ -322,6 +322,14 @@ pub mod metric {
     pub const LOG_SEAL_ERRORS: &str = "parhelion_log_seal_errors_total";
     /// Places in spools that could not be read.
     pub const LOG_DAMAGED: &str = "parhelion_log_damaged_total";
+    /// Files that the store has taken.
+    pub const LOG_UPLOADED: &str = "parhelion_log_files_uploaded_total";
+    /// Bytes of those.
+    pub const LOG_UPLOADED_BYTES: &str = "parhelion_log_uploaded_bytes_total";
+    /// Times that the store took nothing.
+    pub const LOG_UPLOAD_ERRORS: &str = "parhelion_log_upload_errors_total";
+    /// Calls whose messages were to be kept and found no room.
+    pub const LOG_PAYLOADS_DROPPED: &str = "parhelion_log_payloads_dropped_total";
     /// Bytes in the log's directory.
     pub const LOG_DISK: &str = "parhelion_log_disk_bytes";
     /// Parquet files in the log's directory.
@@ -340,7 +348,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 71] = [
+    pub const ALL: [&str; 75] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -404,6 +412,10 @@ pub mod metric {
         LOG_SEALED,
         LOG_SEAL_ERRORS,
         LOG_DAMAGED,
+        LOG_UPLOADED,
+        LOG_UPLOADED_BYTES,
+        LOG_UPLOAD_ERRORS,
+        LOG_PAYLOADS_DROPPED,
         LOG_DISK,
         LOG_FILES,
         LOG_FAILING,

@@ -126,6 +126,11 @@ impl Recorder {
         self.propagator().beside(call, share, chance)
     }
 
+    /// Begins to keep the messages of a call, where they are logged.
+    pub fn capture(&self, prediction: uuid::Uuid) -> Option<log::payload::Capture> {
+        self.log.as_ref()?.capture(prediction)
+    }
+
     /// The worker's counts.
     pub fn shard(&self) -> &Arc<Shard> {
         &self.shard

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::config::problem::{Problem, suggestion};
 use crate::config::units::{Percent, Size, write_duration};
-use crate::config::{Full, Log, raw};
+use crate::config::{Full, Log, Payloads, PayloadsAs, raw};
 
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
@@ -47,7 +47,44 @@ impl Check<'_> {
             let problem = Problem::new("log.sample", "logs nothing but changes of rollouts").with_value("0%");
             self.warn(problem.with_hint("write more than 0%, or remove `log`"));
         }
-        Some(Log { dir: dir?, sample, flush, seal_size, seal_every, disk, full })
+        let upload = raw.upload.as_deref().and_then(|url| self.upload(url));
+        let payloads = raw.payloads.as_ref().map(|payloads| self.payloads(payloads));
+        Some(Log { dir: dir?, sample, flush, seal_size, seal_every, disk, full, upload, payloads })
+    }
+
+    fn upload(&mut self, url: &str) -> Option<String> {
+        match crate::log::store::check(url) {
+            Ok(_) => Some(url.to_owned()),
+            Err(wrong) => {
+                let hint = "write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or file:///FOLDER; secrets belong into the environment";
+                // Whatever it is, it may hold a secret.
+                self.error(Problem::new("log.upload", wrong).with_hint(hint));
+                None
+            }
+        }
+    }
+
+    fn payloads(&mut self, raw: &raw::Payloads) -> Payloads {
+        let word = raw.kept_as.as_deref().unwrap_or(PayloadsAs::Raw.name());
+        let kept_as = PayloadsAs::ALL.into_iter().find(|one| one.name() == word).unwrap_or_else(|| {
+            let problem = Problem::new("log.payloads.as", "is neither raw nor decoded");
+            let hint = suggestion(word, &PayloadsAs::ALL.map(PayloadsAs::name));
+            self.error(problem.with_value(format!("{word:?}")).with_hint(hint));
+            PayloadsAs::Raw
+        });
+        let sample = self.share("log.payloads.sample", raw.sample.as_ref()).unwrap_or(Percent::ONE);
+        let size = self.size("log.payloads.size", raw.size.as_ref(), 64 << 10, (1 << 10, 16 * MIB));
+        let mut mask = Vec::new();
+        for (index, name) in raw.mask.iter().flatten().enumerate() {
+            match name.as_deref() {
+                Some("") | None => {
+                    let problem = Problem::new(format!("log.payloads.mask[{index}]"), "names no tensor");
+                    self.error(problem.with_hint("write the name of an input or output"));
+                }
+                Some(name) => mask.push(name.to_owned()),
+            }
+        }
+        Payloads { sample, size, kept_as, mask }
     }
 
     fn full(&mut self, path: &str, word: Option<&str>) -> Full {

@@ -23,6 +23,29 @@ pub(in crate::config) struct Log {
     /// What goes where it holds that: the oldest sealed files, or what comes now. Default drop_oldest.
     #[schemars(extend("enum" = ["drop_oldest", "drop_newest"]))]
     pub(in crate::config) full: Option<String>,
+    /// URL of the object store that sealed files go to: `s3://BUCKET/PREFIX`, `gs://…`, `az://…`, `file:///…`. Secrets
+    /// are in the environment. Left out: files stay.
+    #[schemars(example = &"s3://predictions/fraud")]
+    pub(in crate::config) upload: Option<String>,
+    /// Whose messages are kept with their rows. Left out: nobody's.
+    pub(in crate::config) payloads: Option<Payloads>,
+}
+
+/// Whose messages are kept with their rows, and how.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Payloads {
+    /// Share of the logged unary calls. Default 1%.
+    pub(in crate::config) sample: Option<Share>,
+    /// Bytes of one message; of a call with a larger one nothing is kept. Default 64KiB.
+    pub(in crate::config) size: Option<Bytes>,
+    /// As protobuf, which can be replayed to the last bit, or as the protocol's JSON, for people. Default raw.
+    #[serde(rename = "as")]
+    #[schemars(extend("enum" = ["raw", "decoded"]))]
+    pub(in crate::config) kept_as: Option<String>,
+    /// Names of tensors whose contents are left out.
+    #[schemars(example = ["account", "embedding"])]
+    pub(in crate::config) mask: Option<Vec<Option<String>>>,
 }
 
 /// When a spool becomes a Parquet file: as soon as one of both holds.

@@ -21,6 +21,20 @@ pub(super) fn write(text: &mut Text, tally: Option<&Tally>) {
         (metric::LOG_SEALED, Kind::Counter, Figure::Sealed, "Parquet files that were made."),
         (metric::LOG_SEAL_ERRORS, Kind::Counter, Figure::SealErrors, "Tries to make them that failed."),
         (metric::LOG_DAMAGED, Kind::Counter, Figure::Damaged, "Places in spools that could not be read."),
+        (metric::LOG_UPLOADED, Kind::Counter, Figure::Uploaded, "Files that the store has taken."),
+        (metric::LOG_UPLOADED_BYTES, Kind::Counter, Figure::UploadedBytes, "Bytes of those."),
+        (
+            metric::LOG_UPLOAD_ERRORS,
+            Kind::Counter,
+            Figure::UploadErrors,
+            "Times that the store took nothing.",
+        ),
+        (
+            metric::LOG_PAYLOADS_DROPPED,
+            Kind::Counter,
+            Figure::PayloadsDropped,
+            "Calls whose messages found no room.",
+        ),
         (metric::LOG_DISK, Kind::Gauge, Figure::DiskBytes, "Bytes in the log's directory."),
         (metric::LOG_FILES, Kind::Gauge, Figure::Waiting, "Parquet files in the log's directory."),
     ];
