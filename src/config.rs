@@ -38,7 +38,7 @@ pub use schema::schema;
 pub use strategy::{
     Ab, Admission, Arm, Bandit, BanditPolicy, Canary, ContextSource, FeedbackGuard, FixedLimits, Guards,
     Holdout, Judge, LatencyGuard, Layer, Margin, Match, Memory, Metric, OnFail, OnPass, Pinned, Reporting,
-    ResourcesGuard, Reward, Rolling, Segment, SlowLimit, Source, Stage, Staged, Step, Stop, Strategy,
+    ResourcesGuard, Reward, Rolling, Segment, SlowLimit, Source, Stage, Staged, Step, Stop, Strategy, Test,
     Warming, Warmup,
 };
 use units::{Percent, Size};

@@ -10,6 +10,7 @@ pub mod cdf_band;
 pub mod contrast;
 pub mod error_share;
 pub mod estimates;
+pub mod gamma_mixture;
 pub mod hash;
 pub mod indices;
 pub mod mean_difference;

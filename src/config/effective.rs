@@ -13,7 +13,7 @@ use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards, Judge,
     Key, Layer, Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit,
-    Source, Stage, Step, Strategy, Variant, Warming, Warmup,
+    Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -165,6 +165,10 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
                 map.insert("hash".into(), found.hash.name().into());
             }
             map.extend(found.judge.iter().flat_map(|judge| comparison(model, judge)));
+            // Left out where it is the usual one: a rollout's revision rests on this text.
+            if let Some(judge) = found.judge.as_ref().filter(|judge| judge.test != Test::Overlap) {
+                map.insert("test".into(), judge.test.name().into());
+            }
             Value::Object(map)
         }
         Strategy::Canary(found) => {

@@ -12,7 +12,7 @@ mod guards;
 mod pinned;
 mod rolling;
 
-pub use ab::{Ab, Arm, Judge, Metric, Source};
+pub use ab::{Ab, Arm, Judge, Metric, Source, Test};
 pub use bandit::{Bandit, ContextSource, Memory, Policy as BanditPolicy, Reward, Stop};
 pub use guards::{FeedbackGuard, Guards, LatencyGuard, Margin, ResourcesGuard, Warmup};
 pub use pinned::{FixedLimits, Pinned, SlowLimit, Warming};

@@ -184,7 +184,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 75);
+    assert_eq!(files.len(), 77);
 }
 
 #[test]

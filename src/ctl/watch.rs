@@ -74,6 +74,12 @@ fn plan(rollout: &Rollout) -> Vec<String> {
     plan.extend(
         rollout.guards.iter().map(|guard| format!("{} {}", guard.name, text::verdict(guard.verdict()))),
     );
+    // Whoever replaces servers waits for exactly this.
+    plan.extend(
+        rollout.endpoints.iter().map(|one| {
+            format!("{} {} {} {:?} {:?}", one.address, one.place, one.ready, one.runs, one.wanted)
+        }),
+    );
     plan
 }
 

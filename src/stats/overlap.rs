@@ -137,6 +137,11 @@ impl Sums {
         self.information
     }
 
+    /// ΣD², whether units are clustered or not.
+    pub fn squares(&self) -> f64 {
+        self.squares
+    }
+
     /// V: ΣD², or B/(B − 1) Σ(S_b − mean)² over the buckets if units are clustered.
     pub fn variance(&self) -> f64 {
         if self.buckets.is_empty() {

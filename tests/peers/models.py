@@ -68,16 +68,21 @@ class ModelServer:
                 "tracing_server": f"127.0.0.1:{collector_port}",
             },
         )
-        for number, ((model, version), file) in enumerate(models.items()):
+        self._lay_out()
+        self._program = None
+
+    def _lay_out(self):
+        for number, ((model, version), file) in enumerate(self.models.items()):
             place = self.folder / f"model-{number}"
-            place.mkdir()
+            place.mkdir(exist_ok=True)
             settings = {
                 "name": model,
                 "implementation": "mlserver_sklearn.SKLearnModel",
                 "parameters": {"uri": str(file), "version": version},
+                # What ModelMetadata says; MLServer does not take it from the version above.
+                "versions": [version],
             }
             self._write(f"{place.name}/model-settings.json", settings)
-        self._program = None
 
     def _write(self, name: str, content: dict):
         (self.folder / name).write_text(json.dumps(content))
@@ -108,6 +113,13 @@ class ModelServer:
 
     def stop(self):
         self._program.stop()
+
+    def become(self, models: dict[tuple[str, str], Path]):
+        """Ends it, and starts another with these models in its place."""
+        self.stop()
+        self.models = models
+        self._lay_out()
+        self.start()
 
     def signal(self, number: int):
         self._program.signal(number)

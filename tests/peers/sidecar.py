@@ -38,18 +38,23 @@ class Sidecar:
 
     def __init__(self, folder: Path, config: dict, name: str = "parhelion"):
         self.port, self.health, admin = free_ports(3)
-        ports = {
+        self.admin = f"127.0.0.1:{admin}"
+        self._ports = {
             "listen": f"127.0.0.1:{self.port}",
             "health": f"127.0.0.1:{self.health}",
-            "admin": f"127.0.0.1:{admin}",
+            "admin": self.admin,
         }
         self._variants = [
             f"/readyz/{model}/{variant}" for model, one in config["models"].items() for variant in one["variants"]
         ]
+        self._file = folder / f"{name}.yaml"
+        self.rewrite(config)
+        self.program = Program(name, [binary(), "run", "-c", self._file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
+
+    def rewrite(self, config: dict):
+        """Gives it another configuration, the ports as before."""
         # JSON is YAML.
-        file = folder / f"{name}.yaml"
-        file.write_text(json.dumps({**ports, **config}, indent=2))
-        self.program = Program(name, [binary(), "run", "-c", file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
+        self._file.write_text(json.dumps({**self._ports, **config}, indent=2))
 
     def __enter__(self):
         # Every endpoint of every variant, for what is not ready gets no calls.

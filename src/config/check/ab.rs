@@ -10,6 +10,8 @@ use crate::config::source::join;
 use crate::config::units::{self, Percent};
 use crate::config::{Ab, Arm, FeedbackKind, Judge, Margin, Metric, OnFail, OnPass, Source, raw};
 
+mod test;
+
 /// Of interest where the file says nothing: 2 % of the baseline's.
 const LEAST: Margin = Margin { absolute: 0.0, relative: 0.02 };
 const ALPHA: f64 = 0.05;
@@ -48,16 +50,21 @@ impl Check<'_> {
             let hint = "the guards can take one out; say what a winner is better at to find one";
             self.warn(problem.with_hint(hint));
         }
+        let arms = self.compared(path, around, split);
+        let on_fail = self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback);
+        let test = self.test(&at("test"), raw.test.as_deref());
+        self.fits(&at("test"), (test, around), (split, &arms, &metrics), on_fail);
         Some(Judge {
-            arms: self.compared(path, around, split),
+            arms,
             metrics,
+            test,
             guards: self.guards(&at("guards"), around.feedback, raw.guards.as_ref()),
             warmup: self.warmup(path, raw),
             alpha: self.alpha(&at("alpha"), raw.alpha.as_ref(), ALPHA),
             min_units: self.count(&at("min_units"), raw.min_units.as_ref(), UNITS, 1 << 40),
             max_duration,
             on_pass: self.on_pass(&at("on_pass"), raw.on_pass.as_deref(), OnPass::Wait),
-            on_fail: self.on_fail(&at("on_fail"), raw.on_fail.as_deref(), OnFail::Rollback),
+            on_fail,
         })
     }
 
@@ -72,6 +79,11 @@ impl Check<'_> {
             .map(|found| Metric {
                 source: Source::Feedback {
                     binary: declared.get(found.feedback).is_some_and(|one| one.kind == FeedbackKind::Binary),
+                    width: declared.get(found.feedback).and_then(|one| match one.kind {
+                        FeedbackKind::Binary => Some(1.0),
+                        FeedbackKind::Bounded { min, max } => Some(max - min),
+                        FeedbackKind::Real | FeedbackKind::Label | FeedbackKind::Clicks => None,
+                    }),
                     name: found.name,
                 },
                 least: found.margin,

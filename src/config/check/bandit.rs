@@ -75,7 +75,7 @@ impl Check<'_> {
             }
         };
         let metric = Metric {
-            source: Source::Feedback { name: Arc::clone(&reward.name), binary: reward.binary },
+            source: Source::Feedback { name: Arc::clone(&reward.name), binary: reward.binary, width: None },
             least: margin,
             lower_is_better: reward.lower_is_better,
         };
@@ -110,6 +110,7 @@ impl Check<'_> {
             ("steps", raw.steps.is_some()),
             ("max_step_time", raw.max_step_time.is_some()),
             ("metrics", raw.metrics.is_some()),
+            ("test", raw.test.is_some()),
             ("max_duration", raw.max_duration.is_some()),
             ("hash", raw.hash.is_some()),
             ("revert_window", raw.revert_window.is_some()),

@@ -37,6 +37,10 @@ pub(super) struct Around<'a> {
     pub(super) feedback: &'a [Feedback],
     /// Variants that get copies.
     pub(super) shadows: &'a [&'a str],
+    /// Whether calls bring units.
+    pub(super) units: bool,
+    /// Whether it is a stage of several.
+    pub(super) stage: bool,
 }
 
 /// The longest hold, or feedback window, that a step may have to wait for.

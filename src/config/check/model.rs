@@ -103,8 +103,14 @@ impl Check<'_> {
             _ => {
                 let shadows: Vec<&str> =
                     shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref()).collect();
-                let around =
-                    Around { model: name, variants: &variants, feedback: &feedback, shadows: &shadows };
+                let around = Around {
+                    model: name,
+                    variants: &variants,
+                    feedback: &feedback,
+                    shadows: &shadows,
+                    units: !unit.is_empty(),
+                    stage: false,
+                };
                 self.strategy(path, &around, raw.strategy.as_ref())
             }
         };

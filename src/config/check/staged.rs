@@ -133,7 +133,7 @@ impl Check<'_> {
                 own.candidate = whole.name(whole.candidate);
                 self.copies(path, whole.around, own)
             }
-            Some("ab") => self.ab(path, whole.around, &own),
+            Some("ab") => self.ab(path, &Around { stage: true, ..*whole.around }, &own),
             Some("pinned") => {
                 (own.baseline, own.salt) = (None, None);
                 own.variant = own.variant.or_else(|| whole.name(whole.candidate));

@@ -283,9 +283,10 @@ pub(super) fn deciding(raw: &raw::Strategy) -> [(&'static str, bool); 5] {
 }
 
 /// Keys of a comparison of several, and which of them are given.
-pub(super) fn comparing(raw: &raw::Strategy) -> [(&'static str, bool); 3] {
+pub(super) fn comparing(raw: &raw::Strategy) -> [(&'static str, bool); 4] {
     [
         ("metrics", raw.metrics.is_some()),
+        ("test", raw.test.is_some()),
         ("min_units", raw.min_units.is_some()),
         ("max_duration", raw.max_duration.is_some()),
     ]

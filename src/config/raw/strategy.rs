@@ -60,6 +60,11 @@ pub(in crate::config) struct Strategy {
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
     /// the longest `hold` or feedback window it waits for, where that is more.
     pub(in crate::config) max_step_time: Option<Span>,
+    /// `ab`: how a metric is judged. `overlap`: right while shares change. `asympcs`: the difference of means, as other
+    /// platforms have it. `bounded`: exact, for values between bounds. The last two only where shares never change.
+    /// Default overlap.
+    #[schemars(extend("enum" = ["overlap", "asympcs", "bounded"]))]
+    pub(in crate::config) test: Option<String>,
     /// `ab`: nothing is decided on a metric with fewer values than that in either arm. `bandit`: until it has so many
     /// values an arm has an even share. Default 100.
     pub(in crate::config) min_units: Option<Count>,

@@ -32,6 +32,8 @@ pub struct Judge {
     pub arms: Vec<Arm>,
     /// What a winner is better at, the most important first; none: nobody can win.
     pub metrics: Vec<Metric>,
+    /// How a metric is judged.
+    pub test: Test,
     /// What a winner is not worse at, and who is takes no calls any more.
     pub guards: Guards,
     /// An arm's latency counts after both of these.
@@ -69,6 +71,33 @@ pub struct Metric {
     pub lower_is_better: bool,
 }
 
+/// How a metric is judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Test {
+    /// The overlap-weighted score: right while shares change.
+    #[default]
+    Overlap,
+    /// The difference of the two means (AsympCS, which is the normal mSPRT): only where shares never change.
+    Asympcs,
+    /// The score against a bound that needs no limit theorem: only values between bounds, of units that come once, where
+    /// shares never change.
+    Bounded,
+}
+
+impl Test {
+    /// All of them.
+    pub const ALL: [Test; 3] = [Test::Overlap, Test::Asympcs, Test::Bounded];
+
+    /// As written in the file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Test::Overlap => "overlap",
+            Test::Asympcs => "asympcs",
+            Test::Bounded => "bounded",
+        }
+    }
+}
+
 /// Where the values of a metric come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
@@ -78,6 +107,8 @@ pub enum Source {
         name: Arc<str>,
         /// Whether they are 0 or 1.
         binary: bool,
+        /// How far apart two of them can be; none: as far as they like.
+        width: Option<f64>,
     },
     /// 1 for each call that failed by the variant's own fault, else 0.
     Errors,

@@ -112,3 +112,27 @@ proptest! {
         prop_assert!((back - z).abs() < 1e-6, "{} {}", back, z);
     }
 }
+
+#[test]
+fn the_lower_tail_of_the_gamma_law() {
+    // P(1, x) = 1 − e^(−x); P(½, x) = erf(√x); P(a, a) → ½ + 1/(3 sqrt(2πa)).
+    for x in [1e-6, 0.3, 1.0, 2.5, 30.0] {
+        close(ln_gamma_lower(1.0, x), ln_one_minus_exp(-x), 1e-11);
+        close(ln_gamma_lower(0.5, x), (-libm::erfc(x.sqrt())).ln_1p(), 1e-9);
+    }
+    for a in [1e3, 1e5, 1e7] {
+        let half = 0.5 + 1.0 / (3.0 * (2.0 * PI * a).sqrt());
+        close(ln_gamma_lower(a, a), half.ln(), 1e-5 / a.sqrt());
+    }
+}
+
+proptest! {
+    #[test]
+    fn tails_of_the_gamma_law_are_one_step_apart(a in 0.2..1e4f64, times in 0.3..3.0f64) {
+        // P(a, x) − P(a + 1, x) = x^a e^(−x) / Γ(a + 1).
+        let x = a * times;
+        let (here, next) = (ln_gamma_lower(a, x).exp(), ln_gamma_lower(a + 1.0, x).exp());
+        let step = (a * x.ln() - x - ln_gamma(a + 1.0)).exp();
+        prop_assert!((here - next - step).abs() < 1e-9, "{} {}", here - next, step);
+    }
+}

@@ -66,7 +66,8 @@ impl Arm {
             }
             let both = [control, treated].map(|arm| values(&metric.source, arm));
             let [Some(control), Some(treated)] = both else { continue };
-            score.add(&scores(shown.propensity, *expected, &control, &treated));
+            let hits = matches!(metric.source, Source::Errors | Source::Rejections);
+            score.add(&scores((shown.propensity, hits), *expected, &control, &treated));
         }
     }
 
@@ -131,12 +132,21 @@ pub(super) fn all_values(source: &Source, gain: &Gain) -> Total {
     all
 }
 
-/// The overlap score of calls by bucket: S_b = (1 − π)(y₁ − μn₁) − π(y₀ − μn₀), I = π(1 − π)(n₀ + n₁).
-fn scores(propensity: f64, expected: f64, control: &[(u8, Total)], treated: &[(u8, Total)]) -> Scores {
+/// The overlap score of calls by bucket: S_b = (1 − π)(y₁ − μn₁) − π(y₀ − μn₀), I = π(1 − π)(n₀ + n₁). Of values that
+/// are hits, 1 or 0, the squares are known as well.
+fn scores(
+    (propensity, hits): (f64, bool),
+    expected: f64,
+    control: &[(u8, Total)],
+    treated: &[(u8, Total)],
+) -> Scores {
     let mut scores = Scores::default();
     let mut add = |(bucket, total): &(u8, Total), weight: f64| {
-        let score = weight * (total.sum - expected * total.n as f64);
-        scores.sums.add_sums(score, 0.0, propensity * (1.0 - propensity) * total.n as f64);
+        let n = total.n as f64;
+        let score = weight * (total.sum - expected * n);
+        let squares = total.sum * (1.0 - expected).powi(2) + (n - total.sum) * expected * expected;
+        let squares = if hits { weight * weight * squares } else { 0.0 };
+        scores.sums.add_sums(score, squares, propensity * (1.0 - propensity) * n);
         scores.sums.add_to_bucket(*bucket, score);
     };
     control.iter().for_each(|values| add(values, -propensity));

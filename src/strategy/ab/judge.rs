@@ -14,7 +14,7 @@ use super::arm::{self, Arm, Shown, terms};
 use super::metric::{Rule, Score, name, scale};
 use super::ratio::Ratio;
 use super::shares::{propensity, split_of};
-use crate::config::{Ab, Arm as Of, Judge, Metric, Source};
+use crate::config::{Ab, Arm as Of, Judge, Metric, Source, Test};
 use crate::evidence::{Gain, Moments, Total};
 use crate::strategy::course::Learnt;
 use crate::strategy::{Out, Split};
@@ -58,7 +58,9 @@ impl Evidence {
         let mut expected = Vec::with_capacity(self.known.len());
         for (metric, known) in judge.metrics.iter().zip(&mut self.known) {
             let now = arm::all_values(&metric.source, gain);
-            expected.push(known.mean().or(now.mean()).unwrap_or(0.0));
+            // A value may not expect itself where the test is to be exact.
+            let first = now.mean().filter(|_| judge.test != Test::Bounded);
+            expected.push(known.mean().or(first).unwrap_or(0.0));
             known.add(now);
         }
         let aside = late || gain.segment != home(ab, split);
@@ -266,7 +268,12 @@ fn feedback(metric: &Metric) -> &str {
 /// How each metric is judged.
 pub(super) fn rules(judge: &Judge) -> impl Iterator<Item = Rule<'_>> {
     let alpha = judge.alpha / (judge.metrics.len() * judge.arms.len()).max(1) as f64;
-    judge.metrics.iter().map(move |metric| Rule { metric, alpha, min_units: judge.min_units })
+    judge.metrics.iter().map(move |metric| Rule {
+        metric,
+        test: judge.test,
+        alpha,
+        min_units: judge.min_units,
+    })
 }
 
 /// The stratum that latency is compared in, for it is in one alone: the strategy's own, where that splits calls.
@@ -280,7 +287,10 @@ fn of_score(of: &Of, rule: &Rule<'_>, score: &Score) -> Finding {
     let verdict = score.verdict(rule);
     let (baseline, candidate) = score.estimates(rule.metric);
     Finding {
-        guard: Arc::from(name(&rule.metric.source)),
+        guard: Arc::from(match rule.test {
+            Test::Overlap => name(&rule.metric.source),
+            test => format!("{} by {}", name(&rule.metric.source), test.name()),
+        }),
         aim: Aim::Success,
         variant: Arc::clone(&of.name),
         verdict,

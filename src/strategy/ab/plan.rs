@@ -103,7 +103,7 @@ mod tests {
 
     fn half(relative: f64) -> Ab {
         let half = Percent::from_thousandths(50_000).unwrap();
-        let source = Source::Feedback { name: "bought".into(), binary: true };
+        let source = Source::Feedback { name: "bought".into(), binary: true, width: Some(1.0) };
         let least = Margin { absolute: 0.0, relative };
         Ab {
             hash: Platform::Flagd,
@@ -122,6 +122,7 @@ mod tests {
                     resources: None,
                 },
                 warmup: Warmup { time: Duration::ZERO, calls: 0 },
+                test: Default::default(),
                 alpha: 0.05,
                 min_units: 100,
                 max_duration: Duration::from_secs(86_400),

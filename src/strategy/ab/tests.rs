@@ -5,13 +5,16 @@ use proptest::prelude::*;
 
 use super::Progress;
 use crate::config::units::Percent;
-use crate::config::{Ab, Arm, Guards, Judge, Margin, Match, Metric, OnFail, OnPass, Segment, Source, Warmup};
+use crate::config::{
+    Ab, Arm, Guards, Judge, Margin, Match, Metric, OnFail, OnPass, Segment, Source, Test, Warmup,
+};
 use crate::evidence::{ArmGain, Batch, Gain, Scores, Total};
 use crate::stats::hash;
+use crate::stats::mean_difference::{Difference, Moments, rho_squared};
 use crate::stats::overlap::{Observation, Sums};
 use crate::strategy::course::Learnt;
 use crate::strategy::{Out, Split};
-use crate::verdict::{Action, Aim, Change, Command, Refused, State, Verdict};
+use crate::verdict::{Action, Aim, Change, Command, Finding, Refused, State, Verdict};
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(1_700_000_000 + seconds)
@@ -30,7 +33,7 @@ fn metric(source: Source, relative: f64, lower_is_better: bool) -> Metric {
 }
 
 fn approved() -> Metric {
-    metric(Source::Feedback { name: "approved".into(), binary: true }, 0.02, false)
+    metric(Source::Feedback { name: "approved".into(), binary: true, width: Some(1.0) }, 0.02, false)
 }
 
 /// A split between v1, which is the baseline, and as many others as there are weights behind the first.
@@ -50,6 +53,7 @@ fn split(weights: &[u32], metrics: Vec<Metric>) -> Ab {
             metrics,
             guards,
             warmup: Warmup { time: Duration::ZERO, calls: 0 },
+            test: Default::default(),
             alpha: 0.05,
             min_units: 100,
             max_duration: Duration::from_secs(86_400),
@@ -439,4 +443,64 @@ proptest! {
         }
         prop_assert_eq!(look(&mut one, &ab, 2).map(|change| change.why), look(&mut other, &ab, 2).map(|change| change.why));
     }
+}
+
+/// Values whose units come once, so that their squares are exact.
+fn once(draws: &mut Draws, units: u64, rates: [f64; 2]) -> Scores {
+    let mut scores = Scores::default();
+    for _ in 0..units {
+        let treated = draws.next() < 0.5;
+        let reward = f64::from(u8::from(draws.next() < rates[usize::from(treated)]));
+        scores.sums.add(&Observation { treated, propensity: 0.5, reward, predicted: 0.1 });
+        let total = if treated { &mut scores.candidate } else { &mut scores.baseline };
+        total.add(Total { n: 1, sum: reward });
+    }
+    scores
+}
+
+fn judged_by(test: Test, scores: &Scores) -> Finding {
+    let mut ab = split(&[50, 50], vec![approved()]);
+    edit(&mut ab).test = test;
+    let mut progress = begun(&ab);
+    learn(&mut progress, &ab, 1, scores.clone());
+    let findings = progress.report(terms(&ab), 2, seconds(1)).findings;
+    findings.into_iter().find(|found| found.aim == Aim::Success).unwrap()
+}
+
+#[test]
+fn the_difference_of_means_is_the_sequence_that_other_platforms_report() {
+    let scores = once(&mut Draws(5), 20_000, [0.10, 0.11]);
+    let found = judged_by(Test::Asympcs, &scores);
+    let moments = |total: &Total| Moments { count: total.n as f64, sum: total.sum, squares: total.sum };
+    let means = Difference::absolute(&moments(&scores.baseline), &moments(&scores.candidate));
+    let (low, high) = means.interval(5_000.0, 0.05);
+    let harm = found.harm.unwrap();
+    assert_eq!(&*found.guard, "feedback approved by asympcs");
+    assert!((-harm.middle - means.value).abs() < 1e-12, "{harm:?} {means:?}");
+    // Their variance is that of either arm, ours that of the score: they meet as values come in.
+    let width = high - low;
+    assert!(
+        (-harm.high - low).abs() < 0.02 * width && (-harm.low - high).abs() < 0.02 * width,
+        "{harm:?} {low} {high}"
+    );
+    let ln_e = means.ln_e(rho_squared(5_000.0, 0.05));
+    assert!((found.ln_e - ln_e).abs() < 0.05 * ln_e.abs().max(1.0), "{} {ln_e}", found.ln_e);
+}
+
+#[test]
+fn the_exact_test_needs_more_and_no_limit_theorem() {
+    let scores = once(&mut Draws(6), 16_000, [0.10, 0.13]);
+    let (exact, overlap) = (judged_by(Test::Bounded, &scores), judged_by(Test::Overlap, &scores));
+    assert_eq!((exact.verdict, overlap.verdict), (Verdict::Pass, Verdict::Pass));
+    assert!(exact.ln_e < overlap.ln_e, "{} {}", exact.ln_e, overlap.ln_e);
+    let (of, inner) = (exact.harm.unwrap(), overlap.harm.unwrap());
+    assert!(
+        of.low < inner.low && of.high > inner.high && of.low < -0.03 && of.high > -0.03,
+        "{of:?} {inner:?}"
+    );
+    assert!(of.high - of.low < 2.0 * (inner.high - inner.low), "{of:?} {inner:?}");
+    // Hits in one arm alone: the normal law has nothing to say, and this has.
+    let scores = once(&mut Draws(7), 600, [0.0, 0.25]);
+    let (exact, overlap) = (judged_by(Test::Bounded, &scores), judged_by(Test::Overlap, &scores));
+    assert_eq!((exact.verdict, overlap.verdict), (Verdict::Pass, Verdict::NotEnoughData));
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::memory::Known;
 use super::{Shares, policy};
-use crate::config::{Arm as Of, Bandit};
+use crate::config::{Arm as Of, Bandit, Test};
 use crate::evidence::{ArmGain, Gain, Moments, Rewards};
 use crate::stats::best_arm::{Law, value_remaining, within};
 use crate::stats::contrast::{self, Contrast};
@@ -259,7 +259,7 @@ impl Evidence {
     /// What is found of each arm: its reward beside the baseline's, then its guards.
     pub(super) fn findings(&self, bandit: &Bandit, known: &Known) -> Vec<Finding> {
         let alpha = bandit.alpha / (bandit.arms.len() - 1).max(1) as f64;
-        let rule = Rule { metric: &bandit.metric, alpha, min_units: bandit.min_units };
+        let rule = Rule { metric: &bandit.metric, test: Test::Overlap, alpha, min_units: bandit.min_units };
         let mut findings = Vec::new();
         for (arm, (of, against)) in bandit.arms.iter().zip(&self.arms).enumerate() {
             if of.variant == bandit.baseline {

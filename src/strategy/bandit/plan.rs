@@ -30,6 +30,7 @@ pub fn evenly(bandit: &Bandit) -> Ab {
             metrics: vec![bandit.metric.clone()],
             guards: bandit.guards.clone(),
             warmup: bandit.warmup,
+            test: Default::default(),
             alpha: bandit.alpha,
             min_units: bandit.min_units,
             max_duration: LONGEST,

@@ -13,7 +13,7 @@ use crate::stats::ridge::Sums;
 /// Three arms, the first the baseline.
 pub(in crate::strategy) fn config() -> config::Bandit {
     let arm = |variant, name: &str| Arm { variant, name: name.into() };
-    let source = Source::Feedback { name: "bought".into(), binary: true };
+    let source = Source::Feedback { name: "bought".into(), binary: true, width: None };
     config::Bandit {
         baseline: 0,
         salt: "m/2".into(),
