@@ -22,6 +22,8 @@ use crate::resources::{self, Ledger};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
+use crate::shadow::comparer::Comparer;
+use crate::shadow::judges::Judges;
 use crate::state::{Errand, State};
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
@@ -158,6 +160,7 @@ pub async fn start(
         "warmer",
         warm::run(orders, (Arc::clone(&keys), Arc::clone(&certificates)), Arc::clone(&counters)),
     );
+    let judges = Arc::new(Judges::default());
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
@@ -165,6 +168,7 @@ pub async fn start(
         intake: Arc::clone(&intake),
         warmer,
         log: door(workers),
+        judges: Arc::clone(&judges),
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,
@@ -175,6 +179,9 @@ pub async fn start(
     let (introduce, introduced) = watch::channel(Arc::clone(&config));
     tasks.spawn("keeper", rollout::keeper::run(Arc::clone(&rollouts)));
     tasks.spawn("rollouts", rollout::adopt(introduced, publish, Arc::clone(&rollouts)));
+    let copies = started.telemetry.copies();
+    let comparer = Comparer { copies, judges, log: door(workers), clock: rollouts.clock() };
+    tasks.spawn("comparer", comparer.run());
     let exporter = started.exporter;
     tasks.spawn("exporter", exporter.run());
     tasks.spawn(

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod check;
+mod compare;
 pub mod document;
 mod effective;
 mod environment;
@@ -28,6 +29,7 @@ pub mod watch;
 
 pub use self::tls::{ClientTls, ServerTls, Tls};
 use crate::tls::name::Pattern;
+pub use compare::{Compare, Control, Judging, Measure, Numeric, Offenders};
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
@@ -219,6 +221,10 @@ pub struct Shadow {
     pub trace_sample: Option<Percent>,
     /// Copied in that stage of the rollout alone, from 0; none: always.
     pub stage: Option<u32>,
+    /// Whether the strategy gives it calls too, as the candidate of a canary that is judged by its copies as well.
+    pub answers: bool,
+    /// How its answers are judged; none: they are not even compared.
+    pub judging: Option<Judging>,
 }
 
 /// What becomes of a copy whose caller gives up.
@@ -359,6 +365,8 @@ pub struct Telemetry {
     pub keep_errors: bool,
     /// Keep the span of every call slower than this.
     pub keep_slower_than: Option<Duration>,
+    /// Keep the span of every call that a shadow answered differently.
+    pub keep_disagreements: bool,
     /// Resource attributes beside those of the environment.
     pub resource: BTreeMap<String, String>,
 }
@@ -398,9 +406,14 @@ impl Model {
         u32::from_be_bytes([a, b, c, d])
     }
 
-    /// Whether a variant gets copies and never answers.
+    /// Whether a variant gets copies and never answers: as a shadow, or as the control of one.
     pub fn is_shadow(&self, variant: usize) -> bool {
-        self.shadows.iter().any(|shadow| shadow.variant == variant && shadow.stage.is_none())
+        let own = |shadow: &Shadow| shadow.variant == variant && shadow.stage.is_none() && !shadow.answers;
+        let control = |shadow: &Shadow| {
+            let control = shadow.judging.as_ref().and_then(|judging| judging.control.as_ref());
+            control.is_some_and(|control| control.index == Some(variant)) && variant != self.baseline()
+        };
+        self.shadows.iter().any(|shadow| own(shadow) || control(shadow))
     }
 
     /// The index of the variant of that name.

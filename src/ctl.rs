@@ -22,6 +22,7 @@ mod learning;
 mod paint;
 mod plot;
 mod screen;
+mod shadow;
 mod status;
 mod text;
 mod watch;

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 pub mod caller;
 pub mod collector;
+mod judging;
 pub mod model;
 pub mod play;
 pub mod reporter;
@@ -55,6 +56,7 @@ const READY: Duration = Duration::from_secs(10);
   parhelion demo --scenario staged      copies, then a growing share, then everything
   parhelion demo --scenario ab          two versions at even shares: the better one gets everything
   parhelion demo --scenario rolling     four servers are replaced one by one, while the others answer
+  parhelion demo --scenario shadow      three shadows, judged by their answers
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
@@ -193,6 +195,16 @@ pub async fn run<S: Sidecar>(
     let live = out.is_terminal() && screen::obeys() && !json;
     match options.scenario {
         None => Demo { options, screen: Screen::new(out, live), interrupts }.run(start).await,
+        Some(Scenario::Shadow) if json => {
+            let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
+            let verdicts = Demo { options, screen, interrupts }.judge(start).await?;
+            Screen::new(out, false).say(&[serde_json::to_string(&verdicts).map_err(io::Error::from)?])?;
+            Ok(verdicts.are_right())
+        }
+        Some(Scenario::Shadow) => {
+            let demo = Demo { options, screen: Screen::new(out, live), interrupts };
+            Ok(demo.judge(start).await?.are_right())
+        }
         Some(scenario) if json => {
             let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
             let ending = Demo { options, screen, interrupts }.play(scenario, start).await?;

@@ -12,6 +12,7 @@
 //! | [`serving`] | one generation of the configuration as a worker serves it |
 //! | [`protocol`] | what the bytes of a call say, without decoding them |
 //! | [`strategy`] | which variant a call is given to; pure |
+//! | [`comparison`] | two answers to one call held against each other; pure |
 //! | [`shadow`] | copies of calls for variants that answer nobody |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
@@ -44,6 +45,7 @@ pub mod app;
 pub mod assignment;
 pub mod call;
 pub mod command;
+pub mod comparison;
 pub mod config;
 pub mod control;
 pub mod ctl;

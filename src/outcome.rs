@@ -11,6 +11,7 @@ use crate::assignment::{Assignment, Odds};
 use crate::config::Model;
 use crate::fault::{Blame, Code};
 use crate::log::payload::Taken;
+use crate::shadow::record::Disagreement;
 
 /// The end of one call.
 #[derive(Debug, Clone)]
@@ -52,6 +53,10 @@ pub struct Outcome {
     pub request_id: Option<Box<str>>,
     /// Its messages, where they are logged.
     pub payload: Option<Arc<Taken>>,
+    /// Copies that were made of it, those for controls apart.
+    pub copies: usize,
+    /// How a shadow answered it differently; `None` until that is known.
+    pub disagreement: Option<Box<Disagreement>>,
 }
 
 impl Outcome {

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, Model};
 use crate::evidence::Readings;
 use crate::feedback::Intake;
+use crate::shadow::judges::Judges;
 use crate::state::State;
 use crate::telemetry::shard::Shard;
 use crate::upstream::readiness::Board;
@@ -70,6 +71,8 @@ pub struct Ground {
     pub warmer: Arc<Warmer>,
     /// Where changes are logged; none: they are in the state alone.
     pub log: Option<crate::log::Door>,
+    /// What answers of shadows prove.
+    pub judges: Arc<Judges>,
 }
 
 #[derive(Debug)]
@@ -163,6 +166,11 @@ impl Rollouts {
     /// The clock that everything here is timed by.
     pub fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// What answers of shadows prove.
+    pub fn judges(&self) -> &Arc<Judges> {
+        &self.ground.judges
     }
 
     /// What is kept, and whether it can be.

@@ -109,7 +109,7 @@ impl Serving {
         let windows = Windows::new(&config.limits);
         let live =
             Known::new(before.iter().flat_map(|before| before.endpoints()), windows, &base.surroundings);
-        let copies = before.iter().flat_map(|before| before.shadows());
+        let copies = before.iter().flat_map(|before| before.shadows().chain(before.controls()));
         let copies = copies.flat_map(|shadow| shadow.upstream.endpoints());
         let copies = Known::new(copies, windows, &base.shadows.surroundings);
         let shadow = |model: &Arc<Model>, config: &config::Shadow| {
@@ -117,14 +117,35 @@ impl Serving {
             let same = |known: &&Rc<Shadow>| known.model.name == model.name && *known.name() == variant.name;
             let before = before.and_then(|before| before.shadows().find(same));
             let upstream = copies.upstream(model, variant, &base.board);
-            Rc::new(Shadow::new(model, config, upstream, &base.shadows, before.map(|before| &**before)))
+            Shadow::new(model, config, upstream, &base.shadows, before.map(|before| &**before))
+        };
+        let control = |shadow: &Shadow| {
+            let control = shadow.config.judging.as_ref()?.control.as_ref()?;
+            let same = |known: &&Rc<Shadow>| {
+                known.model.name == shadow.model.name && *known.name() == control.variant.name
+            };
+            let before = before.and_then(|before| before.controls().find(same));
+            let upstream = copies.upstream(&shadow.model, &control.variant, &base.board);
+            Some(Shadow::control(shadow, control, upstream, &base.shadows, before.map(|before| &**before)))
         };
         let rollouts: Vec<Rollout> = config
             .models
             .iter()
             .map(|model| {
                 let upstream = |variant: &config::Variant| live.upstream(model, variant, &base.board);
-                let shadows = model.shadows.iter().map(|config| shadow(model, config)).collect();
+                let mut shadows: Vec<Rc<Shadow>> = Vec::new();
+                for config in &model.shadows {
+                    let mut shadow = shadow(model, config);
+                    // Shadows with one control share it: each call goes there once.
+                    let known = shadows.iter().filter_map(|known| known.control.as_ref());
+                    shadow.control = control(&shadow).map(|control| {
+                        let same = known.into_iter().find(|known| {
+                            known.name() == control.name() && known.config.sample == control.config.sample
+                        });
+                        same.map_or_else(|| Rc::new(control), Rc::clone)
+                    });
+                    shadows.push(Rc::new(shadow));
+                }
                 let same = before.and_then(|before| before.by_name(&model.name));
                 let reserve = Reserve::new(model, same.and_then(|same| same.reserve.as_ref()));
                 let rollout = Rollout::new(model, (&config.revision, base), upstream, shadows);
@@ -184,6 +205,11 @@ impl Serving {
     /// Every shadow of every model.
     pub fn shadows(&self) -> impl Iterator<Item = &Rc<Shadow>> {
         self.rollouts.iter().flat_map(|rollout| &rollout.shadows)
+    }
+
+    /// Every control of every shadow.
+    pub fn controls(&self) -> impl Iterator<Item = &Rc<Shadow>> {
+        self.shadows().filter_map(|shadow| shadow.control.as_ref())
     }
 
     /// Every endpoint of every variant; those of copies are apart.

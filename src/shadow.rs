@@ -2,7 +2,8 @@
 //!
 //! Each eligible call is, for each shadow of its model, either copied or counted under the reason why not: nothing
 //! is skipped in silence. A copy is made of the bytes that came, goes over connections of its own to the shadow's
-//! endpoints, once, within its own deadline, and its answer is held beside the call's, compared and dropped. What all
+//! endpoints, once, within its own deadline, and its answer is held beside the call's. Both go to a task on the control
+//! runtime, which compares and drops them. What all
 //! copies of a shadow may cost is bounded by its caps: copies under way, and bytes that they hold. The call's side
 //! ([`Tee`]) only ever puts bytes into a queue; it waits for nothing and cannot fail.
 //!
@@ -14,7 +15,10 @@
 //! | [`tee`] | the call's side |
 //! | [`copy`] | the copy's side: one task each |
 //! | [`exchange`] | a copy on the wire |
-//! | [`compare`] | both answers, byte by byte; pure |
+//! | [`pair`] | both answers on their way to be compared |
+//! | [`comparer`] | the task that compares them |
+//! | [`judges`] | what all pairs of each shadow prove |
+//! | [`offenders`] | the pairs that are furthest apart |
 //! | [`record`] | what happened, as plain data |
 
 use std::rc::Rc;
@@ -22,23 +26,26 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::units::Percent;
-use crate::config::{self, Model};
+use crate::config::{self, Control, Model, Variant};
 use crate::tasks;
 use crate::telemetry::shard::Shard;
 use crate::upstream::Upstream;
 use crate::upstream::endpoint::Surroundings;
 
 pub mod breaker;
-pub mod compare;
+pub mod comparer;
 pub mod copy;
 pub mod exchange;
+pub mod judges;
 pub mod ledger;
 pub mod link;
+pub mod offenders;
+pub mod pair;
 pub mod record;
 pub mod tee;
 
 use ledger::State;
-use record::Skip;
+use record::{Role, Skip};
 
 pub use tee::{Given, Original, Tee};
 
@@ -63,8 +70,14 @@ pub struct Shadow {
     pub config: config::Shadow,
     /// Whose calls it gets.
     pub model: Arc<Model>,
+    /// Who gets them.
+    pub variant: Arc<Variant>,
+    /// What for.
+    pub role: Role,
     /// Its own endpoints: never those that live calls use.
     pub upstream: Upstream,
+    /// Another instance of the served version, which some of its calls go to as well.
+    pub control: Option<Rc<Shadow>>,
     state: Rc<State>,
     copies: tasks::Local,
 }
@@ -78,25 +91,52 @@ impl Shadow {
         ground: &Ground,
         before: Option<&Shadow>,
     ) -> Self {
+        let variant = Arc::new(model.variants[config.variant].clone());
+        let name = Arc::clone(&variant.name);
         let state = match before {
             Some(before) => Rc::clone(&before.state),
-            None => {
-                let name = &model.variants[config.variant].name;
-                Rc::new(State::new(ground.shard.shadow(&model.name, name)))
-            }
+            None => Rc::new(State::new(ground.shard.shadow(&model.name, &name))),
         };
         Shadow {
             config: config.clone(),
             model: Arc::clone(model),
+            variant,
+            role: Role::Shadow,
             upstream,
+            control: None,
             state,
             copies: ground.copies.clone(),
         }
     }
 
-    /// The shadow's name.
+    /// The control of a shadow, with its bounds, and books and endpoints of its own.
+    pub fn control(
+        shadow: &Shadow,
+        control: &Control,
+        upstream: Upstream,
+        ground: &Ground,
+        before: Option<&Shadow>,
+    ) -> Self {
+        let model = &shadow.model;
+        let state = match before {
+            Some(before) => Rc::clone(&before.state),
+            None => Rc::new(State::new(ground.shard.shadow(&model.name, &label(&control.variant)))),
+        };
+        Shadow {
+            config: config::Shadow { sample: control.sample, ..shadow.config.clone() },
+            model: Arc::clone(model),
+            variant: Arc::new(control.variant.clone()),
+            role: Role::Control,
+            upstream,
+            control: None,
+            state,
+            copies: ground.copies.clone(),
+        }
+    }
+
+    /// The name of who gets its copies.
     pub fn name(&self) -> &Arc<str> {
-        &self.model.variants[self.config.variant].name
+        &self.variant.name
     }
 
     /// Whether a call that could be copied is, by this draw.
@@ -109,6 +149,11 @@ impl Shadow {
             breaker: self.state.allows(now),
         })
     }
+}
+
+/// What a control is called where copies are counted by variant: it may be the baseline itself.
+pub fn label(variant: &Variant) -> Arc<str> {
+    format!("control:{}", variant.name).into()
 }
 
 /// All that a decision hangs on.

@@ -20,7 +20,7 @@ pub mod bandit;
 pub mod canary;
 pub mod copied;
 pub mod course;
-mod guards;
+pub(crate) mod guards;
 mod limits;
 pub mod pinned;
 mod ranges;

@@ -20,6 +20,7 @@ use settings::BadEndpoint;
 use shard::Shard;
 use tally::Tally;
 
+pub mod copies;
 pub mod counter;
 pub mod environment;
 #[cfg(test)]
@@ -86,14 +87,15 @@ pub fn start(
     let rules = Arc::new(ArcSwap::from_pointee(settings.rules.clone()));
     let shards: Arc<[_]> = (0..workers.get()).map(|_| Arc::new(Shard::default())).collect();
     let queues: Vec<_> = shards.iter().map(|_| Arc::new(ArrayQueue::new(recorder::QUEUE))).collect();
-    let copies: Vec<_> = shards.iter().map(|_| Arc::new(ArrayQueue::new(recorder::COPIES))).collect();
+    let copies = Arc::new(copies::Copies::new(shards.len(), &rules));
     let recorders = shards
         .iter()
-        .zip(queues.iter().zip(&copies))
-        .map(|(shard, (queue, copies))| {
+        .zip(&queues)
+        .enumerate()
+        .map(|(worker, (shard, queue))| {
             Recorder::new(
                 Arc::clone(shard),
-                (Arc::clone(queue), Arc::clone(copies)),
+                (Arc::clone(queue), copies.pairs(worker)),
                 &rules,
                 Arc::clone(&counters),
             )
@@ -183,6 +185,11 @@ impl Telemetry {
     /// What became of the calls that shadows could get copies of, by model and shadow, all workers together.
     pub fn shadows(&self) -> Vec<shadow::Ledger> {
         shadow::ledgers(&self.shards)
+    }
+
+    /// The way of copies that have ended.
+    pub fn copies(&self) -> Arc<copies::Copies> {
+        Arc::clone(&self.shared.copies)
     }
 
     /// The process's counters.

@@ -195,6 +195,8 @@ pub enum Action {
     Resumed,
     /// A person gave everything to one variant.
     Pinned,
+    /// A shadow's answers were judged otherwise than before; the plan is as it was.
+    Judged,
 }
 
 /// What a person wants of a rollout.
@@ -396,6 +398,7 @@ impl Action {
             Action::Paused => "paused",
             Action::Resumed => "resumed",
             Action::Pinned => "pinned",
+            Action::Judged => "judged",
         }
     }
 }

@@ -139,5 +139,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
         reported_version: Some("1".into()),
         request_id: Some("bench".into()),
         payload: None,
+        copies: 0,
+        disagreement: None,
     }
 }

@@ -115,6 +115,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         intake: Arc::clone(&intake),
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
+        judges: Arc::default(),
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;

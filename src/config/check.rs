@@ -19,6 +19,7 @@ mod ab;
 mod admission;
 mod bandit;
 mod canary;
+mod compare;
 mod endpoint;
 mod fallback;
 mod feedback;
@@ -312,6 +313,7 @@ impl Check<'_> {
             sample: self.share("telemetry.sample", raw.sample.as_ref()).unwrap_or(Percent::ONE),
             keep_errors: keep.and_then(|keep| keep.errors).unwrap_or(true),
             keep_slower_than: self.duration("telemetry.keep.slower_than", slower),
+            keep_disagreements: keep.and_then(|keep| keep.disagreements).unwrap_or(true),
             resource,
         }
     }

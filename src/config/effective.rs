@@ -12,12 +12,15 @@ mod tls;
 use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards, Judge,
-    Key, Layer, Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, Shadow, SlowLimit,
-    Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
+    Key, Layer, Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, SlowLimit, Source, Stage,
+    Step, Strategy, Test, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
 mod bandit;
+mod shadow;
+
+use shadow::shadow;
 
 /// Stands where a value is not shown.
 pub const HIDDEN: &str = "(hidden)";
@@ -179,7 +182,7 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
         Strategy::Shadow(found) => {
             let mut map = canary(model, kind, found);
             if let Some(Value::Object(guards)) = map.get_mut("guards") {
-                guards.retain(|name, _| name == "errors" || name == "rejections");
+                guards.retain(|name, _| ["errors", "rejections", "shadow"].contains(&name.as_str()));
             }
             for step in &found.steps {
                 map.insert("hold".into(), write_duration(step.hold).into());
@@ -364,6 +367,7 @@ fn guards(model: &Model, guards: &Guards) -> Value {
     map.insert("feedback".into(), feedback);
     // Left out where it is none: a rollout's revision rests on this text.
     put(&mut map, "resources", guards.resources.as_ref().map(resources));
+    put(&mut map, "shadow", guards.shadow.then_some(true));
     Value::Object(map)
 }
 
@@ -404,19 +408,6 @@ fn segment(model: &Model, segment: &Segment) -> Value {
         "match": matches(&segment.matches, false),
         "weights": shares(model, &segment.weights),
     })
-}
-
-fn shadow(model: &Model, shadow: &Shadow) -> Value {
-    let mut map = Map::new();
-    put(&mut map, "variant", model.variants.get(shadow.variant).map(|variant| &*variant.name));
-    map.insert("sample".into(), shadow.sample.to_string().into());
-    map.insert("deadline".into(), write_duration(shadow.deadline).into());
-    map.insert("calls".into(), shadow.calls.into());
-    map.insert("bytes".into(), shadow.bytes.to_string().into());
-    map.insert("on_cancel".into(), shadow.on_cancel.name().into());
-    map.insert("strip".into(), shadow.strip.iter().map(|name| Value::from(name.as_str())).collect());
-    put(&mut map, "trace_sample", shadow.trace_sample.map(|share| share.to_string()));
-    Value::Object(map)
 }
 
 fn shares(model: &Model, shares: &[(usize, Percent)]) -> Value {
@@ -483,6 +474,7 @@ fn telemetry(config: &Config) -> Value {
     let mut keep = Map::new();
     keep.insert("errors".into(), telemetry.keep_errors.into());
     put(&mut keep, "slower_than", telemetry.keep_slower_than.map(|time: Duration| write_duration(time)));
+    keep.insert("disagreements".into(), telemetry.keep_disagreements.into());
     let mut map = Map::new();
     put(&mut map, "otlp", telemetry.otlp.as_deref());
     map.insert("sample".into(), telemetry.sample.to_string().into());

@@ -13,6 +13,7 @@ mod bandit;
 mod log;
 mod scalar;
 mod several;
+mod shadow;
 mod strategy;
 
 pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
@@ -20,6 +21,7 @@ pub(super) use log::{Log, Payloads};
 pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
+pub(super) use shadow::{Compare, Offenders, Second, Shadow};
 pub(super) use strategy::{
     ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, LatencyMetric, Layer, Metrics,
     RateGuard, ResourcesGuard, Segment, Step, Strategy, Use, Warmup,
@@ -191,31 +193,6 @@ pub(super) struct FallbackBounds {
     pub(super) hold: Option<Bytes>,
 }
 
-/// A variant that gets copies of live calls and answers nobody.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Shadow {
-    /// The variant that gets the copies; one that the strategy gives no calls.
-    pub(super) variant: Option<String>,
-    /// Share of the calls that are copied. Default 100%.
-    pub(super) sample: Option<Share>,
-    /// From the start of a copy to its end. Default 2s.
-    pub(super) deadline: Option<Span>,
-    /// Copies under way at once, per worker. Default 100.
-    pub(super) calls: Option<Count>,
-    /// Memory that all its copies may hold at once, per worker. Default 64MiB.
-    pub(super) bytes: Option<Bytes>,
-    /// What becomes of a copy whose caller gives up. `end`: it ends too. `keep`: it goes on, if its request is
-    /// whole. Default end.
-    #[schemars(extend("enum" = ["end", "keep"]))]
-    pub(super) on_cancel: Option<String>,
-    /// Metadata that is taken out of its copies, credentials for instance. Default none.
-    #[schemars(example = ["authorization", "cookie"])]
-    pub(super) strip: Option<Vec<Option<String>>>,
-    /// Share of its copies whose spans are exported. Left out: those whose call's trace is sampled.
-    pub(super) trace_sample: Option<Share>,
-}
-
 /// One version of a model.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -362,6 +339,8 @@ pub(super) struct Keep {
     pub(super) errors: Option<bool>,
     /// Every call slower than this. Left out: slowness keeps no span.
     pub(super) slower_than: Option<Span>,
+    /// Every call that a shadow answered differently. Default true.
+    pub(super) disagreements: Option<bool>,
 }
 
 impl<'de> Deserialize<'de> for Endpoint {

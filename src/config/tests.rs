@@ -153,6 +153,8 @@ fn every_key_means_what_it_says() {
         strip: vec![http::header::AUTHORIZATION, http::header::COOKIE],
         trace_sample: Some(share(1_000)),
         stage: None,
+        answers: false,
+        judging: Some(judging()),
     };
     assert_eq!(fraud.shadows, [shadow]);
     let fallback =
@@ -417,5 +419,41 @@ proptest::proptest! {
         if let Err(errors) = accept_text(&lines.join("\n")) {
             proptest::prop_assert!(!errors.0.is_empty());
         }
+    }
+}
+
+/// That of the shadow in `every-key.yaml`.
+fn judging() -> Judging {
+    let share = |thousandths| Percent::from_thousandths(thousandths).unwrap();
+    let rule = |output: &str, measure| Compare { output: output.into(), measure };
+    let numeric = Numeric { absolute: Some(1e-5), relative: Some(0.001), ulp: Some(4), equal_nan: false };
+    let address = Address::Tcp { host: "127.0.0.1".into(), port: 8011 };
+    Judging {
+        compare: vec![
+            rule("label", Measure::Class { top: 3 }),
+            rule("scores", Measure::Scores { tolerance: 1e-4 }),
+            rule("amount", Measure::Numeric(numeric)),
+            rule("items", Measure::Ranking { tolerance: 0.1, depth: 20 }),
+            rule("vector", Measure::Embedding { tolerance: 0.001 }),
+            rule("id", Measure::Exact),
+            rule("took", Measure::Ignore),
+        ],
+        control: Some(Control {
+            variant: Variant {
+                name: "http://127.0.0.1:8011".into(),
+                version: None,
+                digest: None,
+                endpoints: vec![Endpoint { address, hop: false, tls: None }],
+                model_name: None,
+                model_version: None,
+                metrics: None,
+                build: "http://127.0.0.1:8011".into(),
+            },
+            index: None,
+            sample: share(20_000),
+        }),
+        disagreement: Some(share(2_000)),
+        alpha: 0.005,
+        offenders: Offenders { keep: 5, values: Some(Size(2048)), mask: vec!["vector".into()] },
     }
 }

@@ -11,6 +11,8 @@ use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, Varian
 use crate::strategy::rolling::{EndpointReport, Place};
 use crate::verdict::{Aim, ArmReport, Estimate, Finding, Interval, Learning, Scale, State, Verdict};
 
+mod shadow;
+
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
     let report = &status.report;
     let (kept, kept_why) = kept(&status.kept);
@@ -38,6 +40,7 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         stages: report.stage.as_ref().map_or(0, |stage| stage.of),
         stage_name: report.stage.as_ref().map_or_else(String::new, |stage| stage.name.to_string()),
         endpoints: status.endpoints.iter().map(endpoint).collect(),
+        shadows: status.shadows.iter().map(shadow::shadow).collect(),
         learning: report.learning.as_ref().map(learning),
     }
 }

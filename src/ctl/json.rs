@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::shadow;
 use super::text::{self, word};
 use crate::pb::v1;
 
@@ -23,6 +24,7 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "since_ms": rollout.since_ms,
         "arms": rollout.arms.iter().map(arm).collect::<Value>(),
         "endpoints": rollout.endpoints.iter().map(endpoint).collect::<Value>(),
+        "shadows": rollout.shadows.iter().map(shadow::json).collect::<Value>(),
         "verdict": text::verdict(rollout.verdict()),
         "guards": rollout.guards.iter().map(guard).collect::<Value>(),
         "waits_for": text(&rollout.waits_for),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::compare;
 use super::paint::{Hue, Paint};
 use super::plot;
+use super::shadow;
 use super::text::{self, Cell, share, table, within, wrapped};
 use crate::config::units::write_count;
 use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
@@ -69,6 +70,10 @@ pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
         lines.push(String::new());
         lines.extend(guards(rollout, paint));
     }
+    for judged in &rollout.shadows {
+        lines.push(String::new());
+        lines.extend(shadow::lines(judged, paint));
+    }
     lines
 }
 
@@ -125,6 +130,9 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
         add(Told::Now, "verdict", spoken(rollout.verdict()));
     } else if !rollout.guards.is_empty() {
         add(Told::Now, "sure", sure(rollout));
+    }
+    for judged in &rollout.shadows {
+        add(Told::Now, "shadow", shadow::brief(judged));
     }
     for (index, next) in rollout.next.iter().enumerate() {
         add(Told::All, if index == 0 { "next" } else { "" }, next.clone());

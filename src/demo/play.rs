@@ -27,7 +27,7 @@ use crate::verdict::{Action, State};
 
 mod ending;
 mod fleet;
-mod folder;
+pub(super) mod folder;
 mod moves;
 mod words;
 
@@ -87,7 +87,7 @@ impl World {
             server: *server,
         });
         let (model, servers) = (&self.model, &self.servers[..]);
-        make(&Place { model, variants: &variants, servers, state: &self.folder.state() })
+        make(&Place { model, variants: &variants, servers, others: &[], state: &self.folder.state() })
     }
 
     fn script(&self, data: SocketAddr, rate: Option<u32>, users: Option<u64>) -> Script {

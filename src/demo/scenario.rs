@@ -11,6 +11,7 @@ use crate::verdict::{Action, Change};
 mod ab;
 mod canary;
 pub(super) mod rolling;
+pub mod shadow;
 mod staged;
 mod switch;
 
@@ -31,6 +32,8 @@ pub enum Scenario {
     Ab,
     /// Four servers of one version are replaced by the next, one after the other, and no call fails
     Rolling,
+    /// Three shadows that are judged by their answers: one is the same, one only jitters, one flips labels
+    Shadow,
 }
 
 /// Something that the demo does.
@@ -58,6 +61,7 @@ impl Scenario {
             Scenario::Staged => "staged",
             Scenario::Ab => "ab",
             Scenario::Rolling => "rolling",
+            Scenario::Shadow => "shadow",
         }
     }
 
@@ -71,13 +75,14 @@ impl Scenario {
             Scenario::Staged => "copies, then a growing share, then everything",
             Scenario::Ab => "two versions at even shares, and the better one gets everything",
             Scenario::Rolling => "four servers are replaced one by one, while the others answer",
+            Scenario::Shadow => "one is the same, one only jitters, one flips labels",
         }
     }
 
     /// What a reader should know beforehand: lines of at most 80 characters.
     pub fn beforehand(self) -> &'static [&'static str] {
         match self {
-            Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow => &[],
+            Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Shadow => &[],
             Scenario::Switch => &[
                 "Soon the file will name v2. Some time after that v2 starts to fail every call.",
                 "After a switch nobody stands in for it: callers see those failures, until the",
@@ -124,7 +129,9 @@ impl Scenario {
     /// What its server does at some time, if anything.
     pub fn trouble(self) -> Option<Trouble> {
         match self {
-            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling => None,
+            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling | Scenario::Shadow => {
+                None
+            }
             Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
@@ -132,12 +139,12 @@ impl Scenario {
 
     /// Whether somebody answers what the candidate fails at.
     pub fn has_fallback(self) -> bool {
-        !matches!(self, Scenario::Switch | Scenario::Rolling)
+        !matches!(self, Scenario::Switch | Scenario::Rolling | Scenario::Shadow)
     }
 
     /// Whether its configuration declares what callers report of their answers.
     pub fn has_feedback(self) -> bool {
-        !matches!(self, Scenario::Switch | Scenario::Rolling)
+        !matches!(self, Scenario::Switch | Scenario::Rolling | Scenario::Shadow)
     }
 
     /// Which version each of its servers runs at the beginning.
@@ -171,6 +178,7 @@ impl Scenario {
         match self {
             Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling => Action::Promoted,
             Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
+            Scenario::Shadow => Action::Judged,
         }
     }
 
@@ -183,7 +191,8 @@ impl Scenario {
             Scenario::Switch => Scenario::Staged,
             Scenario::Staged => Scenario::Ab,
             Scenario::Ab => Scenario::Rolling,
-            Scenario::Rolling => Scenario::CanaryGood,
+            Scenario::Rolling => Scenario::Shadow,
+            Scenario::Shadow => Scenario::CanaryGood,
         }
     }
 }
@@ -208,6 +217,8 @@ pub struct Place<'a> {
     pub variants: &'a [Named<'a>; 2],
     /// All servers.
     pub servers: &'a [SocketAddr],
+    /// Those that get copies alone.
+    pub others: &'a [Named<'a>],
     /// A directory of its own.
     pub state: &'a Path,
 }
@@ -220,6 +231,7 @@ pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
         Scenario::Staged => staged::configuration(place),
         Scenario::Ab => ab::configuration(place),
         Scenario::Rolling => rolling::configuration(place, 0),
+        Scenario::Shadow => shadow::configuration(place),
     }
 }
 
@@ -260,7 +272,8 @@ mod tests {
         let variants = [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)];
         let servers: Vec<SocketAddr> = (8001..8005).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let state = Path::new(STATE);
-        make(&Place { model: "digits", variants: &variants, servers: &servers, state })
+        let others = [shadow::TWIN, shadow::JITTERS, shadow::FLIPS].map(|name| named(name, "1.0.0", 8003));
+        make(&Place { model: "digits", variants: &variants, servers: &servers, others: &others, state })
     }
 
     const STATE: &str = "/tmp/a \"b\": #c";
@@ -283,7 +296,7 @@ mod tests {
         let mut next = Scenario::CanaryGood;
         for scenario in Scenario::value_variants() {
             assert_eq!(scenario.to_possible_value().unwrap().get_name(), scenario.name());
-            assert_eq!(scenario.trouble().is_none(), scenario.end() == Action::Promoted);
+            assert_eq!(scenario.trouble().is_none(), scenario.end() != Action::RolledBack);
             assert!(!tried.contains(&next));
             tried.push(next);
             next = next.next();

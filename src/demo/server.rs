@@ -108,7 +108,8 @@ impl ModelServer {
         self.knows(&request.model_name, &request.model_version)?;
         let refuse = |error: tensor::TensorError| Status::invalid_argument(error.to_string());
         let rows = tensor::read(request).map_err(refuse)?;
-        let said: Vec<Prediction> = rows.iter().map(|row| self.model.predict(row)).collect();
+        let mut said: Vec<Prediction> = rows.iter().map(|row| self.model.predict(row)).collect();
+        self.manner.alter(&mut said);
         let mut response = ModelInferResponse {
             model_name: self.model.name().to_owned(),
             model_version: self.model.version().to_owned(),

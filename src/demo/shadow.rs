@@ -26,10 +26,10 @@ pub struct Copies {
     /// How long the calls took that they are copies of, towards their own servers, on average.
     #[serde(skip)]
     pub primary_mean: Option<Duration>,
-    /// Copies whose raw answer was held against that of the call.
+    /// Copies whose answer was held against that of the call.
     #[serde(skip)]
     pub compared: u64,
-    /// Of these: those with another status, size or bytes.
+    /// Of these: those that do not agree, in whatever way.
     #[serde(skip)]
     pub differed: u64,
 }
@@ -58,7 +58,7 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Coverage, latency beside the calls' own, and how often raw answers differed, one line each.
+    /// Coverage, latency beside the calls' own, and how often answers differed, one line each.
     pub fn lines(&self) -> Vec<String> {
         let Shadow { name, version, copies } = self;
         let Copies { eligible, copied, skipped, mean, primary_mean, compared, differed, .. } = copies;
@@ -72,10 +72,7 @@ impl Shadow {
             lines.push(format!("     copies take {mean:.2} ms on average, the same calls {primary:.2} ms"));
         }
         if *compared > 0 {
-            // Anybody would wonder at all of them, so the reason is said beside it.
-            lines.push(format!(
-                "     raw answers differ in {differed} of {compared} (each names the version that made it)"
-            ));
+            lines.push(format!("     answers differ in {differed} of {compared}"));
         }
         if !skipped.is_empty() {
             let reasons: Vec<String> =

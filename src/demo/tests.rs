@@ -257,7 +257,7 @@ async fn the_text_tells_split_story_and_what_is_next() {
     }
     assert!(text.contains("unit     x-user-id: user-2"), "{text}");
     assert!(text.contains("v3 3.0.0-rc1  shadow, answers nobody: 1 of 2 calls copied (50.0 %)"), "{text}");
-    assert!(text.contains("raw answers differ in 1 of 1"), "{text}");
+    assert!(text.contains("answers differ in 1 of 1"), "{text}");
     assert_eq!(text.matches("One prediction").count(), 1);
     assert!(!text.contains('\x1b'));
 }

@@ -277,6 +277,9 @@ impl<'a> Exchange<'a> {
             return Err(end);
         }
         let encoding = head.headers.get(&encoding::HEADER).cloned();
+        if let Some(tee) = &self.terms.tee {
+            tee.encoding(encoding.as_ref());
+        }
         let held = self.terms.hold.is_some();
         let head = if held { Some(head) } else { self.say(head, false).map(|()| None)? };
         let renamer = self.terms.renaming.take().map(|task| Renamer::new(task, encoding, self.terms.message));

@@ -27,13 +27,13 @@ pub(super) const ID: u32 = 3;
 /// `parameters` of a request: `map<string, InferParameter>`.
 pub(super) const PARAMETERS: u32 = 4;
 /// From here on come tensors, typed or raw, in requests and responses.
-pub(super) const TENSORS: u32 = 5;
+pub(crate) const TENSORS: u32 = 5;
 /// `raw_output_contents` of a response.
-pub(super) const RAW_OUTPUTS: u32 = 6;
+pub(crate) const RAW_OUTPUTS: u32 = 6;
 /// Raw contents of inputs in a request.
 pub(super) const RAW_INPUTS: u32 = 7;
 /// `infer_response` of a stream's answer.
-pub(super) const INFER_RESPONSE: u32 = 2;
+pub(crate) const INFER_RESPONSE: u32 = 2;
 
 /// `inference.GRPCInferenceService`.
 #[derive(Debug, Clone, Copy)]

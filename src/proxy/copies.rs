@@ -59,6 +59,7 @@ fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
         prediction: call.prediction,
         trace: call.trace.clone(),
         message: plan.serving.config.limits.message.bytes(),
+        controlled: Default::default(),
     }
 }
 

@@ -127,6 +127,8 @@ pub(super) fn outcome(
         payload: upload.tee().and_then(|tee| tee.messages()),
         attempts: journal.attempts,
         fallback,
+        copies: upload.tee().map_or(0, |tee| tee.shadows()),
+        disagreement: None,
     }
 }
 

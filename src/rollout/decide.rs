@@ -65,6 +65,42 @@ impl Rollouts {
             });
             inner.copied(all, self.clock.now());
         }
+        let judged = |variant: &usize| model.shadows.iter().any(|shadow| shadow.variant == *variant);
+        let candidate = model.strategy.candidate().filter(judged);
+        if let Some(finding) = candidate.and_then(|variant| self.ground.judges.finding(&model, variant)) {
+            inner.act(|machine, _| machine.absorb_judged(&finding));
+        }
+    }
+
+    /// Writes down verdicts on shadows that are new. They change no plan by themselves.
+    pub(super) async fn tell_judged(&self, live: &Live) {
+        let model = Arc::clone(&live.inner().model);
+        if model.shadows.is_empty() {
+            return;
+        }
+        for news in self.ground.judges.news(&model) {
+            let _ordered = live.order.lock().await;
+            let noted = {
+                let mut inner = live.inner();
+                let state = inner.act(|machine, _| machine.state());
+                state.map(|state| {
+                    let change = Change {
+                        action: Action::Judged,
+                        why: news.why,
+                        from: state,
+                        to: state,
+                        step: None,
+                        share: 0.0,
+                        variants: vec![news.variant],
+                        findings: vec![news.finding],
+                    };
+                    self.note(&mut inner, change, Actor::Judge)
+                })
+            };
+            if let Some((record, batch)) = noted {
+                self.finish(live, record, batch).await;
+            }
+        }
     }
 
     /// Does what a person wants.

@@ -53,5 +53,6 @@ pub async fn run(rollouts: Arc<Rollouts>) {
 async fn look_at_all(rollouts: &Rollouts) {
     for live in rollouts.all() {
         rollouts.look(&live, Depth::All).await;
+        rollouts.tell_judged(&live).await;
     }
 }

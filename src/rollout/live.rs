@@ -325,6 +325,8 @@ impl Inner {
         let switches = matches!(self.model.strategy, Strategy::Pinned(_) | Strategy::Rolling(_));
         let baseline = of(self.model.baseline()).filter(|_| !switches);
         let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
+            // It tells of answers and changes no plan.
+            (_, Action::Judged, ..) => (Vec::new(), false),
             (Strategy::Ab(_) | Strategy::Bandit(_), Action::RolledBack, ..) => {
                 let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
                 (taken.collect(), true)

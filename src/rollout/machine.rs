@@ -14,7 +14,7 @@ use crate::evidence::{Copies, Gain, Readings};
 use crate::feedback::FeedbackGain;
 use crate::strategy::course::{Course, Learnt, Past, Ready};
 use crate::strategy::{Out, Split, Standing, rolling};
-use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
+use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
 /// What a rollout remembers; written down as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -209,6 +209,13 @@ impl Machine {
     pub(super) fn absorb_copies(&mut self, model: &Model, copies: &Copies, now: Duration) {
         if let Kind::Course(course) = &mut self.kind {
             course.absorb_copies(&model.strategy, copies, now);
+        }
+    }
+
+    /// Takes what the candidate's answers to copies prove by now.
+    pub(super) fn absorb_judged(&mut self, finding: &Finding) {
+        if let Kind::Course(course) = &mut self.kind {
+            course.absorb_judged(finding);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::shadow::judges::Judged;
 use crate::strategy::rolling::EndpointReport;
 use crate::verdict::{Change, Report, State, Verdict};
 
@@ -100,6 +101,9 @@ pub struct Status {
     pub kept: Kept,
     /// Of a rolling update, in the order of the file.
     pub endpoints: Vec<EndpointReport>,
+    /// What the answers of shadows prove, in the order of the file.
+    #[serde(default)]
+    pub shadows: Vec<Judged>,
 }
 
 /// One variant of a rollout.

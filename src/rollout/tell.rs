@@ -7,6 +7,7 @@ use super::live::Inner;
 use super::record::{Role, Status, Summary, VariantStatus};
 use crate::assignment::Reason;
 use crate::config::{Model, Strategy};
+use crate::shadow::judges::Judged;
 use crate::strategy::{Split, Standing, rolling};
 use crate::telemetry::metrics::rollouts as metrics;
 use crate::upstream::readiness::Target;
@@ -62,6 +63,7 @@ impl Rollouts {
             report,
             kept: self.kept(true),
             endpoints: endpoints.unwrap_or_default(),
+            shadows: self.ground.judges.of(&model),
         })
     }
 
@@ -93,6 +95,7 @@ impl Rollouts {
         metrics::Rollouts {
             all: self.all().into_iter().map(rollout).collect(),
             changes,
+            judged: self.all().iter().flat_map(|live| self.judged(live)).collect(),
             warmed: self.ground.warmer.sent().into_iter().map(warmed).collect(),
             keeping: state.is_kept().then(|| metrics::Keeping {
                 failing: state.trouble().or(state.undone()).is_some(),
@@ -100,6 +103,11 @@ impl Rollouts {
                 lost: state.lost(),
             }),
         }
+    }
+
+    fn judged(&self, live: &super::live::Live) -> Vec<Judged> {
+        let model = Arc::clone(&live.inner().model);
+        self.ground.judges.of(&model)
     }
 
     fn of(&self, inner: &mut Inner) -> Report {

@@ -54,6 +54,7 @@ impl House {
             intake: intake(config),
             warmer: crate::warm::Warmer::new().0,
             log: None,
+            judges: Arc::default(),
         };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };

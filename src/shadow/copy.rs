@@ -1,17 +1,18 @@
-//! One copy as a task: sent, waited for, held beside its call's answer, and written down.
+//! One copy as a task: sent, waited for, held beside its call's answer, and handed over to be compared.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 
 use super::Shadow;
-use super::compare::{Shape, Walk};
 use super::exchange::{End, Facts, exchange, primary};
-use super::ledger::Ticket;
-use super::link::Link;
-use super::record::{Comparison, CopyOutcome, PrimaryEnd, Skip};
+use super::ledger::{Beside, Ticket};
+use super::link::{Answers, Link};
+use super::pair::Pair;
+use super::record::{CopyOutcome, PrimaryEnd, Skip};
 use super::tee::Original;
 use crate::fault::{Blame, Code};
 use crate::outcome::Trace;
@@ -19,9 +20,6 @@ use crate::protocol::Peek;
 use crate::protocol::frame::{Event, Messages};
 use crate::serving::suffix;
 use crate::worker::Worker;
-
-/// Bytes that are compared before others have their turn.
-const STEP: usize = 256 * 1024;
 
 /// A copy that shall be sent.
 pub(super) struct Job {
@@ -97,7 +95,7 @@ fn judge(end: &End, facts: &Facts, in_band_error: bool) -> Judged {
 impl Job {
     /// What to append to requests for `asked` so that the shadow's server knows the model.
     pub(super) fn suffix(&self, asked: &str) -> Bytes {
-        suffix(&self.shadow.model.variants[self.shadow.config.variant], asked, self.call.adapter)
+        suffix(&self.shadow.variant, asked, self.call.adapter)
     }
 
     /// Starts it as a task of its own.
@@ -126,24 +124,20 @@ impl Job {
         }
         // A call that is answered later than this was not answered for the comparison.
         let primary_end = tokio::time::timeout_at(until, primary(&link)).await.ok().flatten();
-        let comparison = compare(&judged, &facts, primary_end, &link).await;
         if judged.skipped.is_none() {
-            self.ticket.compared(comparison, primary_end.map(|end| (end.latency, end.blame())));
+            self.ticket.beside(primary_end.map(|end| (end.latency, end.blame())));
         }
+        // What is compared is held until it was, whoever has it.
+        let comparable = primary_end.is_some_and(|end| !end.cancelled)
+            && judged.failed.is_some()
+            && judged.skipped.is_none();
+        let answers = link.take_answers().filter(|_| comparable);
+        let held = answers.as_ref().map(|answers| self.ticket.state().beside(answers.cost()));
         let request_bytes = link.request_bytes();
-        let ended = Ended {
-            judged,
-            facts,
-            primary_end,
-            comparison,
-            latency,
-            started,
-            request_bytes,
-            reported_version: said.version,
-        };
+        let ended = Ended { judged, facts, primary_end, latency, started, request_bytes, said };
         // What it held is given back before anybody is told that it ended.
         link.over();
-        self.write_down(ended);
+        self.hand_over(ended, comparable, answers.zip(held));
     }
 
     /// What the messages of the shadow's answer say, where they were held and can be read.
@@ -152,8 +146,8 @@ impl Job {
         link.with_shadow(|chunks| Some(said(self.call.adapter, peek, chunks))).unwrap_or_default()
     }
 
-    fn write_down(self, ended: Ended) {
-        let Ended { judged, facts, primary_end, comparison, latency, started, .. } = ended;
+    fn hand_over(self, ended: Ended, comparable: bool, answers: Option<(Answers, Beside)>) {
+        let Ended { judged, facts, primary_end, latency, started, .. } = ended;
         let call = &self.call;
         let outcome = CopyOutcome {
             prediction: call.prediction,
@@ -163,8 +157,9 @@ impl Job {
             started,
             path: call.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
             protocol: call.adapter.name(),
-            model: std::sync::Arc::clone(&self.shadow.model),
-            variant: self.shadow.config.variant,
+            model: Arc::clone(&self.shadow.model),
+            variant: Arc::clone(&self.shadow.variant),
+            role: self.shadow.role,
             endpoint: facts.endpoint,
             skipped: judged.skipped,
             status: judged.status,
@@ -174,11 +169,20 @@ impl Job {
             request_bytes: ended.request_bytes,
             response_bytes: facts.bytes,
             response_messages: facts.messages,
-            reported_version: ended.reported_version,
-            comparison,
+            reported_version: ended.said.version,
+            comparison: None,
         };
-        if !self.worker.recorder.observe_copy(outcome) {
-            self.ticket.lost();
+        let pair = Pair {
+            outcome,
+            comparable,
+            answers,
+            peek: call.peek,
+            limit: call.message,
+            controlled: call.controlled.get(),
+            series: Arc::clone(self.ticket.state().series()),
+        };
+        if !self.worker.recorder.hand_over(pair) {
+            self.ticket.crowded();
         }
     }
 }
@@ -187,36 +191,10 @@ struct Ended {
     judged: Judged,
     facts: Facts,
     primary_end: Option<PrimaryEnd>,
-    comparison: Comparison,
     latency: Duration,
     started: SystemTime,
     request_bytes: u64,
-    reported_version: Option<Box<str>>,
-}
-
-/// The first difference between both answers, found in steps that leave others their turn.
-async fn compare(judged: &Judged, facts: &Facts, primary: Option<PrimaryEnd>, link: &Link) -> Comparison {
-    let answers = link.take_answers();
-    let Some(primary) = primary.filter(|end| !end.cancelled && judged.failed.is_some()) else {
-        return Comparison::NotCompared;
-    };
-    if judged.skipped.is_some() {
-        return Comparison::NotCompared;
-    }
-    let one =
-        Shape { status: primary.status, messages: primary.response_messages, bytes: primary.response_bytes };
-    let other = Shape { status: judged.status, messages: facts.messages, bytes: facts.bytes };
-    if let Some(difference) = one.differs(&other) {
-        return difference;
-    }
-    let Some(answers) = answers else { return Comparison::NotCompared };
-    let mut walk = Walk::new(&answers.primary, &answers.shadow);
-    loop {
-        match walk.step(STEP) {
-            Some(result) => return result,
-            None => tokio::task::yield_now().await,
-        }
-    }
+    said: Said,
 }
 
 /// What the held messages of an answer say. Only a stream can say an error after its first message.

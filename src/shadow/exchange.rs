@@ -231,6 +231,7 @@ impl<'a> Wire<'a> {
                     Err(error) => return Poll::Ready(Some(self.broken(&error))),
                 };
                 let (head, body) = response.into_parts();
+                self.link.encoding(Side::Shadow, head.headers.get(&encoding::HEADER));
                 if body.is_end_stream() {
                     let status = answered_by(&head.headers, head.status.as_u16());
                     return Poll::Ready(Some(End::Answered(status)));

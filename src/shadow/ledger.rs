@@ -7,10 +7,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::breaker::{Breaker, Pass};
-use super::record::{Comparison, Skip};
+use super::record::Skip;
 use crate::fault::{Blame, Code};
 use crate::telemetry::shadow::Series;
 
@@ -21,12 +22,35 @@ pub struct State {
     breaker: RefCell<Breaker>,
     calls: Cell<usize>,
     pinned: Cell<u64>,
+    /// Bytes of pairs that wait to be compared, elsewhere.
+    beside: Arc<AtomicU64>,
+}
+
+/// Bytes of a pair of answers on its way to be compared: they count as held until it is dropped, on any thread.
+#[derive(Debug)]
+pub struct Beside {
+    all: Arc<AtomicU64>,
+    series: Arc<Series>,
+    bytes: u64,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let left = self.all.fetch_sub(self.bytes, Ordering::Relaxed) - self.bytes;
+        self.series.set_beside(left);
+    }
 }
 
 impl State {
     /// Of a shadow that is counted in `series`.
     pub fn new(series: Arc<Series>) -> Self {
-        State { series, breaker: RefCell::default(), calls: Cell::new(0), pinned: Cell::new(0) }
+        State {
+            series,
+            breaker: RefCell::default(),
+            calls: Cell::new(0),
+            pinned: Cell::new(0),
+            beside: Arc::default(),
+        }
     }
 
     /// Copies under way.
@@ -34,9 +58,16 @@ impl State {
         self.calls.get()
     }
 
-    /// Bytes that they hold.
+    /// Bytes that they hold, and pairs that wait to be compared.
     pub fn pinned(&self) -> u64 {
-        self.pinned.get()
+        self.pinned.get() + self.beside.load(Ordering::Relaxed)
+    }
+
+    /// Counts `bytes` as held until what is returned is dropped.
+    pub fn beside(&self, bytes: u64) -> Beside {
+        let all = self.beside.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.series.set_beside(all);
+        Beside { all: Arc::clone(&self.beside), series: Arc::clone(&self.series), bytes }
     }
 
     /// Whether the breaker lets a copy go.
@@ -45,7 +76,7 @@ impl State {
     }
 
     /// The counts.
-    pub fn series(&self) -> &Series {
+    pub fn series(&self) -> &Arc<Series> {
         &self.series
     }
 
@@ -97,14 +128,19 @@ impl Ticket {
         }
     }
 
-    /// The answers were held against each other.
-    pub fn compared(&self, comparison: Comparison, primary: Option<(Duration, Blame)>) {
-        self.state.series.add_compared(comparison, primary);
+    /// The call it is a copy of took so long, and ended so by whose fault.
+    pub fn beside(&self, primary: Option<(Duration, Blame)>) {
+        self.state.series.add_primary(primary);
     }
 
-    /// Its span was wanted and found no room.
-    pub fn lost(&self) {
-        self.state.series.add_lost();
+    /// Its answer found no room on the way to be compared.
+    pub fn crowded(&self) {
+        self.state.series.add_crowded();
+    }
+
+    /// The shadow's books.
+    pub fn state(&self) -> &Rc<State> {
+        &self.state
     }
 }
 
@@ -135,12 +171,11 @@ impl Pinned {
     /// Holds `bytes` more, if they fit.
     #[must_use]
     pub fn take(&mut self, bytes: u64) -> bool {
-        let all = self.state.pinned() + bytes;
-        if all > self.cap {
+        if self.state.pinned() + bytes > self.cap {
             return false;
         }
         self.held += bytes;
-        self.state.set_pinned(all);
+        self.state.set_pinned(self.state.pinned.get() + bytes);
         true
     }
 
@@ -148,7 +183,7 @@ impl Pinned {
     pub fn give(&mut self, bytes: u64) {
         let bytes = bytes.min(self.held);
         self.held -= bytes;
-        self.state.set_pinned(self.state.pinned() - bytes);
+        self.state.set_pinned(self.state.pinned.get() - bytes);
     }
 
     /// The most that may be held.
@@ -211,5 +246,9 @@ mod tests {
         assert_eq!(series.pinned(), 40);
         drop(two);
         assert_eq!((state.pinned(), series.pinned()), (0, 0));
+        let beside = state.beside(70);
+        assert_eq!((state.pinned(), series.pinned(), one.take(31), one.take(30)), (70, 70, false, true));
+        drop(beside);
+        assert_eq!((state.pinned(), series.pinned()), (30, 30));
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
 use super::ledger::{Pinned, State};
 use super::record::{PrimaryEnd, Skip};
@@ -70,6 +70,15 @@ pub struct Answers {
     pub primary: Vec<Bytes>,
     /// The shadow's.
     pub shadow: Vec<Bytes>,
+    /// How the messages of either are compressed: the value of `grpc-encoding`.
+    pub encodings: [Option<HeaderValue>; 2],
+}
+
+impl Answers {
+    /// What holding them costs.
+    pub fn cost(&self) -> u64 {
+        self.primary.iter().chain(&self.shadow).map(cost).sum()
+    }
 }
 
 /// Whose answer.
@@ -101,7 +110,8 @@ pub enum Part {
 impl Link {
     /// For a copy that may hold what fits beside all others of `state`, up to `cap` bytes, and that itself costs `own`.
     /// It is broken from the start where that does not fit.
-    pub fn new(state: &Rc<State>, cap: u64, own: u64) -> Rc<Self> {
+    /// Without `compared` no answers are held.
+    pub fn new(state: &Rc<State>, (cap, compared): (u64, bool), own: u64) -> Rc<Self> {
         let mut pinned = Pinned::new(state, cap);
         let fits = pinned.take(own);
         Rc::new(Link(RefCell::new(Inner {
@@ -110,7 +120,7 @@ impl Link {
             request: 0,
             sent: 0,
             end: if fits { End::More } else { End::Broken(Skip::BytesCap) },
-            answers: Some(Answers::default()),
+            answers: compared.then(Answers::default),
             primary: Primary::Running,
             cancelled: false,
             pinned,
@@ -233,6 +243,13 @@ impl Link {
         }
     }
 
+    /// Says how the messages of an answer are compressed.
+    pub fn encoding(&self, side: Side, value: Option<&HeaderValue>) {
+        if let Some(answers) = &mut self.0.borrow_mut().answers {
+            answers.encodings[usize::from(side == Side::Shadow)] = value.cloned();
+        }
+    }
+
     /// Whether answers are still held.
     pub fn is_comparing(&self) -> bool {
         self.0.borrow().answers.is_some()
@@ -295,8 +312,7 @@ impl Inner {
 
     fn drop_answers(&mut self) {
         if let Some(answers) = self.answers.take() {
-            let held = answers.primary.iter().chain(&answers.shadow).map(cost).sum();
-            self.pinned.give(held);
+            self.pinned.give(answers.cost());
         }
     }
 }
@@ -314,7 +330,7 @@ mod tests {
 
     fn costly(cap: u64, own: u64) -> (Rc<Link>, Arc<Series>) {
         let series = Arc::new(Series::default());
-        (Link::new(&Rc::new(State::new(Arc::clone(&series))), cap, own), series)
+        (Link::new(&Rc::new(State::new(Arc::clone(&series))), (cap, true), own), series)
     }
 
     fn next(link: &Link) -> Poll<Part> {

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 use http::uri::PathAndQuery;
 use uuid::Uuid;
 
-use crate::config::Model;
+use crate::comparison::{Comparison, Kind};
+use crate::config::{Model, Variant};
 use crate::fault::{Blame, Code};
 use crate::outcome::Trace;
 
@@ -76,49 +77,57 @@ impl Skip {
     }
 }
 
-/// The first thing in which a copy's answer differs from its call's, both as their servers sent them.
+/// What a copy is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Comparison {
-    /// Nothing: status, messages and all bytes are equal.
-    Same,
-    /// The gRPC status.
-    Status,
-    /// How many messages there are.
-    Messages,
-    /// How many bytes.
-    Size,
-    /// The bytes.
-    Bytes,
-    /// One of the two was not there in time, was broken off by its caller, or could not be held.
-    NotCompared,
+pub enum Role {
+    /// Its answer is compared with what was served.
+    Shadow,
+    /// Its answer says how far the served version is from itself.
+    Control,
 }
 
-impl Comparison {
-    /// Every result, in the order of [`Comparison::index`].
-    pub const ALL: [Comparison; 6] = [
-        Comparison::Same,
-        Comparison::Status,
-        Comparison::Messages,
-        Comparison::Size,
-        Comparison::Bytes,
-        Comparison::NotCompared,
-    ];
-
-    /// Position in [`Comparison::ALL`].
-    pub fn index(self) -> usize {
-        self as usize
-    }
-
-    /// The word used in metrics and spans.
+impl Role {
+    /// The word used in spans and logs.
     pub fn name(self) -> &'static str {
         match self {
-            Comparison::Same => "same",
-            Comparison::Status => "status",
-            Comparison::Messages => "messages",
-            Comparison::Size => "size",
-            Comparison::Bytes => "bytes",
-            Comparison::NotCompared => "not_compared",
+            Role::Shadow => "shadow",
+            Role::Control => "control",
         }
+    }
+}
+
+/// How a shadow's answer differs from what was served.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Disagreement {
+    /// Who answered so.
+    pub shadow: Arc<str>,
+    /// In which output most; empty: as a whole.
+    pub output: Arc<str>,
+    /// In what way.
+    pub kind: &'static str,
+    /// By how much, in a few words.
+    pub how: String,
+    /// How far apart, in the measure's own number.
+    pub distance: f64,
+}
+
+/// Words for what became of comparisons, as metrics have them: the first is that nothing differs, the last that one
+/// of both answers was not there in time, was broken off by its caller, or could not be held; between them the kinds.
+pub const RESULTS: usize = Kind::ALL.len() + 2;
+
+/// The place of a comparison among [`RESULTS`]; none: it could not be made.
+pub fn result(comparison: Option<&Comparison>) -> usize {
+    let Some(comparison) = comparison else { return RESULTS - 1 };
+    let kind = comparison.kind.or_else(|| comparison.outputs.iter().find_map(|output| output.kind));
+    kind.map_or(0, |kind| 1 + kind.index())
+}
+
+/// The word at that place.
+pub fn result_name(place: usize) -> &'static str {
+    match place.checked_sub(1).map(|place| Kind::ALL.get(place)) {
+        None => "same",
+        Some(Some(kind)) => kind.name(),
+        Some(None) => "not_compared",
     }
 }
 
@@ -165,8 +174,10 @@ pub struct CopyOutcome {
     pub protocol: &'static str,
     /// The model.
     pub model: Arc<Model>,
-    /// The shadow, an index into the model's variants.
-    pub variant: usize,
+    /// Who got it; of an address that is no variant's one that has it for a name.
+    pub variant: Arc<Variant>,
+    /// What for.
+    pub role: Role,
     /// Where it was sent.
     pub endpoint: Option<Arc<str>>,
     /// Why it does not count as copied after all.
@@ -187,8 +198,8 @@ pub struct CopyOutcome {
     pub response_messages: u64,
     /// The model version that the shadow itself named.
     pub reported_version: Option<Box<str>>,
-    /// Its answer beside the call's.
-    pub comparison: Comparison,
+    /// Its answer beside the call's; none: they could not be compared.
+    pub comparison: Option<Arc<Comparison>>,
 }
 
 #[cfg(test)]
@@ -200,8 +211,11 @@ mod tests {
         for (index, skip) in Skip::ALL.into_iter().enumerate() {
             assert_eq!(skip.index(), index);
         }
-        for (index, comparison) in Comparison::ALL.into_iter().enumerate() {
-            assert_eq!(comparison.index(), index);
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), index);
         }
+        assert_eq!((result(None), result(Some(&Comparison::default()))), (RESULTS - 1, 0));
+        let words = [0, 1, RESULTS - 2, RESULTS - 1].map(result_name);
+        assert_eq!(words, ["same", "status", "values", "not_compared"]);
     }
 }

@@ -4,19 +4,19 @@
 //! nothing. Of a stream, or of a method whose arity nobody knows, it starts with the call and gets the bytes as they
 //! come, for its server may have to answer before the caller goes on.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Uri};
+use http::{HeaderMap, HeaderValue, Uri};
 use uuid::Uuid;
 
 use super::Shadow;
 use super::copy::Job;
 use super::link::{Link, Side, alone};
-use super::record::{PrimaryEnd, Skip};
+use super::record::{PrimaryEnd, Role, Skip};
 use crate::config;
 use crate::dispatch::upload::SMALL;
 use crate::fault::Code;
@@ -50,6 +50,8 @@ pub struct Original {
     pub trace: Trace,
     /// Largest message.
     pub message: usize,
+    /// Whether a control gets a copy too.
+    pub controlled: Cell<bool>,
 }
 
 impl Original {
@@ -73,6 +75,7 @@ pub struct Tee {
 /// The call's half of one copy.
 struct Half {
     link: Rc<Link>,
+    role: Role,
     /// The copy, until it starts.
     waiting: RefCell<Option<Job>>,
 }
@@ -114,6 +117,7 @@ impl Tee {
         let call = OnceCell::new();
         let now = Instant::now();
         let mut copies = Vec::new();
+        let mut controls: Vec<&Rc<Shadow>> = Vec::new();
         for shadow in shadows.iter().filter(|shadow| given.admits(&shadow.config)) {
             let series = shadow.state.series();
             series.add_eligible();
@@ -123,9 +127,48 @@ impl Tee {
             }
             let call = Rc::clone(call.get_or_init(|| Rc::new(original())));
             copies.push(Half::new(worker, shadow, call, now));
+            if let Some(control) = &shadow.control
+                && given.variant == shadow.model.baseline()
+                && !controls.iter().any(|known| Rc::ptr_eq(known, control))
+            {
+                controls.push(control);
+            }
+        }
+        if let Some(call) = call.get() {
+            Tee::controls(worker, &controls, (call, now), &mut copies);
         }
         let wanted = !copies.is_empty() || sample.is_some() || captured.is_some();
         wanted.then(|| Rc::new(Tee { copies, sample, captured }))
+    }
+
+    /// Begins the copies for controls of shadows that get one.
+    fn controls(
+        worker: &Rc<Worker>,
+        controls: &[&Rc<Shadow>],
+        (call, now): (&Rc<Original>, Instant),
+        copies: &mut Vec<Half>,
+    ) {
+        for control in controls {
+            let series = control.state.series();
+            series.add_eligible();
+            match control.decide(worker.draw(), now) {
+                Err(skip) => series.add_skipped(skip),
+                Ok(()) => {
+                    call.controlled.set(true);
+                    copies.push(Half::new(worker, control, Rc::clone(call), now));
+                }
+            }
+        }
+    }
+
+    /// How many copies there are for shadows; those for controls are not counted.
+    pub fn shadows(&self) -> usize {
+        self.copies.iter().filter(|copy| copy.role == Role::Shadow).count()
+    }
+
+    /// How the messages of the answer are compressed.
+    pub fn encoding(&self, value: Option<&HeaderValue>) {
+        self.copies.iter().for_each(|copy| copy.link.encoding(Side::Primary, value));
     }
 
     /// Request bytes, each once; small ones are copies already.
@@ -200,7 +243,8 @@ impl Drop for Tee {
 
 impl Half {
     fn new(worker: &Rc<Worker>, shadow: &Rc<Shadow>, call: Rc<Original>, now: Instant) -> Self {
-        let link = Link::new(&shadow.state, shadow.config.bytes.0, call.cost());
+        let link =
+            Link::new(&shadow.state, (shadow.config.bytes.0, shadow.config.judging.is_some()), call.cost());
         let job = Job {
             worker: Rc::clone(worker),
             shadow: Rc::clone(shadow),
@@ -210,7 +254,7 @@ impl Half {
             call,
         };
         let at_once = job.call.peek != Some(Peek::Unary);
-        let half = Half { link, waiting: RefCell::new(Some(job)) };
+        let half = Half { link, role: shadow.role, waiting: RefCell::new(Some(job)) };
         match half.link.broken() {
             Some(skip) => half.give_up(skip),
             None if at_once => half.start(),

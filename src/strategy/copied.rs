@@ -12,7 +12,7 @@ use super::course::Ready;
 use super::{Split, Standing, canary};
 use crate::config::Canary;
 use crate::evidence::{ArmGain, Copies, Gain};
-use crate::verdict::{Change, Command, Refused, Report};
+use crate::verdict::{Change, Command, Finding, Refused, Report};
 
 /// Everything that it remembers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,11 @@ impl Progress {
         arms[canary.candidate] = arm(copies.errors[1], copies.rejections[1]);
         let gain = Gain { epoch: self.judged.standing().epoch, segment: None, arms };
         self.judged.absorb(canary, &gain, now);
+    }
+
+    /// Takes what the candidate's answers prove by now.
+    pub fn absorb_judged(&mut self, finding: &Finding) {
+        self.judged.absorb_judged(finding);
     }
 
     /// Moves by one, where that is due.

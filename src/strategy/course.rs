@@ -12,7 +12,7 @@ use super::{Out, Split, Standing, ab, bandit, canary, copied, rolling, staged};
 use crate::config::Strategy;
 use crate::config::units::Percent;
 use crate::evidence::{Copies, Gain, Readings, Rewards, Scores};
-use crate::verdict::{Change, Command, Refused, Report, State};
+use crate::verdict::{Change, Command, Finding, Refused, Report, State};
 
 /// Everything that one rollout remembers. Each call is given the strategy that it began with.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,6 +225,16 @@ impl Course {
                 progress.absorb_copies(staged, copies, now);
             }
             _ => {}
+        }
+    }
+
+    /// Takes what the candidate's answers to copies prove by now.
+    pub fn absorb_judged(&mut self, finding: &Finding) {
+        match self {
+            Course::Canary(progress) => progress.absorb_judged(finding),
+            Course::Shadow(progress) => progress.absorb_judged(finding),
+            Course::Staged(progress) => progress.absorb_judged(finding),
+            Course::Switch(_) | Course::Ab(_) | Course::Rolling(_) | Course::Bandit(_) => {}
         }
     }
 

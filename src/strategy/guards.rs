@@ -20,10 +20,13 @@ use self::rate::{Count, Rate};
 use self::resources::Resources;
 use crate::config::{FeedbackGuard, Guards, LatencyGuard, Margin, OnFail, ResourcesGuard, Warmup};
 use crate::evidence::{ArmGain, Gain, Readings, Scores};
-use crate::verdict::{Aim, Finding, Scale, Verdict};
+use crate::verdict::{Aim, Estimate, Finding, Scale, Verdict};
 
 /// Chance that a guard is ever passed by a candidate that breaks its margin.
 pub(in crate::strategy) const PASS: f64 = 0.05;
+
+/// What the guard on copies is called. Its chance of a false failure is the shadow's own `alpha`.
+pub(crate) const SHADOW: &str = "shadow";
 
 /// Who is judged, and by what.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +51,9 @@ pub(in crate::strategy) struct Evidence {
     latency: Latency,
     feedback: Vec<Feedback>,
     resources: Option<Box<Resources>>,
+    /// What its answers to copies proved, as its shadow judged them last.
+    #[serde(default)]
+    judged: Option<Box<Finding>>,
     /// The candidate's first call, and its calls since: its latency counts when it is warm.
     first_call: Option<Duration>,
     calls: u64,
@@ -63,6 +69,7 @@ impl Evidence {
             latency: Latency::new(guards.latency.len(), now),
             feedback: vec![Feedback::default(); guards.feedback.len()],
             resources: guards.resources.map(|_| Box::new(Resources::new())),
+            judged: None,
             first_call: None,
             calls: 0,
             share: 0.0,
@@ -147,6 +154,11 @@ impl Evidence {
         }
     }
 
+    /// Takes what the candidate's answers to copies prove by now.
+    pub(in crate::strategy) fn set_judged(&mut self, finding: &Finding) {
+        self.judged = Some(Box::new(finding.clone()));
+    }
+
     /// Forgets what servers used: a person looked at it, and lets the candidate go on.
     pub(in crate::strategy) fn excuse_resources(&mut self) {
         self.resources = self.resources.as_ref().map(|_| Box::new(Resources::new()));
@@ -182,6 +194,7 @@ impl Evidence {
             || self
                 .feedbacks(terms)
                 .any(|(guard, feedback)| feedback.ln_worse(guard, (-threshold).exp()) >= threshold)
+            || self.copies(terms).is_some_and(|finding| finding.verdict == Verdict::Fail)
     }
 
     /// Whether all guards pass that a step asks for; the `last` one asks for feedback too.
@@ -190,9 +203,11 @@ impl Evidence {
         self.rates(terms).all(|(_, _, rate)| rate.ln_sound() >= enough)
             && self.latency.weighed().iter().all(|weighed| weighed.ln_sound >= enough)
             && (!last || self.feedbacks(terms).all(|(guard, feedback)| feedback.ln_sound(guard) >= enough))
+            && self.copies(terms).is_none_or(|finding| finding.verdict == Verdict::Pass)
     }
 
-    /// What each guard finds: errors, rejections, latency, feedback, in the order of the file; then resources.
+    /// What each guard finds: errors, rejections, latency, feedback, in the order of the file; then resources, and
+    /// what copies show.
     pub(in crate::strategy) fn findings(&self, terms: &Terms<'_>) -> Vec<Finding> {
         let rates = self.rates(terms).map(|(name, margin, rate)| self.of_rate(terms, name, margin, rate));
         let latency = terms.guards.latency.iter().enumerate();
@@ -200,7 +215,27 @@ impl Evidence {
         let feedback = self.feedbacks(terms).map(|(guard, feedback)| of_feedback(terms, guard, feedback));
         let resources = self.resources.as_ref().zip(terms.guards.resources.as_ref());
         let resources = resources.map(|(resources, guard)| resources.findings(guard, threshold(terms)));
-        rates.chain(latency).chain(feedback).chain(resources.into_iter().flatten()).collect()
+        let resources = resources.into_iter().flatten();
+        rates.chain(latency).chain(feedback).chain(resources).chain(self.copies(terms)).collect()
+    }
+
+    /// What the guard on copies finds, where there is one.
+    fn copies(&self, terms: &Terms<'_>) -> Option<Finding> {
+        let nothing = || Finding {
+            guard: SHADOW.into(),
+            aim: Aim::Guardrail,
+            variant: Arc::default(),
+            verdict: Verdict::NotEnoughData,
+            baseline: Estimate::default(),
+            candidate: Estimate::default(),
+            harm: None,
+            margin: 0.0,
+            scale: Scale::Share,
+            ln_e: 0.0,
+            threshold: 0.0,
+            missing: 0,
+        };
+        terms.guards.shadow.then(|| self.judged.as_deref().cloned().unwrap_or_else(nothing))
     }
 
     fn rates<'a>(&'a self, terms: &Terms<'a>) -> impl Iterator<Item = (&'static str, &'a Margin, &'a Rate)> {

@@ -15,7 +15,7 @@ use super::course::{Course, Learnt, Ready};
 use super::{Split, Standing};
 use crate::config::{Stage, Staged, Strategy};
 use crate::evidence::{Copies, Gain, Readings, Scores};
-use crate::verdict::{self, Action, Change, Command, Refused, Report, State, Verdict};
+use crate::verdict::{self, Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
 /// Everything that a rollout of several stages remembers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +96,13 @@ impl Progress {
     pub fn absorb_copies(&mut self, staged: &Staged, copies: &Copies, now: Duration) {
         if let (At::Course(course), Some(stage)) = (&mut self.at, staged.stages.get(self.stage as usize)) {
             course.absorb_copies(&stage.strategy, copies, now);
+        }
+    }
+
+    /// Takes what the candidate's answers to copies prove by now.
+    pub fn absorb_judged(&mut self, finding: &Finding) {
+        if let At::Course(course) = &mut self.at {
+            course.absorb_judged(finding);
         }
     }
 

@@ -11,11 +11,12 @@ use super::feedback::Side;
 use super::propagate::{Formats, Propagator, Root, Sampler};
 use super::recorder::Rules;
 use crate::assignment::{Assignment, Reason};
+use crate::comparison::{Comparison, Kind};
 use crate::config::units::Percent;
 use crate::config::{Ab, Address, Endpoint, Force, Model, Strategy, Telemetry, Variant};
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Latency, Outcome, Route, Trace, Traffic};
-use crate::shadow::record::{Comparison, CopyOutcome, PrimaryEnd};
+use crate::shadow::record::{CopyOutcome, PrimaryEnd, Role};
 
 pub(crate) fn variant(name: &str, version: &str) -> Variant {
     let address = Address::Tcp { host: Arc::from("10.0.0.7"), port: 8001 };
@@ -112,6 +113,8 @@ pub(crate) fn outcome() -> Outcome {
         reported_version: Some(Box::from("2")),
         request_id: Some(Box::from("r-1")),
         payload: None,
+        copies: 0,
+        disagreement: None,
     }
 }
 
@@ -133,7 +136,8 @@ pub(crate) fn copy() -> CopyOutcome {
         path: "/inference.GRPCInferenceService/ModelInfer".parse().unwrap(),
         protocol: "oip",
         model: model("fraud"),
-        variant: 1,
+        variant: Arc::new(model("fraud").variants[1].clone()),
+        role: Role::Shadow,
         endpoint: Some(Arc::from("10.0.0.7:8001")),
         skipped: None,
         status: Code::DEADLINE_EXCEEDED,
@@ -144,7 +148,7 @@ pub(crate) fn copy() -> CopyOutcome {
         response_bytes: 0,
         response_messages: 0,
         reported_version: None,
-        comparison: Comparison::Status,
+        comparison: Some(Arc::new(Comparison { kind: Some(Kind::Status), ..Comparison::default() })),
     }
 }
 
@@ -155,6 +159,7 @@ pub(crate) fn file() -> Telemetry {
         sample: Percent::NONE,
         keep_errors: true,
         keep_slower_than: Some(Duration::from_secs(1)),
+        keep_disagreements: true,
         resource: Default::default(),
     }
 }
@@ -171,6 +176,6 @@ pub(crate) fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
 pub(crate) fn side() -> Side {
     let sampler = Sampler { parent_based: true, root: Root::Never };
     let propagator = Propagator { formats: Formats::default(), sampler, recording: true };
-    let rules = Rules { propagator, keep_errors: true, keep_slower_than: None };
+    let rules = Rules { propagator, keep_errors: true, keep_slower_than: None, keep_disagreements: true };
     Side::new(&Arc::new(ArcSwap::from_pointee(rules)))
 }

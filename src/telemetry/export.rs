@@ -15,24 +15,30 @@ use opentelemetry_sdk::trace::SpanData;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
+use super::copies::Copies;
 use super::environment::Batch;
 use super::exemplar::{Exemplar, Exemplars, Gathered};
 use super::feedback::Side;
 use super::otlp;
-use super::recorder::{Copies, Queue};
+use super::recorder::Queue;
 use super::settings::{Collector, Settings};
 use super::span::Writer;
 use super::tally::{Cause, Tally};
 use crate::outcome::Outcome;
 
+mod beside;
 mod client;
 mod waiting;
 
+use beside::Beside;
 use client::Client;
 use waiting::Waiting;
 
 /// How often the workers' queues are emptied.
 const DRAIN: Duration = Duration::from_millis(20);
+
+/// What is taken of copies in one look.
+const ROUND: usize = 8192;
 
 /// How long the collector is left alone after it took nothing.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -41,7 +47,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Shared {
     pub(super) queues: Vec<Arc<Queue>>,
-    pub(super) copies: Vec<Arc<Copies>>,
+    pub(super) copies: Arc<Copies>,
     /// Spans of the sidecar's own doings.
     pub(super) own: Arc<ArrayQueue<Box<SpanData>>>,
     pub(super) tally: Arc<Tally>,
@@ -114,6 +120,7 @@ struct Work {
     /// As it is sent.
     resource: Vec<u8>,
     waiting: Waiting,
+    beside: Beside,
     sending: Option<Sending>,
     flush: Option<Flush>,
     health: Health,
@@ -138,6 +145,7 @@ impl Work {
             client: None,
             resource: otlp::resource(&settings.resource),
             waiting: Waiting::default(),
+            beside: Beside::default(),
             sending: None,
             flush: None,
             health: Health::Unknown,
@@ -161,14 +169,27 @@ impl Work {
         for queue in self.shared.queues.clone() {
             // No more than the queue held, so that a busy worker cannot keep the others waiting.
             for outcome in std::iter::from_fn(|| queue.pop()).take(queue.len()) {
-                self.call(&outcome);
+                if outcome.copies == 0 {
+                    self.call(&outcome);
+                } else if let Some(oldest) = self.beside.hold(outcome, Instant::now()) {
+                    self.decide(oldest);
+                }
             }
         }
         let writer = self.writer;
-        for queue in self.shared.copies.clone() {
-            for copy in std::iter::from_fn(|| queue.pop()).take(queue.len()) {
-                self.hold(|out| writer.write_copy(&copy, out));
+        let copies = Arc::clone(&self.shared.copies);
+        // Calls first: what is told of one finds it waiting.
+        for told in std::iter::from_fn(|| copies.next_told()).take(ROUND) {
+            if let Some(outcome) = self.beside.told(told) {
+                self.decide(outcome);
             }
+        }
+        let now = Instant::now();
+        while let Some(outcome) = self.beside.due(now, self.flush.is_some()) {
+            self.decide(outcome);
+        }
+        for copy in std::iter::from_fn(|| copies.next_ended()).take(ROUND) {
+            self.hold(|out| writer.write_copy(&copy, out));
         }
         let feedback = Arc::clone(&self.shared.feedback);
         for seen in std::iter::from_fn(|| feedback.take()).take(feedback.waiting()) {
@@ -176,6 +197,13 @@ impl Work {
         }
         while let Some(span) = self.shared.own.pop() {
             self.hold(|out| otlp::foreign(*span, out));
+        }
+    }
+
+    /// A call that waited for its copies: its span is wanted because of them, or in any case.
+    fn decide(&mut self, outcome: Box<Outcome>) {
+        if outcome.disagreement.is_some() || self.shared.copies.wants(&outcome) {
+            self.call(&outcome);
         }
     }
 
@@ -206,9 +234,9 @@ impl Work {
     }
 
     fn begin_flush(&mut self, flush: Flush) {
+        self.flush = Some(flush);
         self.drain();
         self.not_before = Instant::now();
-        self.flush = Some(flush);
     }
 
     /// Does what is due: sends a batch, ends a flush.

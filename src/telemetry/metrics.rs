@@ -22,6 +22,7 @@ use crate::outcome::Fallback;
 use crate::tls::End;
 
 mod feedback;
+mod judged;
 mod log;
 pub mod rollouts;
 mod shadows;
@@ -109,6 +110,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     latencies(&mut text, &merged, sources.exemplars);
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
+    judged::write(&mut text, &state.rollouts.judged);
     rollouts::write(&mut text, &state.rollouts);
     feedback::write(&mut text, sources.feedback);
     log::write(&mut text, state.log.as_deref());

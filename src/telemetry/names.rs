@@ -92,7 +92,7 @@ pub mod attribute {
     pub const RESPONSE_MESSAGES: &str = "parhelion.response.messages";
     /// Which try this is, from 1.
     pub const ATTEMPT: &str = "parhelion.attempt";
-    /// `shadow` on spans of copies.
+    /// `shadow` or `control` on spans of copies.
     pub const ROLE: &str = "parhelion.role";
     /// Trace of the call that was copied.
     pub const PRIMARY_TRACE_ID: &str = "parhelion.primary.trace_id";
@@ -108,6 +108,16 @@ pub mod attribute {
     pub const PRIMARY_RESPONSE_BYTES: &str = "parhelion.primary.response.bytes";
     /// The first difference between both answers.
     pub const COMPARISON: &str = "parhelion.comparison";
+    /// The shadow that answered the call differently.
+    pub const DISAGREEMENT_SHADOW: &str = "parhelion.disagreement.shadow";
+    /// The output that differs most; empty: the answer as a whole.
+    pub const DISAGREEMENT_OUTPUT: &str = "parhelion.disagreement.output";
+    /// In what way.
+    pub const DISAGREEMENT_KIND: &str = "parhelion.disagreement.kind";
+    /// By how much, in a few words.
+    pub const DISAGREEMENT_HOW: &str = "parhelion.disagreement.how";
+    /// How far both are apart, in the output's own measure.
+    pub const DISAGREEMENT_DISTANCE: &str = "parhelion.disagreement.distance";
     /// Why the call does not count as copied.
     pub const SKIPPED: &str = "parhelion.skipped";
     /// Name of the feedback that a report is about.
@@ -128,7 +138,7 @@ pub mod attribute {
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 61] = [
+    pub const ALL: [&str; 66] = [
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -181,6 +191,11 @@ pub mod attribute {
         PRIMARY_LATENCY,
         PRIMARY_RESPONSE_BYTES,
         COMPARISON,
+        DISAGREEMENT_SHADOW,
+        DISAGREEMENT_OUTPUT,
+        DISAGREEMENT_KIND,
+        DISAGREEMENT_HOW,
+        DISAGREEMENT_DISTANCE,
         SKIPPED,
         CAUSE,
         FEEDBACK,
@@ -264,6 +279,16 @@ pub mod metric {
     pub const SHADOW_PRIMARY: &str = "parhelion_shadow_primary_duration_seconds";
     /// Answers beside the calls' answers, by the first difference.
     pub const SHADOW_COMPARISONS: &str = "parhelion_shadow_comparisons_total";
+    /// What a shadow's answers prove.
+    pub const SHADOW_VERDICT: &str = "parhelion_shadow_verdict";
+    /// How often an output does not agree.
+    pub const SHADOW_DISAGREEMENT: &str = "parhelion_shadow_disagreement_ratio";
+    /// The same of the control.
+    pub const SHADOW_NOISE: &str = "parhelion_shadow_noise_ratio";
+    /// How an output is distributed beside what was served.
+    pub const SHADOW_DRIFT: &str = "parhelion_shadow_stability_index";
+    /// Declared outputs that no answer has.
+    pub const SHADOW_ABSENT: &str = "parhelion_shadow_absent_output_pairs";
     /// What happened to connections that carry copies.
     pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
     /// Reports that were taken, by what became of them.
@@ -348,7 +373,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 75] = [
+    pub const ALL: [&str; 80] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -383,6 +408,11 @@ pub mod metric {
         SHADOW_DURATION,
         SHADOW_PRIMARY,
         SHADOW_COMPARISONS,
+        SHADOW_VERDICT,
+        SHADOW_DISAGREEMENT,
+        SHADOW_NOISE,
+        SHADOW_DRIFT,
+        SHADOW_ABSENT,
         SHADOW_CONNECTIONS,
         SHADOW_DROPPED,
         ROLLOUT_STATE,

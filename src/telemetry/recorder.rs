@@ -14,6 +14,7 @@ use crossbeam_queue::ArrayQueue;
 use http::HeaderMap;
 use rand::Rng;
 
+use super::copies::Pairs;
 use super::counter::{Counter, Counters};
 use super::propagate::Propagator;
 use super::shard::{InFlight, Series, Shard};
@@ -22,17 +23,11 @@ use crate::config::units::Percent;
 use crate::fault::Blame;
 use crate::log;
 use crate::outcome::{Outcome, Trace};
-use crate::shadow::record::CopyOutcome;
+use crate::shadow::pair::Pair;
 
 /// Outcomes of one worker that wait for the exporter. In boxes, for a queue touches all its places when it is made: as
 /// they are they would take a megabyte of each worker that never makes a span.
 pub(super) type Queue = ArrayQueue<Box<Outcome>>;
-
-/// Copies of one worker that wait for the exporter; apart, so that they can never crowd a call out.
-pub(super) type Copies = ArrayQueue<Box<CopyOutcome>>;
-
-/// Copies that may wait, per worker.
-pub(super) const COPIES: usize = 512;
 
 /// Outcomes that may wait, per worker; the exporter looks every few milliseconds.
 pub(super) const QUEUE: usize = 2048;
@@ -46,14 +41,22 @@ pub struct Rules {
     pub keep_errors: bool,
     /// Keep the spans of calls that took longer.
     pub keep_slower_than: Option<Duration>,
+    /// Keep the spans of calls that a shadow answered differently.
+    pub keep_disagreements: bool,
 }
 
 impl Rules {
-    fn want(&self, outcome: &Outcome) -> bool {
+    /// Whether the span of a call is wanted, whatever its copies show.
+    pub fn want(&self, outcome: &Outcome) -> bool {
         self.propagator.recording
             && (outcome.trace.sampled
                 || self.keep_errors && failed(outcome)
                 || self.keep_slower_than.is_some_and(|bound| outcome.latency.total > bound))
+    }
+
+    /// Whether it may be wanted by what its copies show.
+    fn may_want(&self, outcome: &Outcome) -> bool {
+        self.propagator.recording && self.keep_disagreements && outcome.copies > 0
     }
 }
 
@@ -70,7 +73,7 @@ pub struct Recorder {
     shard: Arc<Shard>,
     unrouted: Arc<Series>,
     queue: Arc<Queue>,
-    copies: Arc<Copies>,
+    pairs: Arc<Pairs>,
     rules: RefCell<Cache<Arc<ArcSwap<Rules>>, Arc<Rules>>>,
     counters: Arc<Counters>,
     /// Where every outcome goes that is logged, whether or not its span is wanted.
@@ -90,7 +93,7 @@ struct Known {
 impl Recorder {
     pub(super) fn new(
         shard: Arc<Shard>,
-        (queue, copies): (Arc<Queue>, Arc<Copies>),
+        (queue, pairs): (Arc<Queue>, Arc<Pairs>),
         rules: &Arc<ArcSwap<Rules>>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -98,7 +101,7 @@ impl Recorder {
             unrouted: shard.unrouted(),
             shard,
             queue,
-            copies,
+            pairs,
             rules: RefCell::new(Cache::new(Arc::clone(rules))),
             counters,
             log: None,
@@ -136,13 +139,13 @@ impl Recorder {
         &self.shard
     }
 
-    /// Hands the end of a copy on where its span is wanted, which is where its trace is sampled: failures keep no
-    /// spans, for a dead shadow would flood the backend. False where there was no room.
-    pub fn observe_copy(&self, copy: CopyOutcome) -> bool {
-        if let Some(log) = &self.log {
-            log.copy(&copy);
+    /// Hands a copy that has ended to who compares its answer. False where there was no room; then it is logged as it is.
+    pub fn hand_over(&self, pair: Pair) -> bool {
+        let left = self.pairs.push(Box::new(pair)).err();
+        if let (Some(log), Some(pair)) = (&self.log, &left) {
+            log.copy(&pair.outcome);
         }
-        !(self.propagator().recording && copy.trace.sampled) || self.copies.push(Box::new(copy)).is_ok()
+        left.is_none()
     }
 
     /// Says that a call is under way at a variant, until the guard is dropped. `variant` is its index in the model.
@@ -171,7 +174,11 @@ impl Recorder {
             }
             None => self.unrouted.observe(&outcome),
         }
-        let wanted = self.rules.borrow_mut().load().want(&outcome);
+        let wanted = {
+            let mut rules = self.rules.borrow_mut();
+            let rules = rules.load();
+            rules.want(&outcome) || rules.may_want(&outcome)
+        };
         let Some(log) = &self.log else {
             if wanted && self.queue.push(Box::new(outcome)).is_err() {
                 self.counters.add(Counter::OutcomesDropped);

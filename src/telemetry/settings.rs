@@ -70,6 +70,7 @@ impl Settings {
                 propagator,
                 keep_errors: file.keep_errors,
                 keep_slower_than: file.keep_slower_than,
+                keep_disagreements: file.keep_disagreements,
             },
             batch: environment.batch,
             limits: environment.limits,

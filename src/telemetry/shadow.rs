@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::shard::{CODES, Count, Histogram, Label, Shard};
+use crate::comparison::Comparison;
 use crate::evidence::Copies;
 use crate::fault::{Blame, Code};
-use crate::shadow::record::{Comparison, Skip};
+use crate::shadow::record::{RESULTS, Skip, result};
 
 /// What was counted for one shadow of one model by one worker. Only that worker may add.
 #[derive(Debug, Default)]
@@ -17,9 +18,13 @@ pub struct Series {
     copied: Count,
     skipped: [Count; Skip::ALL.len()],
     calls: [[Count; Blame::ALL.len()]; CODES],
-    comparisons: [Count; Comparison::ALL.len()],
+    /// Added to by who compares, as is `lost`; all else by the worker.
+    comparisons: [Count; RESULTS],
+    /// Answers that found no room on the way to be compared.
+    crowded: Count,
     in_flight: Count,
     pinned: Count,
+    beside: Count,
     /// Calls beside which copies were held, by whose fault they ended so.
     blamed: [Count; Blame::ALL.len()],
     lost: Count,
@@ -47,13 +52,22 @@ impl Series {
         self.latency.add(latency);
     }
 
-    /// A copy's answer was held beside its call's, which took so long by whose fault, where that is known.
-    pub fn add_compared(&self, comparison: Comparison, primary: Option<(std::time::Duration, Blame)>) {
-        self.comparisons[comparison.index()].add(1);
+    /// A copy was made of a call that took so long by whose fault, where that is known.
+    pub fn add_primary(&self, primary: Option<(std::time::Duration, Blame)>) {
         if let Some((latency, blame)) = primary {
             self.primary.add(latency);
             self.blamed[blame.index()].add(1);
         }
+    }
+
+    /// A copy's answer was held beside its call's; only by who compares.
+    pub fn add_compared(&self, comparison: Option<&Comparison>) {
+        self.comparisons[result(comparison)].add(1);
+    }
+
+    /// It found no room on its way there.
+    pub fn add_crowded(&self) {
+        self.crowded.add(1);
     }
 
     /// What copies proved so far. Never a copy's failure without the copy.
@@ -80,6 +94,11 @@ impl Series {
         self.pinned.set(bytes);
     }
 
+    /// How many bytes of pairs wait to be compared now.
+    pub fn set_beside(&self, bytes: u64) {
+        self.beside.set(bytes);
+    }
+
     /// Calls that could be copied.
     pub fn eligible(&self) -> u64 {
         self.eligible.get()
@@ -100,9 +119,10 @@ impl Series {
         self.calls[(code.0 as usize).min(CODES - 1)][blame.index()].get()
     }
 
-    /// Comparisons with this result.
-    pub fn compared(&self, comparison: Comparison) -> u64 {
-        self.comparisons[comparison.index()].get()
+    /// Comparisons with this result, a place of [`RESULTS`].
+    pub fn compared(&self, result: usize) -> u64 {
+        let crowded = if result + 1 == RESULTS { self.crowded.get() } else { 0 };
+        self.comparisons.get(result).map_or(0, Count::get) + crowded
     }
 
     /// Copies under way.
@@ -110,9 +130,9 @@ impl Series {
         self.in_flight.get()
     }
 
-    /// Bytes that they hold.
+    /// Bytes that they hold, pairs that wait to be compared included.
     pub fn pinned(&self) -> u64 {
-        self.pinned.get()
+        self.pinned.get() + self.beside.get()
     }
 
     /// Spans that were wanted and never built.

@@ -14,6 +14,7 @@ use super::otlp::{Place, Span};
 use crate::config::Variant;
 use crate::fault::{Blame, Code};
 use crate::outcome::{Attempt, Outcome, Route, Runs};
+use crate::shadow::record::Disagreement;
 
 mod copy;
 mod feedback;
@@ -95,6 +96,9 @@ impl Writer {
             span.route(route, served.map_or(&Runs::File, |attempt| &attempt.runs));
         }
         span.fallback(outcome);
+        if let Some(disagreement) = &outcome.disagreement {
+            span.disagreement(disagreement);
+        }
         if let Some(version) = &outcome.reported_version {
             span.text(name::REPORTED_VERSION, version);
         }
@@ -275,6 +279,14 @@ impl Span<'_> {
         if let Some(failed) = from {
             self.text(name::FALLBACK_FROM, &failed.name);
         }
+    }
+
+    fn disagreement(&mut self, disagreement: &Disagreement) {
+        self.text(name::DISAGREEMENT_SHADOW, &disagreement.shadow);
+        self.text(name::DISAGREEMENT_OUTPUT, &disagreement.output);
+        self.text(name::DISAGREEMENT_KIND, disagreement.kind);
+        self.text(name::DISAGREEMENT_HOW, &disagreement.how);
+        self.float(name::DISAGREEMENT_DISTANCE, disagreement.distance);
     }
 
     fn version(&mut self, variant: &Variant, runs: &Runs) {

@@ -33,7 +33,7 @@ pub async fn run(
 async fn looked_at(config: &Config, board: &Board) {
     let mut changes = board.watch();
     let known = |target: &Target| board.find(target).is_some_and(|readiness| readiness.why().is_some());
-    while !Target::all(config).all(|(_, _, target)| known(&target)) {
+    while !Target::all(config).chain(Target::controls(config)).all(|(_, _, target)| known(&target)) {
         // The board outlives this: it always has a sender.
         let _ = changes.changed().await;
     }
@@ -57,7 +57,7 @@ mod tests {
             accept.send_replace(Arc::clone(&config));
             let early = timeout(FIRST_LOOK / 10, published.changed()).await;
             assert!(early.is_err(), "nobody has looked yet");
-            for (_, _, target) in Target::all(&config) {
+            for (_, _, target) in Target::all(&config).chain(Target::controls(&config)) {
                 board.get(&target).explain("looked at");
             }
             board.announce();

@@ -20,7 +20,8 @@ const INTERVAL: Duration = Duration::from_secs(5);
 pub async fn run(mut config: watch::Receiver<Arc<Config>>, board: Arc<Board>) {
     loop {
         let current = Arc::clone(&config.borrow_and_update());
-        let targets: HashSet<Target> = Target::all(&current).map(|(_, _, target)| target).collect();
+        let targets: HashSet<Target> =
+            Target::all(&current).chain(Target::controls(&current)).map(|(_, _, target)| target).collect();
         for target in &targets {
             let Address::Tcp { host, port } = &target.endpoint.address else { continue };
             if host.parse::<std::net::IpAddr>().is_ok() {

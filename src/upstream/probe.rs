@@ -51,14 +51,15 @@ pub async fn run(
     let mut owners: HashMap<Target, JoinHandle<()>> = HashMap::new();
     loop {
         let current = Arc::clone(&config.borrow_and_update());
-        let wanted: HashSet<Target> = Target::all(&current).map(|(_, _, target)| target).collect();
+        let wanted: HashSet<Target> =
+            Target::all(&current).chain(Target::controls(&current)).map(|(_, _, target)| target).collect();
         for (_, gone) in owners.extract_if(|target, _| !wanted.contains(target)) {
             gone.abort();
             // Waited for, so that its hold on the readiness is gone before the board forgets it.
             let _ = gone.await;
         }
         board.retain(|target| wanted.contains(target));
-        for (model, variant, target) in Target::all(&current) {
+        for (model, variant, target) in Target::all(&current).chain(Target::controls(&current)) {
             // A task that panicked has ended, and is started again here.
             if owners.get(&target).is_some_and(|owner| !owner.is_finished()) {
                 continue;

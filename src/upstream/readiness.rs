@@ -233,6 +233,19 @@ impl Target {
             })
         })
     }
+
+    /// Those of controls that are no variant of their model: looked at as all others are.
+    pub fn controls(config: &Config) -> impl Iterator<Item = (&Model, &Variant, Target)> {
+        config.models.iter().flat_map(|model| {
+            let judging = model.shadows.iter().filter_map(|shadow| shadow.judging.as_ref());
+            let controls = judging.filter_map(|judging| judging.control.as_ref());
+            controls.filter(|control| control.index.is_none()).flat_map(move |control| {
+                let variant = &control.variant;
+                let target = move |endpoint| (&**model, variant, Target::new(model, variant, endpoint));
+                variant.endpoints.iter().map(target)
+            })
+        })
+    }
 }
 
 /// Every target's readiness, kept over reloads as long as a target stays in the configuration.

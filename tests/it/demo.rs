@@ -158,6 +158,25 @@ fn servers_are_replaced_one_by_one_and_no_caller_notices() {
 }
 
 #[test]
+fn shadows_are_told_for_what_they_are_by_their_answers() {
+    let output = run_to_end(&["demo", "--scenario", "shadow", "--json"], &[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let story = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}\n{story}");
+    let said: Value = serde_json::from_str(&text).unwrap();
+    let verdict = |name: &str| said["shadows"][name]["verdict"].as_str().unwrap().to_owned();
+    assert_eq!(
+        [verdict("twin"), verdict("jitters"), verdict("flips")],
+        ["equivalent", "equivalent", "different"]
+    );
+    // It jitters as much as the served version does, and that is seen.
+    let scores = &said["shadows"]["jitters"]["outputs"]["probabilities"];
+    assert!(scores["disagreement"].as_f64() > Some(0.0) && scores["noise"].as_f64() > Some(0.0), "{text}");
+    assert_eq!(said["shadows"]["flips"]["outputs"]["label"]["inferred"], true, "{text}");
+    assert_eq!(said["failed"], 0, "{text}");
+}
+
+#[test]
 fn every_eligible_call_of_the_demo_is_copied_or_counted() {
     let output = run_to_end(&["demo", "--calls", "600", "--rate", "0", "--json"], &[]);
     let text = String::from_utf8(output.stdout).unwrap();

@@ -44,6 +44,8 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
     let rooms = [
         "stats.rs",
         "stats",
+        "comparison.rs",
+        "comparison",
         "strategy.rs",
         "strategy",
         "protocol.rs",

@@ -142,6 +142,7 @@ fn says_who_has_the_candidate() {
         intake,
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
+        judges: std::sync::Arc::default(),
     };
     let state = State::start(Path::new(&of(STATE))).unwrap();
     let standing = Rollouts::new(&config, state, ground).live(&config.models[0]).standing();

@@ -64,6 +64,7 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
         intake,
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
+        judges: std::sync::Arc::default(),
     };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))

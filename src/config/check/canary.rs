@@ -200,6 +200,7 @@ impl Check<'_> {
                 latency: LATENCY.to_vec(),
                 feedback: Vec::new(),
                 resources: None,
+                shadow: false,
             };
         };
         Guards {
@@ -208,12 +209,13 @@ impl Check<'_> {
             latency: self.latency_guards(&at("latency"), raw.latency.as_ref()),
             feedback: self.feedback_guards(&at("feedback"), declared, raw.feedback.as_ref(), None),
             resources: self.resources_guard(&at("resources"), raw.resources.as_ref()),
+            shadow: raw.shadow.unwrap_or(false),
         }
     }
 
     /// A canary is judged on something.
     fn any_guard(&mut self, path: &str, guards: &Guards) {
-        let none = guards.errors.is_none() && guards.rejections.is_none();
+        let none = guards.errors.is_none() && guards.rejections.is_none() && !guards.shadow;
         if none && guards.latency.is_empty() && guards.feedback.is_empty() && !self.broken(path) {
             let problem = Problem::new(path, "are all off, so nothing would be judged");
             self.error(problem.with_hint("leave `errors` on, or write kind: ab with the share you want"));

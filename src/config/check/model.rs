@@ -40,17 +40,21 @@ fn build(digest: Option<&str>, version: Option<&str>, endpoints: &[Endpoint]) ->
     format!("{} at {}", version.unwrap_or("unversioned"), places.join(",")).into()
 }
 
-/// The one variant that is no shadow, where there are shadows and one such.
+/// The one variant that is no shadow, where there are shadows and one such; a control is none where there are others.
 fn only_answering(variants: &[Variant], shadows: &[Option<raw::Shadow>]) -> Option<usize> {
-    let is_shadow = |variant: &Variant| {
-        let mut names = shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref());
-        names.any(|name| *name == *variant.name)
+    let only = |names: &dyn Fn(&raw::Shadow) -> Vec<&str>| {
+        let named = |variant: &Variant| {
+            shadows.iter().flatten().any(|shadow| names(shadow).contains(&&*variant.name))
+        };
+        let mut answering = variants.iter().enumerate().filter(|(_, variant)| !named(variant));
+        match (answering.next(), answering.next()) {
+            (Some((index, _)), None) if variants.len() > 1 => Some(index),
+            _ => None,
+        }
     };
-    let mut answering = variants.iter().enumerate().filter(|(_, variant)| !is_shadow(variant));
-    match (answering.next(), answering.next()) {
-        (Some((index, _)), None) if variants.len() > 1 => Some(index),
-        _ => None,
-    }
+    only(&|shadow| shadow.variant.as_deref().into_iter().collect()).or_else(|| {
+        only(&|shadow| shadow.variant.as_deref().into_iter().chain(super::compare::second(shadow)).collect())
+    })
 }
 
 impl Check<'_> {
@@ -101,8 +105,9 @@ impl Check<'_> {
         let strategy = match (&raw.strategy, only_answering(&variants, shadows)) {
             (None, Some(variant)) => Strategy::pinned(variant),
             _ => {
-                let shadows: Vec<&str> =
-                    shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref()).collect();
+                let seconds = shadows.iter().flatten().filter_map(super::compare::second);
+                let named = shadows.iter().flatten().filter_map(|shadow| shadow.variant.as_deref());
+                let shadows: Vec<&str> = named.chain(seconds).collect();
                 let around = Around {
                     model: name,
                     variants: &variants,

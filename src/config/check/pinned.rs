@@ -96,6 +96,7 @@ impl Check<'_> {
             ("rejections", raw.rejections.is_some()),
             ("feedback", raw.feedback.is_some()),
             ("resources", raw.resources.is_some()),
+            ("shadow", raw.shadow.is_some()),
         ];
         let hint = "remove it: no baseline gets calls to compare with; kind: canary has one";
         self.foreign(path, kind, hint, &others);

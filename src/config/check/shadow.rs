@@ -10,7 +10,7 @@ use super::strategy::named;
 use crate::config::problem::{Problem, suggestion};
 use crate::config::source::join;
 use crate::config::units::{Percent, Size};
-use crate::config::{OnCancel, Shadow, Strategy, Variant, raw};
+use crate::config::{Judging, OnCancel, Shadow, Strategy, Variant, raw};
 
 /// Least bytes that one small call with its metadata and both its answers needs.
 const LEAST_BYTES: u64 = 16 << 10;
@@ -36,10 +36,13 @@ impl Check<'_> {
                 continue;
             };
             let at = join(&path, "variant");
-            let answers = named(strategy).any(|(one, share)| one == shadow.variant && share > Percent::NONE);
+            let gets = |variant| named(strategy).any(|(one, share)| one == variant && share > Percent::NONE);
             let stage = copying(strategy).filter(|(candidate, _)| *candidate == shadow.variant);
-            let shadow = Shadow { stage: stage.map(|(_, stage)| stage), ..shadow };
-            if answers && stage.is_none() {
+            // A canary's candidate may get copies of the baseline's calls beside its own.
+            let guarded = matches!(strategy, Strategy::Canary(canary) if canary.candidate == shadow.variant && canary.guards.shadow);
+            let shadow = Shadow { stage: stage.map(|(_, stage)| stage), answers: guarded, ..shadow };
+            self.control_answers(&path, &shadow, strategy.baseline(), &gets);
+            if gets(shadow.variant) && stage.is_none() && !guarded {
                 let problem =
                     Problem::new(&*at, "is given calls by the strategy, so it cannot be a shadow too");
                 let name = variants.get(shadow.variant).map_or("", |variant| &*variant.name);
@@ -56,6 +59,12 @@ impl Check<'_> {
             && found.iter().all(|shadow| shadow.variant != variant)
         {
             found.push(Shadow { stage: Some(stage), ..usual(variant) });
+        }
+        if let Strategy::Canary(canary) = strategy
+            && canary.guards.shadow
+            && found.iter().all(|shadow| shadow.variant != canary.candidate)
+        {
+            found.push(Shadow { answers: true, ..usual(canary.candidate) });
         }
         found
     }
@@ -80,6 +89,8 @@ impl Check<'_> {
             strip: self.strip(&at("strip"), raw.strip.as_deref().unwrap_or_default()),
             trace_sample: self.share(&at("trace_sample"), raw.trace_sample.as_ref()),
             stage: None,
+            answers: false,
+            judging: self.judging(path, raw, variants),
         };
         variant.map(|_| shadow)
     }
@@ -130,5 +141,7 @@ fn usual(variant: usize) -> Shadow {
         strip: Vec::new(),
         trace_sample: None,
         stage: None,
+        answers: false,
+        judging: Some(Judging::default()),
     }
 }

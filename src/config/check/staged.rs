@@ -127,6 +127,11 @@ impl Check<'_> {
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);
+                if raw.guards.as_ref().is_some_and(|guards| guards.shadow == Some(true)) {
+                    let at = join(&join(path, "guards"), "shadow");
+                    let problem = Problem::new(at, "has no copies to judge in this stage");
+                    self.error(problem.with_hint("write it in a stage of `kind: shadow` before this one"));
+                }
                 self.canary(path, whole.around, &own)
             }
             Some("shadow") => {

@@ -263,7 +263,12 @@ impl Check<'_> {
         }
         let used: Vec<usize> = named(strategy).map(|(variant, _)| variant).collect();
         for (index, variant) in variants.iter().enumerate() {
-            if !used.contains(&index) && !shadows.iter().any(|shadow| shadow.variant == index) {
+            let is_control = |shadow: &Shadow| {
+                let control = shadow.judging.as_ref().and_then(|judging| judging.control.as_ref());
+                control.is_some_and(|control| control.index == Some(index))
+            };
+            let copied = |shadow: &Shadow| shadow.variant == index || is_control(shadow);
+            if !used.contains(&index) && !shadows.iter().any(copied) {
                 let path = join(&join(path, "variants"), &variant.name);
                 self.error(Problem::new(path, "is a variant that the strategy never uses").with_hint(hint));
             }

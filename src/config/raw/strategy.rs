@@ -214,6 +214,9 @@ pub(in crate::config) struct Guards {
     /// What the servers of both variants use, as their `metrics` say. It can stop a canary and gates no step.
     /// Default none.
     pub(in crate::config) resources: Option<ResourcesGuard>,
+    /// Whether the candidate's answers to copies of the baseline's calls must be equivalent; how is said under
+    /// `shadows`. Default false.
+    pub(in crate::config) shadow: Option<bool>,
 }
 
 /// How often calls may fail: more than with the baseline by the larger of two, or a fixed share.

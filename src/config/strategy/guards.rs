@@ -18,6 +18,8 @@ pub struct Guards {
     pub feedback: Vec<FeedbackGuard>,
     /// What its server uses; none: nobody asks.
     pub resources: Option<ResourcesGuard>,
+    /// Whether its answers to copies must be equivalent, as its shadow judges them.
+    pub shadow: bool,
 }
 
 /// How much worse a candidate may be: by the larger of the two.

@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 /// A folder that only its owner can read.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(in crate::demo) struct Folder {
     path: PathBuf,
     file: PathBuf,
 }
 
 impl Folder {
     /// A new one among the system's temporary files.
-    pub(super) fn new() -> io::Result<Folder> {
+    pub(in crate::demo) fn new() -> io::Result<Folder> {
         let name = format!("parhelion-demo-{}-{:08x}", std::process::id(), rand::random::<u32>());
         let path = std::env::temp_dir().join(name);
         let folder = Folder { file: path.join("demo.yaml"), path };
@@ -25,17 +25,17 @@ impl Folder {
     }
 
     /// Where the sidecar keeps its state.
-    pub(super) fn state(&self) -> PathBuf {
+    pub(in crate::demo) fn state(&self) -> PathBuf {
         self.path.join("state")
     }
 
     /// The configuration.
-    pub(super) fn file(&self) -> &Path {
+    pub(in crate::demo) fn file(&self) -> &Path {
         &self.file
     }
 
     /// Writes the configuration.
-    pub(super) fn write(&self, text: &str) -> io::Result<()> {
+    pub(in crate::demo) fn write(&self, text: &str) -> io::Result<()> {
         fs::write(&self.file, text)
     }
 }

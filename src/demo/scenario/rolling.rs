@@ -14,7 +14,10 @@ pub(super) const BEFORE_CHANGE: Duration = Duration::from_secs(2);
 pub(in crate::demo) const VARIANT: &str = "all";
 
 /// The text where the servers are to run `version`, 0 or 1.
-pub(super) fn configuration(Place { model, variants, servers, state }: &Place<'_>, version: usize) -> String {
+pub(super) fn configuration(
+    Place { model, variants, servers, state, .. }: &Place<'_>,
+    version: usize,
+) -> String {
     let endpoints: Vec<String> =
         servers.iter().map(|server| format!("          - \"http://{server}\"")).collect();
     format!(

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use tonic::Status;
 
+use crate::demo::model::{CLASSES, Prediction};
+
 /// How much longer a slow call takes: far above what calls over loopback take on a busy machine.
 pub const SLOW: Duration = Duration::from_millis(600);
 
@@ -18,10 +20,25 @@ pub enum Trouble {
     Slow,
 }
 
+/// What is peculiar about a server's answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habit {
+    /// In one call of [`JITTER`] its scores are washed out; its labels are as they should be.
+    Jitters,
+    /// The same, and in one call of [`FLIP`] it says another digit.
+    Flips,
+}
+
+/// One call in so many jitters.
+const JITTER: u64 = 25;
+/// One call in so many is answered by another digit.
+const FLIP: u64 = 6;
+
 /// One server's behaviour.
 #[derive(Debug, Default)]
 pub struct Manner {
     trouble: OnceLock<Trouble>,
+    habit: OnceLock<(Habit, AtomicU64)>,
     calls: AtomicU64,
     failures: AtomicU64,
     first: OnceLock<Instant>,
@@ -42,6 +59,29 @@ impl Manner {
     /// From now on, for ever; a second trouble changes nothing.
     pub fn begin(&self, trouble: Trouble) {
         self.trouble.get_or_init(|| trouble);
+    }
+
+    /// From the start, for ever.
+    pub fn take_up(&self, habit: Habit) {
+        self.habit.get_or_init(|| (habit, AtomicU64::new(rand::random())));
+    }
+
+    /// What becomes of what the model said of one call.
+    pub fn alter(&self, said: &mut [Prediction]) {
+        let Some((habit, state)) = self.habit.get() else { return };
+        let draw = scramble(state.fetch_add(1, Ordering::Relaxed));
+        if draw.is_multiple_of(JITTER) {
+            let even = 1.0 / CLASSES as f32;
+            let all = said.iter_mut().flat_map(|one| &mut one.probabilities);
+            all.for_each(|chance| *chance = 0.8 * *chance + 0.2 * even);
+        }
+        if *habit == Habit::Flips && (draw / JITTER).is_multiple_of(FLIP) {
+            for one in said {
+                let (right, other) = (usize::from(one.class), (usize::from(one.class) + 1) % CLASSES);
+                one.probabilities.swap(right, other);
+                one.class = other as u8;
+            }
+        }
     }
 
     /// So far.
@@ -74,9 +114,40 @@ impl Manner {
     }
 }
 
+/// SplitMix64: numbers in a row become numbers that look like chance.
+fn scramble(number: u64) -> u64 {
+    let mut z = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn habits_are_seen_in_some_answers() {
+        let mut probabilities = [0.0; CLASSES];
+        probabilities[3] = 1.0;
+        let said = Prediction { class: 3, probabilities };
+        let count = |habit: Option<Habit>| {
+            let manner = Manner::default();
+            habit.into_iter().for_each(|habit| manner.take_up(habit));
+            let mut seen = (0, 0);
+            for _ in 0..10_000 {
+                let mut answer = [said.clone()];
+                manner.alter(&mut answer);
+                seen.0 += u32::from(answer[0].class != 3);
+                seen.1 += u32::from(answer[0].probabilities.iter().all(|chance| *chance < 1.0));
+            }
+            seen
+        };
+        assert_eq!(count(None), (0, 0));
+        let (jitters, flips) = (count(Some(Habit::Jitters)), count(Some(Habit::Flips)));
+        assert!(jitters.0 == 0 && (200..700).contains(&jitters.1), "{jitters:?}");
+        assert!((1_300..2_100).contains(&flips.0), "{flips:?}");
+    }
 
     #[tokio::test]
     async fn it_is_well_until_it_is_not() {

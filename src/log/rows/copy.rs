@@ -48,11 +48,10 @@ pub fn write(copy: &CopyOutcome, row: &mut Row<'_>) {
     row.hex(u128::from(copy.trace.span_id), 16);
     row.hex(copy.primary.0, 32);
     row.hex(u128::from(copy.primary.1), 16);
-    row.text("shadow");
-    row.maybe(name(&copy.model, copy.variant));
-    let variant = copy.model.variants.get(copy.variant);
-    row.maybe(variant.and_then(|variant| variant.version.as_deref()));
-    row.maybe(variant.and_then(|variant| variant.digest.as_deref()));
+    row.text(copy.role.name());
+    row.text(&copy.variant.name);
+    row.maybe(copy.variant.version.as_deref());
+    row.maybe(copy.variant.digest.as_deref());
     row.maybe(copy.reported_version.as_deref());
     let path = copy.path.path();
     row.text(path.strip_prefix('/').unwrap_or(path));
@@ -71,7 +70,7 @@ pub fn write(copy: &CopyOutcome, row: &mut Row<'_>) {
     row.maybe(end.map(|end| end.status.name()));
     row.or_null(end, |row, end| row.micros(end.latency));
     row.or_null(end, |row, end| row.whole(end.response_bytes));
-    row.text(copy.comparison.name());
+    row.text(copy.comparison.as_deref().map_or("not_compared", |found| found.name()));
 }
 
 #[cfg(test)]

@@ -120,6 +120,7 @@ mod tests {
                     latency: Vec::new(),
                     feedback: Vec::new(),
                     resources: None,
+                    shadow: false,
                 },
                 warmup: Warmup { time: Duration::ZERO, calls: 0 },
                 test: Default::default(),

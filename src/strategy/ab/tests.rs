@@ -40,8 +40,14 @@ fn approved() -> Metric {
 fn split(weights: &[u32], metrics: Vec<Metric>) -> Ab {
     let name = |variant: usize| Arc::from(format!("v{}", variant + 1));
     let arms = (1..weights.len()).map(|variant| Arm { variant, name: name(variant) });
-    let guards =
-        Guards { errors: None, rejections: None, latency: Vec::new(), feedback: Vec::new(), resources: None };
+    let guards = Guards {
+        errors: None,
+        rejections: None,
+        latency: Vec::new(),
+        feedback: Vec::new(),
+        resources: None,
+        shadow: false,
+    };
     Ab {
         baseline: 0,
         salt: "m/2".into(),

@@ -38,6 +38,7 @@ pub(in crate::strategy) fn config() -> config::Bandit {
             latency: Vec::new(),
             feedback: Vec::new(),
             resources: None,
+            shadow: false,
         },
         warmup: Warmup { time: Duration::ZERO, calls: 0 },
         alpha: 0.05,

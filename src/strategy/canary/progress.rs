@@ -109,6 +109,11 @@ impl Progress {
         self.evidence.add_readings(&terms(canary), readings, calls, now);
     }
 
+    /// Takes what the candidate's answers to copies prove by now.
+    pub fn absorb_judged(&mut self, finding: &Finding) {
+        self.evidence.set_judged(finding);
+    }
+
     /// Judges what was absorbed, and moves if that is due. `candidate_ready`: it can take calls.
     ///
     /// One call makes at most one move; call it again until it makes none.

@@ -35,6 +35,7 @@ fn canary() -> config::Canary {
             latency: vec![],
             feedback: vec![],
             resources: None,
+            shadow: false,
         },
         warmup: Warmup { time: Duration::from_secs(30), calls: 50 },
         warming: crate::config::Warming::NONE,
@@ -264,8 +265,14 @@ fn latency(calls: u32, shift: u16) -> Vec<(u16, u32)> {
 #[test]
 fn latency_is_judged_once_the_candidate_is_warm() {
     let guard = LatencyGuard { quantile: 0.95, relative: 0.15 };
-    let guards =
-        Guards { errors: None, rejections: None, latency: vec![guard], feedback: vec![], resources: None };
+    let guards = Guards {
+        errors: None,
+        rejections: None,
+        latency: vec![guard],
+        feedback: vec![],
+        resources: None,
+        shadow: false,
+    };
     let canary = config::Canary { guards, ..canary() };
     let feed = |progress: &mut Progress, shift: u16, now: u64| {
         let mut gain = gain(progress, (10_000, 0), (1_000, 0));
@@ -324,6 +331,7 @@ fn feedback_rolls_back_at_any_time_and_gates_the_last_step_alone() {
             latency: vec![],
             feedback: vec![guard(lower)],
             resources: None,
+            shadow: false,
         },
         ..canary()
     };

@@ -28,6 +28,7 @@ fn canary(shares: &[u32]) -> Arc<Canary> {
             latency: vec![],
             feedback: vec![],
             resources: None,
+            shadow: false,
         },
         warmup: Warmup { time: Duration::ZERO, calls: 0 },
         warming: crate::config::Warming::NONE,

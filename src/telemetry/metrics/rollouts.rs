@@ -69,6 +69,8 @@ pub struct Rollouts {
     pub changes: Vec<(&'static str, u64)>,
     /// What variants were sent before they were given calls.
     pub warmed: Vec<Warmed>,
+    /// What answers of shadows prove.
+    pub judged: Vec<crate::shadow::judges::Judged>,
     /// None: nothing is kept.
     pub keeping: Option<Keeping>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::text::{Kind, Text};
 use super::{histogram, with};
 use crate::fault::{Blame, Code};
-use crate::shadow::record::{Comparison, Skip};
+use crate::shadow::record::{RESULTS, Skip, result_name};
 use crate::telemetry::counter::Counter;
 use crate::telemetry::names::metric;
 use crate::telemetry::shadow::{Series, merged};
@@ -93,9 +93,9 @@ fn calls(text: &mut Text, all: &All) {
     }
     text.family(metric::SHADOW_COMPARISONS, Kind::Counter, "Answers of copies, by the first difference.");
     for (label, series) in all {
-        for comparison in Comparison::ALL {
-            let count = sum(series, |one| one.compared(comparison));
-            let labels = with(label, &[("result", comparison.name())]);
+        for result in 0..RESULTS {
+            let count = sum(series, |one| one.compared(result));
+            let labels = with(label, &[("result", result_name(result))]);
             text.counted(metric::SHADOW_COMPARISONS, &labels, count);
         }
     }

@@ -238,10 +238,11 @@ fn copies_are_counted_apart_and_their_coverage_is_said() {
         (0..4).for_each(|_| series.add_eligible());
         series.add_skipped(crate::shadow::record::Skip::Breaker);
         series.add_copied(Code::OK, Blame::Nobody, Duration::from_millis(2));
-        series.add_compared(
-            crate::shadow::record::Comparison::Bytes,
-            Some((Duration::from_millis(1), Blame::Nobody)),
-        );
+        series.add_primary(Some((Duration::from_millis(1), Blame::Nobody)));
+        let bytes = Some(crate::comparison::Kind::Bytes);
+        let found = crate::comparison::Comparison { kind: bytes, ..Default::default() };
+        series.add_compared(Some(&found));
+        series.add_crowded();
         series.set_pinned(100);
         shard.shadow_counters().add(Counter::UpstreamConnects);
     }
@@ -254,6 +255,7 @@ fn copies_are_counted_apart_and_their_coverage_is_said() {
         r#"parhelion_shadow_coverage_ratio{model="fraud",variant="v3"} 0.25"#,
         r#"parhelion_shadow_calls_total{model="fraud",variant="v3",code="OK",blame="nobody"} 2"#,
         r#"parhelion_shadow_comparisons_total{model="fraud",variant="v3",result="bytes"} 2"#,
+        r#"parhelion_shadow_comparisons_total{model="fraud",variant="v3",result="not_compared"} 2"#,
         r#"parhelion_shadow_pinned_bytes{model="fraud",variant="v3"} 200"#,
         r#"parhelion_shadow_connections_total{event="connected"} 2"#,
         r#"parhelion_upstream_connections_total{event="connected"} 0"#,

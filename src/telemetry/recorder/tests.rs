@@ -19,6 +19,7 @@ fn rules() -> Rules {
         propagator: Propagator { formats: Formats::default(), sampler, recording: true },
         keep_errors: true,
         keep_slower_than: Some(Duration::from_millis(100)),
+        keep_disagreements: true,
     }
 }
 
@@ -27,9 +28,9 @@ fn bench(queue: usize) -> Bench {
     let queue = Arc::new(Queue::new(queue));
     let rules = Arc::new(ArcSwap::from_pointee(rules()));
     let counters = Arc::new(Counters::default());
-    let copies = Arc::new(Copies::new(2));
+    let pairs = Arc::new(Pairs::new(2));
     let recorder =
-        Recorder::new(Arc::clone(&shard), (Arc::clone(&queue), copies), &rules, Arc::clone(&counters));
+        Recorder::new(Arc::clone(&shard), (Arc::clone(&queue), pairs), &rules, Arc::clone(&counters));
     Bench { recorder, shard, queue, rules, counters }
 }
 
@@ -48,6 +49,8 @@ fn a_span_is_kept_for_a_reason_only() {
     };
     assert!(kept(outcome()));
     assert!(!kept(unsampled()));
+    // What its copies show is not known yet.
+    assert!(kept(Outcome { copies: 1, ..unsampled() }));
     for (blame, expected) in [
         (Blame::Upstream, true),
         (Blame::Sidecar, true),

@@ -8,6 +8,7 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use super::{Method, Place, Span, Writer, name};
 use crate::fault::Code;
 use crate::outcome::Runs;
+use crate::shadow::offenders::how;
 use crate::shadow::record::CopyOutcome;
 
 impl Writer {
@@ -20,7 +21,7 @@ impl Writer {
         if let Some(endpoint) = &copy.endpoint {
             span.server(endpoint);
         }
-        span.text(name::ROLE, "shadow");
+        span.text(name::ROLE, copy.role.name());
         span.copied(copy);
         span.beside(copy);
         span.whole(name::REQUEST_BYTES, copy.request_bytes);
@@ -46,10 +47,8 @@ impl Span<'_> {
         self.text(name::PROTOCOL, copy.protocol);
         self.text(name::BLAME, copy.blame.name());
         self.text(name::MODEL, &copy.model.name);
-        if let Some(variant) = copy.model.variants.get(copy.variant) {
-            self.text(name::VARIANT, &variant.name);
-            self.version(variant, &Runs::File);
-        }
+        self.text(name::VARIANT, &copy.variant.name);
+        self.version(&copy.variant, &Runs::File);
         if let Some(version) = &copy.reported_version {
             self.text(name::REPORTED_VERSION, version);
         }
@@ -59,7 +58,13 @@ impl Span<'_> {
         if let Some(cause) = copy.cause {
             self.text(name::CAUSE, cause);
         }
-        self.text(name::COMPARISON, copy.comparison.name());
+        let found = copy.comparison.as_deref();
+        self.text(name::COMPARISON, found.map_or("not_compared", |found| found.name()));
+        if let Some(found) = found.filter(|found| !found.agrees()) {
+            let (output, how) = how(found);
+            self.text(name::DISAGREEMENT_OUTPUT, &output);
+            self.text(name::DISAGREEMENT_HOW, &how);
+        }
     }
 
     fn beside(&mut self, copy: &CopyOutcome) {

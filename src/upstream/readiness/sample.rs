@@ -68,6 +68,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
             sample: Percent::NONE,
             keep_errors: false,
             keep_slower_than: None,
+            keep_disagreements: true,
             resource: BTreeMap::new(),
         },
         log: None,

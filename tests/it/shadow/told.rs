@@ -51,7 +51,28 @@ async fn the_metrics_tell_it_and_live_calls_are_apart() {
 
 /// A collector that remembers the spans it was sent.
 #[derive(Debug, Clone, Default)]
-struct Collector(Arc<std::sync::Mutex<Vec<Span>>>);
+pub(super) struct Collector(Arc<std::sync::Mutex<Vec<Span>>>);
+
+impl Collector {
+    /// With its address, and what serves it until it is dropped.
+    pub(super) async fn start() -> (Self, String, tokio::task::JoinSet<Result<(), tonic::transport::Error>>) {
+        let collector = Collector::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let otlp = format!("http://{}", listener.local_addr().unwrap());
+        let service = TraceServiceServer::new(collector.clone());
+        let mut serving = tokio::task::JoinSet::new();
+        serving.spawn(
+            tonic::transport::Server::builder()
+                .add_service(service)
+                .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)),
+        );
+        (collector, otlp, serving)
+    }
+
+    pub(super) fn spans(&self) -> Vec<Span> {
+        self.0.lock().unwrap().clone()
+    }
+}
 
 #[tonic::async_trait]
 impl TraceService for Collector {
@@ -66,7 +87,7 @@ impl TraceService for Collector {
     }
 }
 
-fn attribute(span: &Span, name: &str) -> Option<String> {
+pub(super) fn attribute(span: &Span, name: &str) -> Option<String> {
     let found = span.attributes.iter().find(|one| one.key == name)?;
     match found.value.clone()?.value? {
         Value::StringValue(text) => Some(text),
@@ -80,16 +101,7 @@ fn hex(id: &[u8]) -> String {
 
 #[tokio::test]
 async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
-    let collector = Collector::default();
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let otlp = format!("http://{}", listener.local_addr().unwrap());
-    let service = TraceServiceServer::new(collector.clone());
-    let mut serving = tokio::task::JoinSet::new();
-    serving.spawn(
-        tonic::transport::Server::builder()
-            .add_service(service)
-            .serve_with_incoming(tonic::transport::server::TcpIncoming::from(listener)),
-    );
+    let (collector, otlp, _serving) = Collector::start().await;
     let primary = Upstream::start(oip::serve).await;
     let shadow = Upstream::start(oip::serve).await;
     let text = yaml(&primary, &shadow, "");
@@ -102,7 +114,7 @@ async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
     let flush = scene.sidecar.telemetry.flush(Duration::from_secs(5));
     // The exporter looks every few milliseconds; asked once the copy is written down, it has it.
     flush.await;
-    let spans = collector.0.lock().unwrap().clone();
+    let spans = collector.spans();
     let role = |span: &&Span| attribute(span, "parhelion.role").as_deref() == Some("shadow");
     let [copy] = &spans.iter().filter(role).collect::<Vec<_>>()[..] else { panic!("{spans:#?}") };
     let server = spans.iter().find(|span| span.kind == SpanKind::Server as i32).unwrap();
@@ -117,7 +129,7 @@ async fn a_copys_span_is_linked_to_its_calls_and_the_shadows_server_joins_it() {
         ("parhelion.variant", "v2".to_owned()),
         ("parhelion.primary.variant", "v1".to_owned()),
         ("parhelion.reported_version", "7".to_owned()),
-        ("parhelion.comparison", "size".to_owned()),
+        ("parhelion.comparison", "same".to_owned()),
     ];
     for (name, value) in expected {
         assert_eq!(attribute(copy, name), Some(value), "{name}");
