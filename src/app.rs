@@ -22,6 +22,7 @@ use crate::resources::{self, Ledger};
 use crate::rollout::{self, Ground, Rollouts};
 use crate::server::Phase;
 use crate::server::listener::{self, Listener};
+use crate::server::memory::{self, Pressure};
 use crate::shadow::comparer::Comparer;
 use crate::shadow::judges::Judges;
 use crate::state::{Errand, State};
@@ -188,6 +189,8 @@ pub async fn start(
         "prober",
         probe::run(accepted.clone(), Arc::clone(&board), (Arc::clone(&counters), Arc::clone(&certificates))),
     );
+    let pressure = Arc::new(Pressure::default());
+    tasks.spawn("memory", memory::run(configs.clone(), Arc::clone(&pressure)));
     tasks.spawn(
         "certificates",
         tls::follow::run(configs.clone(), Arc::clone(&certificates), Arc::clone(&counters)),
@@ -203,7 +206,7 @@ pub async fn start(
         view.clone(),
         Arc::clone(&state),
         started.telemetry.clone(),
-        (Arc::clone(&rollouts), ledger, Arc::clone(&certificates)),
+        (Arc::clone(&rollouts), ledger, Arc::clone(&certificates), Arc::clone(&pressure)),
         log.as_ref().map(|log| Arc::clone(log.tally())),
     );
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
@@ -217,6 +220,7 @@ pub async fn start(
         counters,
         keys,
         tls: certificates,
+        pressure,
         board: Arc::clone(&board),
         intake: Arc::clone(&intake),
         rollouts: Arc::clone(&rollouts),
@@ -269,6 +273,7 @@ struct Shared {
     counters: Arc<Counters>,
     keys: Arc<Keys>,
     tls: Arc<tls::Store>,
+    pressure: Arc<Pressure>,
     board: Arc<Board>,
     intake: Arc<Intake>,
     rollouts: Arc<Rollouts>,
@@ -289,6 +294,7 @@ fn start_workers(
             counters: Arc::clone(&shared.counters),
             keys: Arc::clone(&shared.keys),
             tls: Arc::clone(&shared.tls),
+            pressure: Arc::clone(&shared.pressure),
             board: Arc::clone(&shared.board),
             feedback: shared.intake.door(index),
             rollouts: Arc::clone(&shared.rollouts),
@@ -411,7 +417,7 @@ fn metrics_page(
     view: View,
     state: Arc<config::watch::State>,
     telemetry: Telemetry,
-    (rollouts, ledger, certificates): (Arc<Rollouts>, Arc<Ledger>, Arc<tls::Store>),
+    (rollouts, ledger, certificates, pressure): (Arc<Rollouts>, Arc<Ledger>, Arc<tls::Store>, Arc<Pressure>),
     log: Option<Arc<crate::log::Tally>>,
 ) -> Arc<dyn Fn(admin::Format) -> Page + Send + Sync> {
     Arc::new(move |format| {
@@ -435,6 +441,7 @@ fn metrics_page(
             endpoints: endpoints.collect(),
             rollouts: rollouts.metrics(),
             resources: resources_of(&config, &ledger),
+            memory: pressure.memory(),
             certificates: certificates.ends(),
             certificates_current: certificates.refused().is_empty(),
             log: log.clone(),

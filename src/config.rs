@@ -339,8 +339,21 @@ pub struct Limits {
     pub connection_age: Option<Duration>,
     /// How long calls may still run on a connection that was told to go away by its age.
     pub connection_age_grace: Duration,
+    /// Memory of the process; from nine tenths of it on calls are refused.
+    pub memory: MemoryLimit,
     /// A deadline or cancellation below this says nothing about the upstream.
     pub min_deadline: Duration,
+}
+
+/// How much memory the process may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryLimit {
+    /// As much as its control group allows; without a limit there, any.
+    Auto,
+    /// Any.
+    Off,
+    /// So many bytes, resident.
+    At(Size),
 }
 
 /// How the process ends.

@@ -110,7 +110,13 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     };
     let delivery = ran.unwrap_or_else(|| {
         journal.expire(Code::UNAVAILABLE, Blame::Nobody, arrived.elapsed());
-        Delivery::Failed(Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"))
+        Delivery::Failed(match worker.pressure.is_full() {
+            true => {
+                worker.counters.add(Counter::ShedMemory);
+                Failure::sidecar(Code::RESOURCE_EXHAUSTED, worker.pressure.why())
+            }
+            false => Failure::sidecar(Code::UNAVAILABLE, "the sidecar has ended; try again"),
+        })
     });
     let cancelled = matches!(delivery, Delivery::Cancelled);
     let ended = end(&worker.keys, &call, plan.as_ref(), delivery, &mut respond, &journal);

@@ -7,9 +7,11 @@ use http::request::Parts;
 
 use respond::Responder;
 
+pub mod cgroup;
 pub mod connection;
 pub mod layers;
 pub mod listener;
+pub mod memory;
 pub mod respond;
 
 /// Where the process is in its life.

@@ -22,6 +22,7 @@ use crate::outcome::Trace;
 use crate::proxy::Proxy;
 use crate::rollout::{self, Rollouts};
 use crate::server::listener::{Acceptor, Listener};
+use crate::server::memory::Pressure;
 use crate::server::{Phase, connection, layers};
 use crate::serving::{Base, Serving};
 use crate::shadow;
@@ -53,6 +54,8 @@ pub struct Parts {
     pub tls: Arc<tls::Store>,
     /// Readiness of all endpoints.
     pub board: Arc<Board>,
+    /// How tight memory is.
+    pub pressure: Arc<Pressure>,
     /// The worker's way in for feedback.
     pub feedback: Door,
     /// Where rollouts stand.
@@ -73,6 +76,8 @@ pub struct Worker {
     pub keys: Arc<Keys>,
     /// Where feedback goes in.
     pub feedback: Door,
+    /// How tight memory is.
+    pub pressure: Arc<Pressure>,
     /// Ticks for streams that stand still.
     pub stalls: Clock,
     /// Says to every call under way that it must end now.
@@ -143,7 +148,8 @@ pub fn run(parts: Parts) -> io::Result<()> {
 /// # Errors
 /// When its listener cannot be set up.
 pub async fn serve(parts: Parts) -> io::Result<()> {
-    let Parts { listener, recorder, counters, keys, tls, board, feedback, rollouts, index, .. } = parts;
+    let Parts { listener, recorder, counters, keys, tls, board, pressure, feedback, rollouts, index, .. } =
+        parts;
     let (mut config, mut phase) = (parts.config, parts.phase);
     let clock = rollouts.clock();
     let scratch = Scratch::new();
@@ -175,6 +181,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         counters: Arc::clone(&counters),
         keys,
         feedback,
+        pressure: Arc::clone(&pressure),
         stalls: Clock::default(),
         cut: Notify::new(),
         index,
@@ -185,6 +192,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
     let context = Rc::new(connection::Context {
         service: RefCell::new(layers::stack(
             Rc::clone(&in_flight),
+            Arc::clone(&pressure),
             Arc::clone(&counters),
             Proxy::new(Rc::clone(&worker)),
         )),
@@ -199,6 +207,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
     surroundings.tasks.spawn("stalls", async move {
         ticking.stalls.run(|| ticking.serving().config.limits.stall).await;
     });
+    let mut dire = pressure.dire();
     let mut acceptor = Acceptor::new(listener)?;
     loop {
         tokio::select! {
@@ -212,6 +221,8 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
                 in_flight.set(next.limits.in_flight);
                 *worker.serving.borrow_mut() = build(&next, Some(&before));
             }
+            // The sender is the pressure itself, which this worker holds.
+            Ok(()) = dire.changed() => worker.cut.notify_waiters(),
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
         }
     }

@@ -121,6 +121,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;
     let parts = worker::Parts {
         tls: Arc::default(),
+        pressure: Arc::default(),
         listener: listeners.remove(0),
         config: configs,
         phase: phases,

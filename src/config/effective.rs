@@ -12,8 +12,8 @@ mod tls;
 use super::units::{Percent, write_duration};
 use super::{
     Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards, Judge,
-    Key, Layer, Listen, Log, Margin, Match, Model, Pinned, ResourcesGuard, Segment, SlowLimit, Source, Stage,
-    Step, Strategy, Test, Variant, Warming, Warmup,
+    Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned, ResourcesGuard, Segment, SlowLimit,
+    Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -447,6 +447,11 @@ fn limits(config: &Config) -> Value {
         "stall": write_duration(limits.stall),
         "connection_age": limits.connection_age.map_or("none".to_owned(), write_duration),
         "connection_age_grace": write_duration(limits.connection_age_grace),
+        "memory": match limits.memory {
+            MemoryLimit::Auto => "auto".to_owned(),
+            MemoryLimit::Off => "none".to_owned(),
+            MemoryLimit::At(size) => size.to_string(),
+        },
         "min_deadline": write_duration(limits.min_deadline),
     })
 }

@@ -18,7 +18,9 @@ mod strategy;
 
 pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
 pub(super) use log::{Log, Payloads};
-pub(super) use scalar::{Amount, Bytes, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written};
+pub(super) use scalar::{
+    Amount, Bytes, BytesOrAuto, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written,
+};
 use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
 pub(super) use shadow::{Compare, Offenders, Second, Shadow};
@@ -301,6 +303,9 @@ pub(super) struct Limits {
     pub(super) connection_age: Option<SpanOrNone>,
     /// How long calls may still run on a connection that was told to go away by its age. Default 10s.
     pub(super) connection_age_grace: Option<Span>,
+    /// Memory of the process; from 90% of it on calls are refused. `auto`: what its control group allows. `none`: any.
+    /// Default auto.
+    pub(super) memory: Option<BytesOrAuto>,
     /// A deadline or cancellation below this says nothing about the upstream. Default 100ms.
     pub(super) min_deadline: Option<Span>,
 }

@@ -83,7 +83,7 @@ impl Context {
     pub fn open(self: &Rc<Self>, socket: Socket) {
         // The configuration only: a connection must not keep a whole generation, upstreams and all.
         let config = Arc::clone(&self.worker.serving().config);
-        if self.connections.live() >= config.limits.connections {
+        if self.connections.live() >= config.limits.connections || self.worker.pressure.is_dire() {
             self.worker.counters.add(Counter::ConnectionsRefused);
             return;
         }

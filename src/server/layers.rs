@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder};
 
+use super::memory::Pressure;
 use super::{Admitted, Inbound};
 use crate::fault::Code;
 use crate::fault::Failure;
@@ -17,11 +18,17 @@ use crate::protocol::timeout;
 use crate::telemetry::counter::{Counter, Counters};
 
 /// Every call of a worker goes through these, from top to bottom.
-pub fn stack<S>(limit: Rc<Cell<usize>>, counters: Arc<Counters>, proxy: S) -> Admission<Deadline<S>> {
+pub fn stack<S>(
+    limit: Rc<Cell<usize>>,
+    pressure: Arc<Pressure>,
+    counters: Arc<Counters>,
+    proxy: S,
+) -> Admission<Deadline<S>> {
     ServiceBuilder::new()
         .layer_fn(|inner| Admission {
             inner,
             limit: Rc::clone(&limit),
+            pressure: Arc::clone(&pressure),
             counters: Arc::clone(&counters),
             open: Rc::default(),
         })
@@ -29,11 +36,13 @@ pub fn stack<S>(limit: Rc<Cell<usize>>, counters: Arc<Counters>, proxy: S) -> Ad
         .service(proxy)
 }
 
-/// Lets in as many calls at once as the worker may hold, and refuses the others at once with RESOURCE_EXHAUSTED.
+/// Lets in as many calls at once as the worker and the memory may hold, and refuses the others at once with
+/// RESOURCE_EXHAUSTED.
 #[derive(Debug, Clone)]
 pub struct Admission<S> {
     inner: S,
     limit: Rc<Cell<usize>>,
+    pressure: Arc<Pressure>,
     counters: Arc<Counters>,
     open: Rc<Cell<usize>>,
 }
@@ -54,6 +63,12 @@ impl<S: Service<Inbound, Response = ()>> Service<Inbound> for Admission<S> {
             let message =
                 format!("{limit} calls are in flight, as many as limits.in_flight allows; try again later");
             inbound.respond.fail(&Failure::sidecar(Code::RESOURCE_EXHAUSTED, message), HeaderMap::new());
+            return Held { call: None, place: None };
+        }
+        if self.pressure.is_full() {
+            self.counters.add(Counter::ShedMemory);
+            let failure = Failure::sidecar(Code::RESOURCE_EXHAUSTED, self.pressure.why());
+            inbound.respond.fail(&failure, HeaderMap::new());
             return Held { call: None, place: None };
         }
         self.open.set(self.open.get() + 1);

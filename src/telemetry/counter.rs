@@ -37,6 +37,8 @@ pub enum Counter {
     ShedInFlight,
     /// A call ended: a message over `limits.message`.
     ShedMessage,
+    /// A call was refused or ended: memory is nearly used up.
+    ShedMemory,
     /// A stream was cut: its peer took nothing, or left a message unfinished, for `limits.stall`.
     Stalls,
     /// `parhelion-variant` from a caller who may not force.
@@ -79,7 +81,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the enum.
-    pub const ALL: [Counter; 35] = [
+    pub const ALL: [Counter; 36] = [
         Counter::ConnectionsAccepted,
         Counter::ConnectionsClosed,
         Counter::ConnectionsTimedOut,
@@ -96,6 +98,7 @@ impl Counter {
         Counter::NotGrpc,
         Counter::ShedInFlight,
         Counter::ShedMessage,
+        Counter::ShedMemory,
         Counter::Stalls,
         Counter::ForceStripped,
         Counter::HopUnverified,

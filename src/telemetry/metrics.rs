@@ -19,6 +19,7 @@ use super::tally::{Cause, Tally};
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::Fallback;
+use crate::server::cgroup::Memory;
 use crate::tls::End;
 
 mod feedback;
@@ -48,6 +49,8 @@ pub struct State {
     pub rollouts: rollouts::Rollouts,
     /// Every variant whose metrics are read.
     pub resources: Vec<ResourceState>,
+    /// Memory, where it is limited.
+    pub memory: Option<Memory>,
     /// Every certificate in force.
     pub certificates: Vec<End>,
     /// Whether the newest certificates are in force.
@@ -287,6 +290,12 @@ fn process(text: &mut Text, state: &State) {
         let labels =
             [("model", &*endpoint.model), ("variant", &*endpoint.variant), ("endpoint", &*endpoint.endpoint)];
         text.sample(metric::ENDPOINT_READY, &labels, u64::from(endpoint.ready));
+    }
+    if let Some(memory) = state.memory {
+        text.family(metric::MEMORY_USED, Kind::Gauge, "Bytes of memory in use, as the limit counts them.");
+        text.sample(metric::MEMORY_USED, &[], memory.used);
+        text.family(metric::MEMORY_LIMIT, Kind::Gauge, "Bytes of memory that are allowed.");
+        text.sample(metric::MEMORY_LIMIT, &[], memory.limit);
     }
     certificates(text, state);
     text.family(metric::CONFIG_RELOADS, Kind::Counter, "Changed configurations, applied or refused.");

@@ -329,6 +329,10 @@ pub mod metric {
     pub const RESOURCE_CPU: &str = "parhelion_resource_cpu_seconds";
     /// Resident memory that a variant's process last said it holds.
     pub const RESOURCE_MEMORY: &str = "parhelion_resource_resident_bytes";
+    /// Bytes of memory in use, where they are limited.
+    pub const MEMORY_USED: &str = "parhelion_memory_used_bytes";
+    /// Bytes of memory that are allowed.
+    pub const MEMORY_LIMIT: &str = "parhelion_memory_limit_bytes";
     /// Handshakes of callers that failed, by reason.
     pub const TLS_REFUSED: &str = "parhelion_tls_handshakes_refused_total";
     /// Changed certificates, by result.
@@ -373,7 +377,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 80] = [
+    pub const ALL: [&str; 82] = [
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,
@@ -433,6 +437,8 @@ pub mod metric {
         RESOURCE_READS,
         RESOURCE_CPU,
         RESOURCE_MEMORY,
+        MEMORY_USED,
+        MEMORY_LIMIT,
         TLS_REFUSED,
         CERTIFICATE_RELOADS,
         CERTIFICATE_EXPIRY,
@@ -476,6 +482,7 @@ pub fn counter(counter: Counter) -> (&'static str, Option<(&'static str, &'stati
         Counter::NotGrpc => (metric::SHED, Some(("cause", "not_grpc"))),
         Counter::ShedInFlight => (metric::SHED, Some(("cause", "in_flight"))),
         Counter::ShedMessage => (metric::SHED, Some(("cause", "message"))),
+        Counter::ShedMemory => (metric::SHED, Some(("cause", "memory"))),
         Counter::Stalls => (metric::STALLS, None),
         Counter::ForceStripped => (metric::FORCE_STRIPPED, None),
         Counter::HopUnverified => (metric::HOPS, Some(("result", "unverified"))),

@@ -80,7 +80,10 @@ pub(super) fn advice(error: io::Error, name: &str, settings: &ClientTls) -> io::
     };
     let what = match inner {
         Error::InvalidCertificate(why) => match why {
-            CertificateError::UnknownIssuer => format!("its certificate is signed by none of {believed}"),
+            // An authority of the same name, and another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                format!("its certificate is signed by none of {believed}")
+            }
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 "its certificate has expired".to_owned()
             }
@@ -95,6 +98,9 @@ pub(super) fn advice(error: io::Error, name: &str, settings: &ClientTls) -> io::
             CertificateError::ApplicationVerificationFailure => {
                 "its certificate has none of the names of `allow`".to_owned()
             }
+            other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                "its certificate is that of an authority; sign one for the server (CA:FALSE)".to_owned()
+            }
             other => format!("its certificate is not believed: {other}"),
         },
         Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
@@ -103,10 +109,10 @@ pub(super) fn advice(error: io::Error, name: &str, settings: &ClientTls) -> io::
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "it wants a client certificate; name one with `cert` and `key`".to_owned()
         }
-        Error::AlertReceived(alert) => format!("it refused the handshake ({alert:?})"),
-        Error::NoApplicationProtocol => {
+        Error::NoApplicationProtocol | Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
             "it does not agree on HTTP/2 (ALPN h2); use the server's gRPC port".to_owned()
         }
+        Error::AlertReceived(alert) => format!("it refused the handshake ({alert:?})"),
         Error::PeerIncompatible(_) => format!("no common version or cipher: {inner}"),
         other => other.to_string(),
     };

@@ -70,8 +70,8 @@ fn a_bad_file_is_refused_with_place_and_remedy() {
         ("workers: 1\n", &["models", "→"]),
         (&format!("{MODEL}limits: {{stall: 30}}\n"), &["limits.stall", ":5", "has no unit", "30s"]),
         (
-            &format!("{MODEL}telemetry: {{otlp: 'https://c:4317'}}\n"),
-            &["telemetry.otlp", ":5", "TLS", "http://c:4317"],
+            &format!("{MODEL}telemetry: {{otlp: 'ftp://c:4317'}}\n"),
+            &["telemetry.otlp", ":5", "is no http://", "http://c:4317"],
         ),
     ];
     for (config, parts) in cases {
@@ -153,11 +153,15 @@ fn variables_that_cannot_be_heeded_are_refused() {
         ),
         (
             "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "https://c:4317",
-            &["OTEL_EXPORTER_OTLP_ENDPOINT=https://c:4317", "http://"],
+            "ftp://c:4317",
+            &["OTEL_EXPORTER_OTLP_ENDPOINT=ftp://c:4317", "https://"],
         ),
-        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "nonsense", &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=nonsense"]),
-        ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca.pem", &["OTEL_EXPORTER_OTLP_CERTIFICATE=/ca.pem", "TLS"]),
+        (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "no host",
+            &["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://no host"],
+        ),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/a.key", &["OTEL_EXPORTER_OTLP_CLIENT_KEY=/a.key", "together"]),
         ("PARHELION_LOCAL", "v9", &["PARHELION_LOCAL", "v9", "v1"]),
     ];
     for (name, value, parts) in cases {

@@ -13,6 +13,8 @@ use crate::support::process::beside;
 use crate::support::tls::{Authority, GOOD, Pair, caller, connect, server, shake};
 use crate::support::{Incoming, Sidecar, Upstream, eventually, pinned, soon};
 
+mod ports;
+
 const H2: &[&[u8]] = &[b"h2"];
 const WEB: &str = "spiffe://shop.example/ns/shop/sa/web";
 

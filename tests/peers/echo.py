@@ -51,7 +51,7 @@ class Seen:
 class EchoServer:
     """Runs in this process; `seen[NAME]` is there as soon as a call of that name was started."""
 
-    def __init__(self, port: int = 0, threads: int = 64):
+    def __init__(self, port: int = 0, threads: int = 64, credentials: grpc.ServerCredentials | None = None):
         self.seen: dict[str, Seen] = {}
         # No reuse of the port: two servers on one port would answer in turn.
         self._server = grpc.server(
@@ -66,7 +66,8 @@ class EchoServer:
         self._server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(SERVICE, kinds)])
         self.health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self.health, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        at = f"127.0.0.1:{port}"
+        self.port = self._server.add_secure_port(at, credentials) if credentials else self._server.add_insecure_port(at)
 
     @property
     def address(self) -> str:

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Check;
 use crate::config::problem::Problem;
 use crate::config::units::Size;
-use crate::config::{Limits, MIN_DEADLINE, raw};
+use crate::config::{Limits, MIN_DEADLINE, MemoryLimit, raw};
 
 /// Largest flow-control window of HTTP/2.
 const LARGEST_WINDOW: u64 = (1 << 31) - 1;
@@ -41,6 +41,7 @@ impl Check<'_> {
                     raw.connection_age_grace.as_ref().map(|span| &span.0),
                 )
                 .unwrap_or(Duration::from_secs(10)),
+            memory: self.memory(raw.memory.as_ref()),
             min_deadline: self
                 .duration("limits.min_deadline", raw.min_deadline.as_ref().map(|span| &span.0))
                 .unwrap_or(MIN_DEADLINE),
@@ -65,6 +66,27 @@ impl Check<'_> {
             self.error(problem.with_hint(hint));
         }
         window
+    }
+
+    fn memory(&mut self, written: Option<&raw::BytesOrAuto>) -> MemoryLimit {
+        // Less than a sidecar needs before its first call would refuse them all.
+        const LEAST: u64 = 32 << 20;
+        let path = "limits.memory";
+        match written.map(|written| &written.0) {
+            None => MemoryLimit::Auto,
+            Some(raw::Written::Text(text)) if text.trim() == "auto" => MemoryLimit::Auto,
+            Some(raw::Written::Text(text)) if text.trim() == "none" => MemoryLimit::Off,
+            Some(size) => {
+                let size = raw::Bytes(size.clone());
+                let size = self.size(path, Some(&size), 256 << 20, (LEAST, 1 << 50));
+                for problem in self.problems.iter_mut().filter(|problem| problem.path == path) {
+                    problem.hint = Some(
+                        "write a size like 256MiB; auto: what the control group allows; none: any".to_owned(),
+                    );
+                }
+                MemoryLimit::At(size)
+            }
+        }
     }
 
     fn age(&mut self, written: Option<&raw::SpanOrNone>) -> Option<Duration> {

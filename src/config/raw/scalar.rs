@@ -110,6 +110,10 @@ scalars! {
     Bytes, "a size like 4MiB", {
         "type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|KB|MB|GB)\s*$", "examples": ["64KiB", "4MiB"]
     };
+    /// `256MiB`, `auto` or `none`.
+    BytesOrAuto, "a size like 256MiB, auto or none", {
+        "type": "string", "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(B|KiB|MiB|GiB|KB|MB|GB)|auto|none)\s*$", "examples": ["auto", "256MiB"]
+    };
     /// A whole number above 0.
     Count, "a whole number", {"type": "integer", "minimum": 1, "examples": [1000]};
     /// A whole number above 0, or `auto`.

@@ -44,6 +44,7 @@ fn state() -> State {
             ready: true,
         }],
         rollouts: rollouts::Rollouts::default(),
+        memory: Some(Memory { used: 5, limit: 10 }),
         certificates: vec![End {
             used: "listen",
             file: "/etc/tls/tls.crt".into(),

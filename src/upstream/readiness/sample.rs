@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::units::{Percent, Size};
 use crate::config::{
-    Address, Config, Drain, Endpoint, Force, Limits, Listen, Model, Strategy, Telemetry, Variant,
+    Address, Config, Drain, Endpoint, Force, Limits, Listen, MemoryLimit, Model, Strategy, Telemetry, Variant,
 };
 
 /// A variant of that name with one endpoint.
@@ -78,6 +78,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
 fn limits() -> Limits {
     let (some, while_) = (Size(1 << 20), Duration::from_secs(10));
     Limits {
+        memory: MemoryLimit::Off,
         connections: 100,
         streams: 100,
         in_flight: 100,
