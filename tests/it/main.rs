@@ -15,6 +15,7 @@ mod demo;
 mod endpoints;
 mod fallback;
 mod feedback;
+mod floors;
 mod hop;
 mod hostile;
 mod house;
