@@ -41,7 +41,7 @@ impl Check<'_> {
                     raw.connection_age_grace.as_ref().map(|span| &span.0),
                 )
                 .unwrap_or(Duration::from_secs(10)),
-            memory: self.memory(raw.memory.as_ref()),
+            memory: self.memory_limit(raw.memory.as_ref()),
             min_deadline: self
                 .duration("limits.min_deadline", raw.min_deadline.as_ref().map(|span| &span.0))
                 .unwrap_or(MIN_DEADLINE),
@@ -68,7 +68,7 @@ impl Check<'_> {
         window
     }
 
-    fn memory(&mut self, written: Option<&raw::BytesOrAuto>) -> MemoryLimit {
+    fn memory_limit(&mut self, written: Option<&raw::BytesOrAuto>) -> MemoryLimit {
         // Less than a sidecar needs before its first call would refuse them all.
         const LEAST: u64 = 32 << 20;
         let path = "limits.memory";
