@@ -30,15 +30,16 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 11);
+    assert_eq!(all.len(), 13);
     all.extend(corpus("examples/pinned"));
+    all.extend(corpus("examples/bandit"));
     all.extend(corpus("examples/ab"));
     all.extend(corpus("examples/shadow"));
     all.extend(corpus("examples/canary"));
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
     all.extend(corpus("examples/rolling"));
-    assert_eq!(all.len(), 19);
+    assert_eq!(all.len(), 22);
     all
 }
 

@@ -55,7 +55,7 @@ fn sentences(learning: &Learning) -> Vec<String> {
     if let (Some(own), Some(baseline)) = (&learning.own, &learning.baseline) {
         let told = |worth: &Worth| sure(worth.value, worth.error);
         said.push(format!(
-            "{} a call by its choices, {} by the baseline, of {} values",
+            "{} a call by its choices, {} by the baseline, of {}",
             told(own),
             told(baseline),
             write_count(own.values)

@@ -9,6 +9,7 @@ use super::server::manner::Trouble;
 use crate::verdict::{Action, Change};
 
 mod ab;
+mod bandit;
 mod canary;
 pub(super) mod rolling;
 pub mod shadow;
@@ -30,6 +31,8 @@ pub enum Scenario {
     Staged,
     /// Two versions at even shares: callers report which answers were right, and the better one gets everything
     Ab,
+    /// Two versions: more and more of the calls to the one whose answers are right, until that is certain
+    Bandit,
     /// Four servers of one version are replaced by the next, one after the other, and no call fails
     Rolling,
     /// Three shadows that are judged by their answers: one is the same, one only jitters, one flips labels
@@ -60,6 +63,7 @@ impl Scenario {
             Scenario::Switch => "switch",
             Scenario::Staged => "staged",
             Scenario::Ab => "ab",
+            Scenario::Bandit => "bandit",
             Scenario::Rolling => "rolling",
             Scenario::Shadow => "shadow",
         }
@@ -74,6 +78,9 @@ impl Scenario {
             Scenario::Switch => "everything goes to a new version at once, and back when it fails",
             Scenario::Staged => "copies, then a growing share, then everything",
             Scenario::Ab => "two versions at even shares, and the better one gets everything",
+            Scenario::Bandit => {
+                "more and more calls to the better version, while it is found out which that is"
+            }
             Scenario::Rolling => "four servers are replaced one by one, while the others answer",
             Scenario::Shadow => "one is the same, one only jitters, one flips labels",
         }
@@ -96,6 +103,11 @@ impl Scenario {
                 "Nobody tells the sidecar which version is better: what callers report of its",
                 "answers does. It is looked at all the time, and the chance of a false winner",
                 "stays below 5 % however often that is.",
+            ],
+            Scenario::Bandit => &[
+                "Nobody tells the sidecar which version is better: what callers report of its",
+                "answers does. Every second each version gets the probability that it is the",
+                "better one as its share, so the worse one costs less and less.",
             ],
             Scenario::Rolling => &[
                 "Soon the file will name version 2.0.0. The sidecar starts no servers: it takes",
@@ -129,9 +141,12 @@ impl Scenario {
     /// What its server does at some time, if anything.
     pub fn trouble(self) -> Option<Trouble> {
         match self {
-            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling | Scenario::Shadow => {
-                None
-            }
+            Scenario::CanaryGood
+            | Scenario::Staged
+            | Scenario::Ab
+            | Scenario::Bandit
+            | Scenario::Rolling
+            | Scenario::Shadow => None,
             Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
@@ -176,7 +191,9 @@ impl Scenario {
     /// How it ends if all is well.
     pub fn end(self) -> Action {
         match self {
-            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Rolling => Action::Promoted,
+            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Bandit | Scenario::Rolling => {
+                Action::Promoted
+            }
             Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
             Scenario::Shadow => Action::Judged,
         }
@@ -190,7 +207,8 @@ impl Scenario {
             Scenario::CanarySlow => Scenario::Switch,
             Scenario::Switch => Scenario::Staged,
             Scenario::Staged => Scenario::Ab,
-            Scenario::Ab => Scenario::Rolling,
+            Scenario::Ab => Scenario::Bandit,
+            Scenario::Bandit => Scenario::Rolling,
             Scenario::Rolling => Scenario::Shadow,
             Scenario::Shadow => Scenario::CanaryGood,
         }
@@ -230,6 +248,7 @@ pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
         Scenario::Switch => switch::configuration(place, 0),
         Scenario::Staged => staged::configuration(place),
         Scenario::Ab => ab::configuration(place),
+        Scenario::Bandit => bandit::configuration(place),
         Scenario::Rolling => rolling::configuration(place, 0),
         Scenario::Shadow => shadow::configuration(place),
     }

@@ -137,6 +137,19 @@ fn the_better_of_two_versions_is_found_by_what_callers_report() {
 }
 
 #[test]
+fn a_bandit_gives_ever_more_to_the_better_version_and_everything_in_the_end() {
+    let (said, story) = scenario("bandit");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    assert_eq!(said["winner"], "v2", "{said}");
+    let right = found(&said, "feedback right");
+    assert_eq!((&right["aim"], &right["verdict"]), (&"success".into(), &"pass".into()), "{right}");
+    assert!(right["harm"]["high"].as_f64() < Some(0.0), "{right}");
+    let order = ["it begins to learn", "v2 gets 100 %: v2 is the best: more of right"];
+    let places: Vec<_> = order.iter().map(|part| story.find(part)).collect();
+    assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}\n{story}");
+}
+
+#[test]
 fn servers_are_replaced_one_by_one_and_no_caller_notices() {
     let (said, story) = scenario("rolling");
     assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");

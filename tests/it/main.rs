@@ -4,6 +4,7 @@
 
 mod ab;
 mod bandit;
+mod bandit_world;
 mod calls;
 mod canary;
 mod cancel;

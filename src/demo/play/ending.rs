@@ -6,7 +6,7 @@ use super::super::reporter::Reported;
 use super::super::scenario::Scenario;
 use super::super::server::manner::Trouble;
 use crate::rollout::{Actor, AuditRecord};
-use crate::verdict::{Action, Aim, Finding, Scale, Verdict};
+use crate::verdict::{Action, Aim, Change, Finding, Scale, Verdict};
 
 /// How a scenario ended.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -17,6 +17,9 @@ pub struct Ending {
     pub verdict: Verdict,
     /// What was done: `promoted`, `rolled_back`, `held` or `settled`.
     pub action: Action,
+    /// Of several versions: which one got everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
     /// Calls that the callers made.
     pub calls: u64,
     /// Of these: without an answer that can be relied on.
@@ -57,6 +60,7 @@ impl Ending {
             scenario: scenario.name(),
             verdict: together(&evidence),
             action: record.change.action,
+            winner: winner(&record.change),
             calls: counted.calls,
             caller_failures: counted.failed,
             candidate_failures: counted.candidate,
@@ -108,6 +112,11 @@ impl Ending {
         }
         differs
     }
+}
+
+/// Who got everything, where it was one of several.
+fn winner(change: &Change) -> Option<String> {
+    change.variants.first().filter(|_| change.action == Action::Promoted).map(ToString::to_string)
 }
 
 /// What all of it says together: every guard passes, and one metric at least where there are any.

@@ -57,8 +57,13 @@ pub(super) fn shares(policy: Policy, reward: &Reward, arms: &[Moments]) -> Vec<f
         Policy::KlUcb => largest(&index(reward, arms, kl_ucb)),
         Policy::Ucb1 => largest(&index(reward, arms, ucb1)),
         Policy::EpsilonGreedy { epsilon } => {
-            let greedy =
-                largest(&index(reward, arms, |mean, n, _| if n > 0.0 { mean } else { f64::INFINITY }));
+            // By what is believed: one success and one failure more than were seen, so that one early failure is no end.
+            let believed = |mean: f64, n: f64, _: f64| match reward.range {
+                Some(_) => (mean * n + 1.0) / (n + 2.0),
+                None if n > 0.0 => mean,
+                None => f64::INFINITY,
+            };
+            let greedy = largest(&index(reward, arms, believed));
             greedy.iter().map(|share| (1.0 - epsilon) * share + epsilon / arms.len() as f64).collect()
         }
         Policy::Exp3 { gamma } => exp3(gamma, reward, arms),
@@ -130,6 +135,8 @@ fn exp3(gamma: f64, reward: &Reward, arms: &[Moments]) -> Vec<f64> {
     weights.iter().map(|weight| (1.0 - gamma) * weight / all + gamma / count).collect()
 }
 
+#[cfg(test)]
+mod regret;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,16 +14,14 @@ use crate::config::BanditPolicy as Policy;
 use crate::stats::ridge::Model;
 use crate::stats::special::normal_cdf;
 
-/// Nodes and weights of the Gauss–Hermite rule for the standard normal law; half of them, the others mirror them.
-const HALF: [(f64, f64); 8] = [
+/// Nodes and weights of the Gauss–Hermite rule of 16 points for the standard normal law: half of them, for the others
+/// mirror them, and without the three outermost, which together weigh 3e-5.
+const HALF: [(f64, f64); 5] = [
     (0.386_760_604_500_557_4, 0.286_568_521_238_012),
     (1.163_829_100_554_964_8, 0.158_338_372_750_949_7),
     (1.951_980_345_716_333_4, 0.047_284_752_354_014_06),
     (2.760_245_047_630_701_4, 0.007_266_937_601_184_749),
     (3.600_873_624_171_548_7, 5.259_849_265_739_087e-4),
-    (4.492_955_302_520_011, 1.530_003_216_248_732e-5),
-    (5.472_225_705_949_343, 1.309_473_216_286_817e-7),
-    (6.630_878_198_393_129, 1.497_814_723_161_841_2e-10),
 ];
 
 /// Φ at steps of 1/STEPS from −REACH to REACH.
@@ -157,9 +155,9 @@ mod tests {
     fn weights_of_the_rule_are_those_of_a_normal_law() {
         let moment = |power: i32| HALF.iter().map(|(x, w)| 2.0 * w * x.powi(power)).sum::<f64>();
         assert!(
-            (moment(0) - 1.0).abs() < 1e-5
-                && (moment(2) - 1.0).abs() < 1e-4
-                && (moment(4) - 3.0).abs() < 1e-3
+            (moment(0) - 1.0).abs() < 1e-4
+                && (moment(2) - 1.0).abs() < 2e-3
+                && (moment(4) - 3.0).abs() < 0.05
         );
         assert!((phi(&NORMAL, 1.0) - 0.841_344_7).abs() < 1e-5 && phi(&NORMAL, 90.0) > 0.999_999);
     }
