@@ -25,7 +25,7 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
-use crate::{ctl, demo, evaluate, log};
+use crate::{ctl, demo, evaluate, log, replay};
 
 mod needs;
 mod plan;
@@ -87,6 +87,8 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
     Ctl(ctl::Options),
     /// Read the prediction log: the newest calls, one prediction's whole story, rows that match
     Log(log::ask::Options),
+    /// Send logged calls to a candidate, and hold its answers against those that were served
+    Replay(replay::Options),
     /// See what another policy would have earned on the calls that were logged
     Evaluate(evaluate::Options),
     /// See what a strategy would do: thousands of rollouts in a world that is written down, on a virtual clock
@@ -105,6 +107,9 @@ pub fn main() -> ExitCode {
         Command::Schema => print(&pretty(&config::schema())).map(|()| ExitCode::SUCCESS),
         Command::Ctl(options) => control(async { ctl::run(options).await.map(ExitCode::from) }),
         Command::Log(options) => log::ask::run(&options, SystemTime::now()).map(asked),
+        Command::Replay(options) => {
+            control(async { replay::run(options, SystemTime::now()).await.map(asked) })
+        }
         Command::Evaluate(options) => evaluate::run(&options, SystemTime::now()).map(asked),
         Command::Simulate(options) => simulate(&options),
         Command::Demo(options) => control(demonstrate(options)),

@@ -34,6 +34,7 @@
 //! | [`ctl`] | its client, for people and scripts |
 //! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
 //! | [`evaluate`] | what another policy would have earned, from the log |
+//! | [`replay`] | logged calls to a candidate |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
@@ -63,6 +64,7 @@ pub mod pb;
 pub mod prediction;
 pub mod protocol;
 pub mod proxy;
+pub mod replay;
 pub mod resources;
 pub mod rollout;
 pub mod server;

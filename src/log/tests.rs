@@ -329,3 +329,69 @@ async fn the_cap_holds_by_either_policy_and_every_row_is_counted() {
         assert!(held <= small.disk.0, "{full:?}: {held}");
     }
 }
+
+/// Calls as they are: random ids, times in order, latencies of a server.
+fn calls(count: u64) -> impl Iterator<Item = crate::outcome::Outcome> {
+    let mix = |seed: u64| {
+        // SplitMix64.
+        let mut mixed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    };
+    (0..count).map(move |number| {
+        let mut outcome = sample::outcome();
+        let random = |which: u64| mix(number * 16 + which);
+        let millis = 1_700_000_000_000 + number / 20;
+        let bits: [u8; 10] = std::array::from_fn(|byte| random(1 + byte as u64 / 8).to_le_bytes()[byte % 8]);
+        outcome.prediction = uuid::Builder::from_unix_timestamp_millis(millis, &bits).into_uuid();
+        outcome.trace.trace_id = u128::from(random(3)) << 64 | u128::from(random(4));
+        outcome.trace.span_id = random(5);
+        outcome.started = std::time::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000 + number * 50);
+        outcome.latency.total = Duration::from_micros(2000 + random(6) % 8000);
+        outcome.latency.upstream = outcome.latency.total - Duration::from_micros(100 + random(7) % 50);
+        outcome.latency.own = Duration::from_micros(40 + random(8) % 30);
+        outcome.request_id = None;
+        if let Some(route) = &mut outcome.route {
+            route.unit = Some(mix(random(9) % 5000));
+        }
+        outcome
+    })
+}
+
+/// Writes and seals so many calls on this thread; how long that took, and the bytes of the file.
+fn cost(count: u64) -> (Duration, u64) {
+    let root = tempfile::tempdir().unwrap();
+    spool::make_folders(root.path()).unwrap();
+    let all: Vec<_> = calls(count).collect();
+    let place = partition::Partition::new(Some("fraud".into()), all[0].started);
+    let start = Instant::now();
+    let mut spool = spool::Spool::create(root.path(), Table::Predictions, uuid::Uuid::from_u128(1)).unwrap();
+    for flush in all.chunks(20_000) {
+        let mut columns = columns::Columns::new(Table::Predictions);
+        for outcome in flush {
+            rows::prediction::write(outcome, &[0, 1], None, &mut columns.row());
+        }
+        let segment = segment::write(Table::Predictions, &place, &columns.finish().unwrap()).unwrap();
+        spool.append(flush.len() as u32, &segment).unwrap();
+    }
+    let made = seal::seal(root.path(), spool.path()).unwrap();
+    let took = start.elapsed();
+    assert_eq!(made.rows, count);
+    (took, Contents::read(root.path()).unwrap().sealed.iter().map(|one| one.bytes).sum())
+}
+
+#[test]
+fn a_row_without_messages_takes_at_most_120_bytes() {
+    let (_, bytes) = cost(20_000);
+    let each = bytes as f64 / 20_000.0;
+    assert!(each <= 120.0, "{each}");
+}
+
+#[test]
+#[ignore = "a figure of a release: cargo test --release --lib -- --ignored a_row_takes_at_most_4_us"]
+fn a_row_takes_at_most_4_us_of_one_core() {
+    let (took, bytes) = cost(400_000);
+    let each = took.as_secs_f64() * 1e6 / 400_000.0;
+    assert!(each <= 4.0, "{each} µs, {} bytes a row", bytes as f64 / 400_000.0);
+}

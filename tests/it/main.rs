@@ -21,6 +21,7 @@ mod hop;
 mod hostile;
 mod house;
 mod life;
+mod log;
 mod metadata;
 mod plan;
 mod ramp;
