@@ -76,7 +76,8 @@ pub enum Reason {
     Forced,
     /// The variant that the split chose is not ready, so the baseline answers.
     NotReady,
-    /// The call names no model that is known: the default model's baseline answers.
+    /// The call names no model that is known: the default model's baseline answers. Or it cannot be shared between
+    /// rankers, for it is no inference call of one message each way.
     Default,
     /// Another sidecar assigned the call already.
     Hop,
@@ -88,11 +89,13 @@ pub enum Reason {
     Layer,
     /// What the call is to be told apart by is not as declared: the baseline answers.
     NoContext,
+    /// Several rankers are asked, and their lists merged; the variant is the baseline, of whom is what is no list.
+    Interleaved,
 }
 
 impl Reason {
     /// Every value, in the order of [`Reason::index`].
-    pub const ALL: [Reason; 12] = [
+    pub const ALL: [Reason; 13] = [
         Reason::Pinned,
         Reason::Split,
         Reason::Draw,
@@ -105,6 +108,7 @@ impl Reason {
         Reason::Holdout,
         Reason::Layer,
         Reason::NoContext,
+        Reason::Interleaved,
     ];
 
     /// Position in [`Reason::ALL`].
@@ -127,6 +131,7 @@ impl Reason {
             Reason::Holdout => "holdout",
             Reason::Layer => "layer",
             Reason::NoContext => "no_context",
+            Reason::Interleaved => "interleaved",
         }
     }
 
@@ -134,7 +139,7 @@ impl Reason {
     pub fn flag_reason(self) -> &'static str {
         match self {
             Reason::Pinned | Reason::Decided => "static",
-            Reason::Split | Reason::Draw => "split",
+            Reason::Split | Reason::Draw | Reason::Interleaved => "split",
             Reason::Segment | Reason::Forced | Reason::Hop | Reason::Holdout | Reason::Layer => {
                 "targeting_match"
             }

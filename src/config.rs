@@ -38,10 +38,10 @@ pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;
 pub use strategy::{
-    Ab, Admission, Arm, Bandit, BanditPolicy, Canary, ContextSource, FeedbackGuard, FixedLimits, Guards,
-    Holdout, Judge, LatencyGuard, Layer, Margin, Match, Memory, Metric, OnFail, OnPass, Pinned, Reporting,
-    ResourcesGuard, Reward, Rolling, Segment, SlowLimit, Source, Stage, Staged, Step, Stop, Strategy, Test,
-    Warming, Warmup,
+    Ab, Admission, Arm, Bandit, BanditPolicy, By, Canary, ContextSource, Count, Credit, FeedbackGuard,
+    FixedLimits, Guards, Holdout, Interleave, Judge, LatencyGuard, Layer, Margin, Match, Memory, Metric,
+    OnFail, OnPass, Pinned, Reporting, ResourcesGuard, Reward, Rolling, Segment, SlowLimit, Source, Stage,
+    Staged, Step, Stop, Strategy, Test, Warming, Warmup, Weigh,
 };
 use units::{Percent, Size};
 

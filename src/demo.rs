@@ -2,8 +2,9 @@
 //!
 //! Model servers hold versions of a classifier that scikit-learn trained, the sidecar stands before them, and callers
 //! send images that no version has seen. `split` gives them to two versions, with a third as their shadow; [`play`]
-//! shows how a candidate goes live, or not, in one scenario or another. Nothing is simulated: every number said was counted or measured
-//! on calls that crossed sockets. The sidecar is handed in as a [`Sidecar`], for this room knows nothing of the wiring.
+//! shows how a candidate goes live, or not, in one scenario or another, and `ranking` two rankers that answer together.
+//! Nothing is simulated: every number said was counted or measured on calls that crossed sockets. The sidecar is handed
+//! in as a [`Sidecar`], for this room knows nothing of the wiring.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -19,6 +20,7 @@ pub mod collector;
 mod judging;
 pub mod model;
 pub mod play;
+mod ranking;
 pub mod reporter;
 pub mod rows;
 pub mod scenario;
@@ -57,6 +59,7 @@ const READY: Duration = Duration::from_secs(10);
   parhelion demo --scenario ab          two versions at even shares: the better one gets everything
   parhelion demo --scenario rolling     four servers are replaced one by one, while the others answer
   parhelion demo --scenario shadow      three shadows, judged by their answers
+  parhelion demo --scenario interleave  two rankers answer together, and clicks choose
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
@@ -65,7 +68,7 @@ const READY: Duration = Duration::from_secs(10);
   parhelion demo --shadow 127.0.0.1:8003
                                         that model as the shadow")]
 pub struct Options {
-    /// Show a rollout that is judged by its own calls, not a split: it ends by itself, in about half a minute
+    /// Show a rollout that is judged by its own calls, not a split: it ends by itself, most in half a minute
     #[arg(long, value_name = "NAME", conflicts_with_all = ["calls", "users", "models_only", "shadow"])]
     pub scenario: Option<Scenario>,
     /// With --scenario: go on after its end until Ctrl-C, so that `parhelion ctl` can look at it
@@ -207,13 +210,13 @@ pub async fn run<S: Sidecar>(
         }
         Some(scenario) if json => {
             let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
-            let ending = Demo { options, screen, interrupts }.play(scenario, start).await?;
+            let ending = Demo { options, screen, interrupts }.show_to_end(scenario, start).await?;
             Screen::new(out, false).say(&[serde_json::to_string(&ending).map_err(io::Error::from)?])?;
             Ok(ending.is_as_named())
         }
         Some(scenario) => {
             let demo = Demo { options, screen: Screen::new(out, live), interrupts };
-            Ok(demo.play(scenario, start).await?.is_as_named())
+            Ok(demo.show_to_end(scenario, start).await?.is_as_named())
         }
     }
 }
@@ -234,6 +237,18 @@ impl<W: Write> Demo<W> {
         match self.options.model.clone() {
             Some(version) => self.alone(&version).await,
             None => self.split(start).await,
+        }
+    }
+
+    /// A scenario.
+    async fn show_to_end<S: Sidecar>(
+        self,
+        scenario: Scenario,
+        start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
+    ) -> Result<play::Ending, DemoError> {
+        match scenario {
+            Scenario::Interleave => self.rank(start).await,
+            _ => self.play(scenario, start).await,
         }
     }
 

@@ -27,6 +27,7 @@ pub mod download;
 pub mod ending;
 pub mod exchange;
 pub mod fallback;
+pub mod gather;
 mod hold;
 pub mod patience;
 pub mod rename;

@@ -78,6 +78,23 @@ pub struct Scores {
     pub joined: Sums,
 }
 
+/// What sessions said of one ranker beside the baseline. It adds up, in any order.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Votes {
+    /// Sessions that credited the ranker more.
+    pub wins: u64,
+    /// Those that credited the baseline more.
+    pub losses: u64,
+    /// Those that credited both alike, though something was reported.
+    pub ties: u64,
+    /// By how much more the ranker was credited, of sessions that were no tie, in the bucket of their unit.
+    pub sums: Sums,
+    /// What the baseline was credited in those.
+    pub baseline: Total,
+    /// What the ranker was credited in them.
+    pub candidate: Total,
+}
+
 /// What copies of calls showed between two looks, each beside its call: of calls whose copy has ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Copies {
@@ -147,6 +164,35 @@ impl Scores {
         self.baseline.add(more.baseline);
         self.candidate.add(more.candidate);
         self.joined += &more.joined;
+    }
+}
+
+impl Votes {
+    /// Adds a session in which both were credited so; `bucket`: its unit's, where units come back.
+    pub fn add(&mut self, baseline: f64, candidate: f64, bucket: Option<u8>) {
+        let more = candidate - baseline;
+        // What sums of parts leave is no preference.
+        if more.abs() < 1e-9 {
+            self.ties += 1;
+            return;
+        }
+        *(if more > 0.0 { &mut self.wins } else { &mut self.losses }) += 1;
+        self.sums.add_sums(more, more * more, 1.0);
+        if let Some(bucket) = bucket {
+            self.sums.add_to_bucket(bucket, more);
+        }
+        self.baseline.add(Total { n: 1, sum: baseline });
+        self.candidate.add(Total { n: 1, sum: candidate });
+    }
+
+    /// Adds others.
+    pub fn merge(&mut self, more: &Votes) {
+        self.wins += more.wins;
+        self.losses += more.losses;
+        self.ties += more.ties;
+        self.sums += &more.sums;
+        self.baseline.add(more.baseline);
+        self.candidate.add(more.candidate);
     }
 }
 

@@ -8,19 +8,22 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::evidence::{Rewards, Scores};
+use crate::evidence::{Rewards, Scores, Votes};
 use crate::fault::Code;
 use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
 
 mod book;
 mod contexts;
+mod credit;
 pub mod intake;
 pub mod json;
 mod kept;
 mod ledger;
 mod rate;
 pub mod service;
+mod session;
+pub mod shown;
 mod table;
 mod track;
 mod weigh;
@@ -49,6 +52,19 @@ pub struct Report {
     pub id: String,
     /// When it was learnt, in milliseconds since the Unix epoch; none: now.
     pub at: Option<u64>,
+    /// What of a list it is about; none: the whole answer.
+    pub place: Option<At>,
+    /// Which list, from 0, where one answer holds several.
+    pub row: u32,
+}
+
+/// What of a list a report is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum At {
+    /// A slot, from 0.
+    Slot(u32),
+    /// An item: its text, or its decimal digits.
+    Item(String),
 }
 
 /// What was learnt.
@@ -89,7 +105,7 @@ pub enum Taken {
 pub enum Evidence {
     /// It is, at once.
     Now,
-    /// It will be when its window has closed, for the feedback has a default.
+    /// It will be when its window has closed, for the feedback has a default, or its session.
     AtClose,
     /// It is not: labels and clicks are kept with their predictions, but compare nothing.
     Kind,
@@ -97,6 +113,8 @@ pub enum Evidence {
     Certain,
     /// It is not: the rollout was changed since.
     Revision,
+    /// It is not: its session has closed, and voted.
+    Session,
 }
 
 /// Why a report was refused. A refused report changes nothing.
@@ -163,6 +181,45 @@ pub enum Refusal {
         /// Allowed per minute.
         most: u16,
     },
+    /// It credits rankers, and does not say for what.
+    #[error("{0}: it credits who showed something, so each report names a `slot`, or an `item`")]
+    Place(Arc<str>),
+    /// There is no such slot.
+    #[error(
+        "{name}: there is no slot {slot} in list {row}: {rows} of {length} slots were shown, counted from 0"
+    )]
+    Slot {
+        /// The feedback.
+        name: Arc<str>,
+        /// As reported.
+        slot: u32,
+        /// As reported.
+        row: u32,
+        /// Lists of the answer.
+        rows: usize,
+        /// Slots of each.
+        length: usize,
+    },
+    /// There is no such item.
+    #[error("{name}: item {item:?} was not shown in list {row} of that prediction")]
+    Item {
+        /// The feedback.
+        name: Arc<str>,
+        /// As reported.
+        item: String,
+        /// As reported.
+        row: u32,
+    },
+    /// What was shown is not known here.
+    #[error("{name}: what that prediction showed is not known here, {why}: {instead}")]
+    Forgotten {
+        /// The feedback.
+        name: Arc<str>,
+        /// In words.
+        why: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
     /// No room.
     #[error("{0}: as much feedback is remembered as there is room for; it is taken again when windows close")]
     Full(Arc<str>),
@@ -170,7 +227,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause, as it is counted.
-    pub const CAUSES: [&'static str; 14] = [
+    pub const CAUSES: [&'static str; 18] = [
         "malformed",
         "version",
         "foreign",
@@ -185,6 +242,10 @@ impl Refusal {
         "rate",
         "unit",
         "full",
+        "place",
+        "slot",
+        "item",
+        "forgotten",
     ];
 
     /// Position in [`Refusal::CAUSES`].
@@ -204,6 +265,10 @@ impl Refusal {
             Refusal::Rate { .. } => 11,
             Refusal::Unit { .. } => 12,
             Refusal::Full(_) => 13,
+            Refusal::Place(_) => 14,
+            Refusal::Slot { .. } => 15,
+            Refusal::Item { .. } => 16,
+            Refusal::Forgotten { .. } => 17,
         }
     }
 
@@ -219,10 +284,10 @@ impl Refusal {
                     Code::FAILED_PRECONDITION
                 }
             },
-            Refusal::Model | Refusal::Name { .. } => Code::NOT_FOUND,
-            Refusal::Value { .. } => Code::OUT_OF_RANGE,
-            Refusal::Anonymous(_) => Code::INVALID_ARGUMENT,
-            Refusal::Late { .. } => Code::FAILED_PRECONDITION,
+            Refusal::Model | Refusal::Name { .. } | Refusal::Item { .. } => Code::NOT_FOUND,
+            Refusal::Value { .. } | Refusal::Slot { .. } => Code::OUT_OF_RANGE,
+            Refusal::Anonymous(_) | Refusal::Place(_) => Code::INVALID_ARGUMENT,
+            Refusal::Late { .. } | Refusal::Forgotten { .. } => Code::FAILED_PRECONDITION,
             Refusal::Rate { .. } | Refusal::Unit { .. } | Refusal::Full(_) => Code::RESOURCE_EXHAUSTED,
         }
     }
@@ -245,8 +310,14 @@ impl Taken {
 
 impl Evidence {
     /// Every value.
-    pub const ALL: [Evidence; 5] =
-        [Evidence::Now, Evidence::AtClose, Evidence::Kind, Evidence::Certain, Evidence::Revision];
+    pub const ALL: [Evidence; 6] = [
+        Evidence::Now,
+        Evidence::AtClose,
+        Evidence::Kind,
+        Evidence::Certain,
+        Evidence::Revision,
+        Evidence::Session,
+    ];
 
     /// The word used in answers and spans.
     pub fn name(self) -> &'static str {
@@ -256,6 +327,7 @@ impl Evidence {
             Evidence::Kind => "not_kind",
             Evidence::Certain => "not_certain",
             Evidence::Revision => "not_revision",
+            Evidence::Session => "not_session",
         }
     }
 }
@@ -278,11 +350,26 @@ pub struct FeedbackGain {
     pub rewards: Option<Rewards>,
 }
 
+/// Votes of sessions that closed between two looks. They add up, in any order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ballot {
+    /// The model.
+    pub model: Arc<str>,
+    /// Of the rollout.
+    pub revision: u32,
+    /// The epoch that its calls were merged in.
+    pub epoch: u32,
+    /// By the index of [`crate::config::Model::variants`]: that ranker beside the baseline.
+    pub votes: Vec<Votes>,
+}
+
 /// What was gained and must be kept, together or not at all.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Drained {
     /// Evidence.
     pub gains: Vec<FeedbackGain>,
+    /// Evidence of another kind.
+    pub ballots: Vec<Ballot>,
     /// What is remembered so that nothing counts twice; a later one takes the place of an earlier one of the same key.
     pub kept: Vec<Kept>,
 }

@@ -13,6 +13,10 @@ use crate::fault::{Blame, Code};
 use crate::log::payload::Taken;
 use crate::shadow::record::Disagreement;
 
+pub mod merged;
+
+use merged::Merged;
+
 /// The end of one call.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -37,6 +41,8 @@ pub struct Outcome {
     /// What became of the baseline's answering instead of the assigned variant; `None` where that did not fail, or
     /// nobody could answer instead.
     pub fallback: Option<Fallback>,
+    /// What several rankers made of it together; none where one variant was asked.
+    pub merged: Option<Box<Merged>>,
     /// What the caller was told.
     pub status: Code,
     /// The status message, where the sidecar made it or the failure is worth reading.

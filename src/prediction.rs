@@ -17,6 +17,7 @@
 //! | 37 | 8 | keyed hash of the unit; 0: none |
 //! | 45 | 1 | analysis bucket |
 //! | 46 | 4 × arms | where calls are split: how likely each arm was, in parts of 2³² − 1 |
+//! | 46 | 2 + 3/8 × slots | where lists are merged: who filled each slot, see [`slots`] |
 //! | last | 16 | MAC: BLAKE3, keyed, over all that is before it |
 //!
 //! An arm is a place among the variants that take part, see [`crate::config::Model::arms`]. With 8 arms at most an id
@@ -31,6 +32,10 @@ use uuid::Uuid;
 use crate::assignment::{ARMS, Odds, Reason};
 use crate::keys::{Keys, MAC, same};
 use crate::stats::hash;
+
+pub mod slots;
+
+use slots::Slots;
 
 /// The longest id, in characters.
 pub const MAX_TEXT: usize = (COMMON + 4 * ARMS).div_ceil(3) * 4;
@@ -72,6 +77,8 @@ pub struct Prediction {
     pub bucket: u8,
     /// How likely each arm was; empty where calls are not split.
     pub odds: Odds,
+    /// Who filled which slot, where lists were merged and that is evidence; never where there are odds.
+    pub slots: Option<Slots>,
 }
 
 /// Why a text is not believed.
@@ -195,6 +202,9 @@ impl Prediction {
         bytes[37..45].copy_from_slice(&self.unit.unwrap_or(0).to_be_bytes());
         bytes[45] = self.bucket;
         let mut end = BODY;
+        if self.reason == Reason::Interleaved {
+            return end + self.slots.as_ref().map_or(0, |slots| slots.write(&mut bytes[end..]));
+        }
         for odds in self.odds.as_slice() {
             bytes[end..end + 4].copy_from_slice(&odds.to_be_bytes());
             end += 4;
@@ -208,6 +218,11 @@ impl Prediction {
         let eight = |at: usize| common[at..at + 8].try_into().map(u64::from_be_bytes).ok();
         let four = |at: usize| common[at..at + 4].try_into().map(u32::from_be_bytes).ok();
         let unit = eight(37)?;
+        let reason = *Reason::ALL.get(usize::from(common[36]))?;
+        let (odds, slots) = match (reason, tail) {
+            (Reason::Interleaved, [_, ..]) => (Odds::NONE, Some(Slots::read(tail)?)),
+            _ => (Odds::read(tail)?, None),
+        };
         Some(Prediction {
             uuid: Uuid::from_slice(&common[2..18]).ok()?,
             rollout: eight(18)?,
@@ -215,10 +230,11 @@ impl Prediction {
             epoch: four(30)?,
             assigned: common[34],
             served: common[35],
-            reason: *Reason::ALL.get(usize::from(common[36]))?,
+            reason,
             unit: (unit != 0).then_some(unit),
             bucket: common[45],
-            odds: Odds::read(tail)?,
+            odds,
+            slots,
         })
     }
 }

@@ -32,6 +32,7 @@ use crate::worker::Worker;
 
 mod copies;
 mod ending;
+pub mod interleaved;
 mod overdue;
 pub mod plan;
 mod planned;
@@ -279,6 +280,19 @@ async fn dispatch(
         reader: call.peek.map(|peek| (call.adapter, peek)),
         origin: &Planned { worker, call, plan },
     };
+    if let Some(together) = &plan.together {
+        let asking = interleaved::Call { worker, call, plan, together };
+        // In a box of its own, so that no other call's future has room for it.
+        let deliver = Box::pin(asking.deliver(&shipment, upload, respond, journal));
+        match within(deadline, deliver).await {
+            Some(Some(delivery)) => return delivery,
+            Some(None) => {}
+            None => {
+                let failure = expired_at(plan, limits.min_deadline, timeout.unwrap_or_default(), journal);
+                return Delivery::Failed(failure);
+            }
+        }
+    }
     let reserve = plan.rollout.reserve.as_ref();
     let reserve = reserve.filter(|reserve| reserve.covers(call.peek, &plan.assignment));
     let limit = overdue::Limit::of(plan, call.peek, deadline, upload);

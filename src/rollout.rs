@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use crate::config::{Config, Model};
 use crate::evidence::Readings;
 use crate::feedback::Intake;
+use crate::feedback::shown::Exposures;
 use crate::shadow::judges::Judges;
 use crate::state::State;
 use crate::telemetry::shard::Shard;
@@ -161,6 +162,11 @@ impl Rollouts {
     /// Where samples of that model's calls are kept.
     pub fn samples(&self, model: &Arc<str>) -> Arc<Samples> {
         self.ground.warmer.samples(model)
+    }
+
+    /// What the model's calls have shown, where its strategy needs that.
+    pub fn shown(&self, model: &Model) -> Option<Arc<Exposures>> {
+        self.ground.intake.shown(model)
     }
 
     /// The clock that everything here is timed by.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::{self, Config, Model, Reporting};
 use crate::dispatch::Answering;
 use crate::dispatch::fallback::Reserve;
+use crate::feedback::shown::Exposures;
 use crate::outcome::Runs;
 use crate::prediction;
 use crate::protocol::Adapter;
@@ -34,6 +35,10 @@ pub const MODEL_VERSION: HeaderName = HeaderName::from_static("parhelion-model-v
 pub const ROLLOUT: HeaderName = HeaderName::from_static("parhelion-rollout");
 /// Response metadata: the variant that was assigned and failed, where another answered instead.
 pub const FALLBACK_FROM: HeaderName = HeaderName::from_static("parhelion-fallback-from");
+/// Response metadata: the variants whose lists an answer is made of, the baseline first.
+pub const INTERLEAVED: HeaderName = HeaderName::from_static("parhelion-interleaved");
+/// Response metadata: rankers that dropped out of a call, each with the reason: `v2:late`.
+pub const DROPPED: HeaderName = HeaderName::from_static("parhelion-dropped");
 /// Response metadata: the id to report feedback with.
 pub const PREDICTION_ID: HeaderName = HeaderName::from_static("parhelion-prediction-id");
 
@@ -74,6 +79,8 @@ pub struct Rollout {
     /// How it is known what a server runs, where a variant's servers are replaced in place, so that two of its endpoints
     /// may run two versions.
     in_place: Option<Reporting>,
+    /// What its calls have shown, where credit or pages need that; `None`: nothing is remembered.
+    pub shown: Option<Arc<Exposures>>,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
 }
@@ -279,6 +286,7 @@ impl Rollout {
             model: Arc::clone(model),
             shadows,
             keep: keeps_samples(model).then(|| Keep::new(base.rollouts.samples(&model.name))),
+            shown: base.rollouts.shown(model),
             reserve: None,
         }
     }

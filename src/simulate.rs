@@ -21,6 +21,7 @@ mod judged;
 mod learnt;
 mod naive;
 mod print;
+mod ranked;
 mod strange;
 mod stream;
 mod tally;

@@ -21,6 +21,7 @@ pub mod canary;
 pub mod copied;
 pub mod course;
 pub(crate) mod guards;
+pub mod interleave;
 mod limits;
 pub mod pinned;
 mod ranges;
@@ -31,6 +32,7 @@ mod unit;
 use ab::Ab;
 use bandit::{Bandit, Beliefs, Drawn, Shares};
 use canary::Canary;
+use interleave::Interleave;
 use pinned::Pinned;
 use unit::UnitKey;
 
@@ -40,6 +42,8 @@ pub struct Strategy {
     kind: Kind,
     unit: Vec<Key>,
     unit_key: UnitKey,
+    /// What names a list that is asked for page by page.
+    draft: Option<Key>,
     force: Force,
     variants: Vec<Arc<str>>,
     /// See [`config::Model::arms`].
@@ -56,6 +60,7 @@ enum Kind {
     Ab(Ab),
     Canary(Canary),
     Bandit(Bandit),
+    Interleave(Interleave),
     /// By stage.
     Staged(Vec<Kind>),
 }
@@ -165,6 +170,7 @@ impl Kind {
             config::Strategy::Bandit(bandit) => Kind::Bandit(Bandit::new(bandit)),
             config::Strategy::Shadow(canary) => Kind::Pinned(Pinned::new(canary.baseline)),
             config::Strategy::Rolling(rolling) => Kind::Pinned(Pinned::new(rolling.variant)),
+            config::Strategy::Interleave(interleave) => Kind::Interleave(Interleave::new(interleave)),
             config::Strategy::Staged(staged) => {
                 Kind::Staged(staged.stages.iter().map(|stage| Kind::new(&stage.strategy)).collect())
             }
@@ -182,7 +188,7 @@ impl Kind {
     /// Where a unit falls among 100,000 places in that epoch; none where nothing is drawn.
     fn place(&self, epoch: u32, unit: &str) -> Option<u32> {
         match self {
-            Kind::Pinned(_) => None,
+            Kind::Pinned(_) | Kind::Interleave(_) => None,
             Kind::Ab(ab) => Some(ab.place(unit)),
             Kind::Canary(canary) => Some(canary.place(unit)),
             Kind::Bandit(bandit) => Some(bandit.place(epoch, unit)),
@@ -194,7 +200,9 @@ impl Kind {
     /// The rules that choose segments.
     fn rules(&self) -> Box<dyn Iterator<Item = &Match> + '_> {
         match self {
-            Kind::Pinned(_) | Kind::Canary(_) | Kind::Bandit(_) => Box::new(std::iter::empty()),
+            Kind::Pinned(_) | Kind::Canary(_) | Kind::Bandit(_) | Kind::Interleave(_) => {
+                Box::new(std::iter::empty())
+            }
             Kind::Ab(ab) => Box::new(ab.rules()),
             Kind::Staged(stages) => Box::new(stages.iter().flat_map(Kind::rules)),
         }
@@ -208,6 +216,10 @@ impl Strategy {
             kind: Kind::new(&model.strategy),
             unit: model.unit.clone(),
             unit_key: UnitKey::new(unit_key),
+            draft: match &model.strategy {
+                config::Strategy::Interleave(interleave) => interleave.draft.clone(),
+                _ => None,
+            },
             force: model.force.clone(),
             variants: model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect(),
             arms: model.arms(),
@@ -247,6 +259,7 @@ impl Strategy {
                 (Assignment { variant, reason: Reason::Decided, propensity: 1.0 }, None)
             }
             (Kind::Pinned(pinned), _) => (pinned.assign(), None),
+            (Kind::Interleave(interleave), _) => (interleave.assign(), None),
             (Kind::Ab(ab), _) => {
                 let segment = ab.segment(call);
                 (ab.assign((segment, standing.split.out()), unit, draw, ready), segment)
@@ -299,6 +312,20 @@ impl Strategy {
         layer.as_ref().is_some_and(elsewhere).then_some(Reason::Layer)
     }
 
+    /// Whose lists are merged, the baseline first, as the rollout stands; none where one variant answers.
+    pub fn rankers(&self, standing: &Standing) -> Option<Vec<usize>> {
+        match (self.kind.at(standing.stage), standing.split) {
+            (_, Split::Only(_)) => None,
+            (Kind::Interleave(interleave), split) => Some(interleave.rankers(split)),
+            _ => None,
+        }
+    }
+
+    /// What names the list that a call asks a page of; none: it is a list of its own.
+    pub fn draft<'a>(&self, call: &Call<'a>) -> Option<&'a str> {
+        call.value(self.draft.as_ref()?)
+    }
+
     /// How likely each arm is for a call that was decided so, as the rollout stands; none where calls are not split.
     pub fn odds(&self, standing: &Standing, decided: &Decision, ready: &dyn Fn(usize) -> bool) -> Odds {
         let segment = decided.segment;
@@ -310,7 +337,7 @@ impl Strategy {
         };
         match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(_))
-            | (Kind::Pinned(_) | Kind::Staged(_), _)
+            | (Kind::Pinned(_) | Kind::Staged(_) | Kind::Interleave(_), _)
             | (Kind::Canary(_), Split::Configured | Split::Without(_) | Split::Shares(_)) => {
                 return Odds::NONE;
             }
@@ -334,6 +361,7 @@ impl Strategy {
     ) -> bool {
         let assignment = &decision.assignment;
         match self.kind.at(standing.stage) {
+            Kind::Interleave(_) => false,
             Kind::Pinned(_) | Kind::Canary(_) | Kind::Staged(_) => epoch::counts(assignment),
             Kind::Bandit(bandit) => {
                 let whole = |drawn: &Drawn| bandit.is_whole(&drawn.shares, ready);
@@ -393,6 +421,7 @@ impl Strategy {
         match (self.kind.at(standing.stage), standing.split) {
             (_, Split::Only(variant)) => vec![(variant, all)],
             (Kind::Pinned(pinned), _) => vec![(pinned.assign().variant, all)],
+            (Kind::Interleave(interleave), _) => vec![(interleave.assign().variant, all)],
             (Kind::Ab(ab), split) => ab.intervals((segment, split.out())),
             (Kind::Canary(canary), Split::Candidate(share)) => canary.intervals(share),
             (Kind::Canary(canary), Split::Configured | Split::Without(_) | Split::Shares(_)) => {
@@ -413,9 +442,14 @@ impl Strategy {
     pub fn reads_parameters(&self) -> bool {
         let named = |rule: &Match| rule.0.iter().any(|(key, _)| matches!(key, Key::Parameter(_)));
         let in_kind = self.kind.rules().any(named);
+        let in_draft = matches!(&self.draft, Some(Key::Parameter(_)));
         let in_force = matches!(&self.force, Force::Matching(rule) if named(rule));
         let in_context = self.context().is_some_and(bandit::context::Reader::reads_parameters);
-        in_kind || in_force || in_context || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
+        in_kind
+            || in_draft
+            || in_force
+            || in_context
+            || self.unit.iter().any(|key| matches!(key, Key::Parameter(_)))
     }
 
     /// The first of the unit's keys that the call has.

@@ -126,6 +126,7 @@ fn outcome(number: usize, model: &Arc<Model>, revision: &Arc<str>, endpoint: &Ar
             blame: Blame::Nobody,
         }],
         fallback: None,
+        merged: None,
         status: Code::OK,
         message: None,
         blame: Blame::Nobody,

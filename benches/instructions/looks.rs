@@ -187,5 +187,6 @@ fn prediction(number: u64, revision: u32) -> Result<Prediction, Box<dyn Error>> 
         unit,
         bucket,
         odds,
+        slots: None,
     })
 }

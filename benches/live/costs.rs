@@ -189,5 +189,6 @@ fn made(number: u64, revision: u32) -> Result<Prediction, Box<dyn Error>> {
         unit,
         bucket: prediction::bucket(unit, uuid),
         odds,
+        slots: None,
     })
 }

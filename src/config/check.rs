@@ -23,6 +23,7 @@ mod compare;
 mod endpoint;
 mod fallback;
 mod feedback;
+mod interleave;
 mod limits;
 mod local;
 mod log;

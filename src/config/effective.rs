@@ -11,9 +11,9 @@ mod tls;
 
 use super::units::{Percent, write_duration};
 use super::{
-    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards, Judge,
-    Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned, ResourcesGuard, Segment, SlowLimit,
-    Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
+    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards,
+    Interleave, Judge, Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned, ResourcesGuard,
+    Segment, SlowLimit, Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -210,6 +210,7 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
             map.extend(bandit::bandit(model, found));
             Value::Object(map)
         }
+        Strategy::Interleave(found) => interleave(model, kind, found),
         Strategy::Staged(found) => json!({
             "kind": kind,
             "baseline": name(found.baseline),
@@ -218,6 +219,43 @@ fn strategy(model: &Model, strategy: &Strategy) -> Value {
             "stages": found.stages.iter().map(|found| stage(model, found)).collect::<Value>(),
         }),
     }
+}
+
+fn interleave(model: &Model, kind: &str, found: &Interleave) -> Value {
+    let name = |variant: usize| model.variants.get(variant).map_or("", |variant| &*variant.name);
+    // In the order of names: a rollout's revision rests on this text.
+    let mut rankers: Vec<&str> = found.rankers().map(name).collect();
+    rankers.sort_unstable();
+    let mut map = Map::new();
+    map.insert("kind".into(), kind.into());
+    map.insert("baseline".into(), name(found.baseline).into());
+    map.insert("salt".into(), (*found.salt).into());
+    map.insert("rankers".into(), rankers.into());
+    let mut outputs = Map::new();
+    outputs.insert("items".into(), (*found.outputs.items).into());
+    put(&mut outputs, "scores", found.outputs.scores.as_deref());
+    outputs.insert("along".into(), found.outputs.along.iter().map(|name| Value::from(&**name)).collect());
+    map.insert("ranking".into(), Value::Object(outputs));
+    map.insert("merge".into(), found.method.name().into());
+    put(&mut map, "length", found.length);
+    put(&mut map, "draft", found.draft.as_ref().map(key));
+    let mut credit = Map::new();
+    credit.insert("feedback".into(), (*found.credit.feedback).into());
+    credit.insert("by".into(), found.credit.by.name().into());
+    credit.insert("count".into(), found.credit.count.name().into());
+    credit.insert("weigh".into(), found.credit.weigh.name().into());
+    put(&mut credit, "at_least", found.credit.at_least);
+    credit.insert("session_gap".into(), write_duration(found.credit.session_gap).into());
+    credit.insert("max_votes".into(), found.credit.max_votes.into());
+    credit.insert("memory".into(), found.credit.memory.to_string().into());
+    map.insert("credit".into(), Value::Object(credit));
+    map.insert("alpha".into(), share(found.alpha).into());
+    map.insert("least".into(), share(found.least).into());
+    map.insert("min_sessions".into(), found.min_sessions.into());
+    map.insert("max_duration".into(), write_duration(found.max_duration).into());
+    map.insert("on_pass".into(), found.on_pass.name().into());
+    map.insert("on_fail".into(), found.on_fail.name().into());
+    Value::Object(map)
 }
 
 fn fixed(guards: &FixedLimits) -> Value {

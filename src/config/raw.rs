@@ -25,8 +25,8 @@ use several::{Either, WordOr};
 pub(super) use several::{Named, OrOff, Several};
 pub(super) use shadow::{Compare, Offenders, Second, Shadow};
 pub(super) use strategy::{
-    ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, LatencyMetric, Layer, Metrics,
-    RateGuard, ResourcesGuard, Segment, Step, Strategy, Use, Warmup,
+    Credit, ErrorGuard, Feedback, FeedbackGuard, Guards, Holdout, LatencyGuard, LatencyMetric, Layer,
+    Metrics, Ranking, RateGuard, ResourcesGuard, Segment, Step, Strategy, Use, Warmup,
 };
 
 /// A Parhelion configuration.

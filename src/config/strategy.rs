@@ -9,12 +9,14 @@ use super::units::Percent;
 mod ab;
 mod bandit;
 mod guards;
+mod interleave;
 mod pinned;
 mod rolling;
 
 pub use ab::{Ab, Arm, Judge, Metric, Source, Test};
 pub use bandit::{Bandit, ContextSource, Memory, Policy as BanditPolicy, Reward, Stop};
 pub use guards::{FeedbackGuard, Guards, LatencyGuard, Margin, ResourcesGuard, Warmup};
+pub use interleave::{By, Count, Credit, Interleave, Weigh};
 pub use pinned::{FixedLimits, Pinned, SlowLimit, Warming};
 pub use rolling::{Reporting, Rolling};
 
@@ -35,6 +37,8 @@ pub enum Strategy {
     Rolling(Arc<Rolling>),
     /// More to whoever earns more, while it learns.
     Bandit(Arc<Bandit>),
+    /// All are asked, and their lists merged into one answer.
+    Interleave(Arc<Interleave>),
 }
 
 /// Who takes part in a rollout that splits units; everybody, where nothing is said. The others get the baseline.
@@ -195,6 +199,7 @@ impl Strategy {
             Strategy::Staged(staged) => staged.baseline,
             Strategy::Rolling(rolling) => rolling.variant,
             Strategy::Bandit(bandit) => bandit.baseline,
+            Strategy::Interleave(interleave) => interleave.baseline,
         }
     }
 
@@ -202,7 +207,7 @@ impl Strategy {
     pub fn candidate(&self) -> Option<usize> {
         match self {
             Strategy::Pinned(pinned) => Some(pinned.variant),
-            Strategy::Ab(_) | Strategy::Rolling(_) | Strategy::Bandit(_) => None,
+            Strategy::Ab(_) | Strategy::Rolling(_) | Strategy::Bandit(_) | Strategy::Interleave(_) => None,
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(canary.candidate),
             Strategy::Staged(staged) => Some(staged.candidate),
         }
@@ -212,6 +217,7 @@ impl Strategy {
     pub fn judged(&self) -> Vec<usize> {
         match self {
             Strategy::Rolling(rolling) => vec![rolling.variant],
+            Strategy::Interleave(interleave) => interleave.arms.iter().map(|arm| arm.variant).collect(),
             Strategy::Ab(ab) => {
                 ab.judge.iter().flat_map(|judge| &judge.arms).map(|arm| arm.variant).collect()
             }
@@ -231,6 +237,7 @@ impl Strategy {
             Strategy::Pinned(_) | Strategy::Rolling(_) => None,
             Strategy::Ab(ab) => Some(&ab.salt),
             Strategy::Bandit(bandit) => Some(&bandit.salt),
+            Strategy::Interleave(interleave) => Some(&interleave.salt),
             Strategy::Canary(canary) | Strategy::Shadow(canary) => Some(&canary.salt),
             Strategy::Staged(staged) => Some(&staged.salt),
         }
@@ -266,7 +273,8 @@ impl Strategy {
             | Strategy::Shadow(_)
             | Strategy::Staged(_)
             | Strategy::Rolling(_)
-            | Strategy::Bandit(_) => true,
+            | Strategy::Bandit(_)
+            | Strategy::Interleave(_) => true,
         }
     }
 
@@ -315,7 +323,9 @@ impl Strategy {
                 let canaries = staged.stages.iter().map(|stage| &stage.strategy);
                 return canaries.filter(|one| matches!(one, Strategy::Canary(_))).find_map(Self::warming);
             }
-            Strategy::Ab(_) | Strategy::Shadow(_) | Strategy::Bandit(_) => return None,
+            Strategy::Ab(_) | Strategy::Shadow(_) | Strategy::Bandit(_) | Strategy::Interleave(_) => {
+                return None;
+            }
         };
         (warming.requests > 0).then_some(warming)
     }
@@ -330,6 +340,7 @@ impl Strategy {
             Strategy::Staged(_) => "staged",
             Strategy::Rolling(_) => "rolling",
             Strategy::Bandit(_) => "bandit",
+            Strategy::Interleave(_) => "interleave",
         }
     }
 }

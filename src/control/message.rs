@@ -96,6 +96,7 @@ fn arms(status: &Status) -> Vec<v1::Arm> {
         share: status.report.shares.get(index).copied().unwrap_or_default(),
         calls: status.report.calls.get(index).copied().unwrap_or_default(),
         blocked: variant.blocked,
+        mismatch: variant.mismatch.clone().unwrap_or_default(),
     };
     status.variants.iter().enumerate().map(arm).collect()
 }
@@ -192,6 +193,11 @@ fn why(explained: &Explanation) -> String {
         ("decided", _) => {
             format!("everything goes to {variant}: the rollout ended in it, or a person gave it everything")
         }
+        ("interleaved", _) => format!(
+            "{} are asked at once, and their lists merged into {variant}'s answer; which item is whose is drawn for each \
+             call by its prediction's UUID, or for each search by `draft`",
+            explained.rankers.join(", ")
+        ),
         ("holdout", _) => format!("the unit is held out of all rollouts, so {variant} answers"),
         ("layer", _) => format!("another rollout has the unit's part of the layer, so {variant} answers"),
         (reason, _) => reason.to_owned(),

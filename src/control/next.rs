@@ -1,7 +1,9 @@
 //! What comes next, in words for people: first what is hoped for, then what happens if it does not come. Pure.
 
 use crate::config::units::write_duration;
-use crate::config::{Ab, Bandit, Canary, Judge, Model, OnFail, OnPass, Pinned, Rolling, Strategy};
+use crate::config::{
+    Ab, Bandit, Canary, Interleave, Judge, Model, OnFail, OnPass, Pinned, Rolling, Strategy,
+};
 use crate::verdict::{Report, State};
 
 pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
@@ -21,6 +23,7 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
         Strategy::Ab(ab) if let Some(judge) = &ab.judge => compared(model, ab, judge, report),
         Strategy::Rolling(rolling) => replacing(rolling, report),
         Strategy::Bandit(bandit) => learning(model, bandit, report),
+        Strategy::Interleave(interleave) => interleaved(model, interleave, report),
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
             _ => Vec::new(),
@@ -128,6 +131,41 @@ fn learning(model: &Model, bandit: &Bandit, report: &Report) -> Vec<String> {
             vec!["nothing by itself: the file names other builds, or a person resumes it".to_owned()]
         }
         State::Pinned => vec!["on resume: it goes on learning".to_owned()],
+        State::Steady => Vec::new(),
+    }
+}
+
+/// Of rankers whose lists are merged.
+fn interleaved(model: &Model, interleave: &Interleave, report: &Report) -> Vec<String> {
+    let baseline = model.variants.get(interleave.baseline).map_or("", |variant| &*variant.name);
+    let hoped = match interleave.on_pass {
+        OnPass::Promote => "if sessions prefer one to the baseline: it answers alone".to_owned(),
+        OnPass::Wait => {
+            "if sessions prefer one to the baseline: it waits for a person to promote it".to_owned()
+        }
+    };
+    let feared = match interleave.on_fail {
+        OnFail::Rollback => {
+            format!("if sessions prefer {baseline} to one: it is not asked any more, its build is blocked")
+        }
+        OnFail::Hold => format!("if sessions prefer {baseline} to one: it holds, and an alert says so"),
+    };
+    let limit = write_duration(interleave.max_duration);
+    let late = format!("without a preference in {limit}: it holds, as inconclusive");
+    match report.state {
+        State::Waiting => vec!["when every ranker is ready: the comparison begins".to_owned(), feared],
+        State::Running => vec![hoped, feared, late],
+        State::Paused => vec!["on resume: it goes on".to_owned(), feared],
+        State::Held => vec!["on resume: it goes on; pin and rollback end it".to_owned(), feared],
+        State::Passed => vec!["on promote: the winner answers alone; rollback ends it".to_owned(), feared],
+        State::Promoted => vec![format!(
+            "nothing by itself; `parhelion ctl export {}` prints the file that agrees",
+            model.name
+        )],
+        State::RolledBack => {
+            vec!["nothing by itself: the file names other builds, or a person resumes it".to_owned()]
+        }
+        State::Pinned => vec!["on resume: the comparison goes on".to_owned()],
         State::Steady => Vec::new(),
     }
 }

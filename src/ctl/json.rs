@@ -45,6 +45,7 @@ fn arm(arm: &v1::Arm) -> Value {
         "ready": arm.ready,
         "why": text(&arm.why),
         "blocked": arm.blocked,
+        "mismatch": arm.mismatch,
         "share": arm.share,
         "calls": arm.calls,
     })

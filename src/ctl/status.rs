@@ -219,6 +219,9 @@ pub(super) fn arms(rollout: &Rollout, paint: Paint) -> Vec<String> {
         if !arm.ready && !arm.why.is_empty() {
             away.extend(wrapped("  ", &format!("{} is not ready: {}", arm.variant, arm.why)));
         }
+        if !arm.mismatch.is_empty() {
+            away.extend(wrapped("  ", &format!("{} is not as the file says: {}", arm.variant, arm.mismatch)));
+        }
     }
     let table = table(rows, &[20, 9, 16, 7, 9, 15], paint);
     table.into_iter().map(|line| format!("  {line}")).chain(away).collect()

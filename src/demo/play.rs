@@ -31,10 +31,10 @@ pub(super) mod folder;
 mod moves;
 mod words;
 
-use ending::Counted;
+pub(super) use ending::Counted;
 pub use ending::Ending;
 use fleet::Fleet;
-use folder::Folder;
+pub(super) use folder::Folder;
 use moves::Moves;
 
 /// Calls per second where none said how many: enough to decide soon, few enough for a machine that does much else.

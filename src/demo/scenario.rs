@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+pub(super) use interleave::CLICKS;
+
 use super::server::manner::Trouble;
 use crate::verdict::{Action, Change};
 
 mod ab;
 mod bandit;
 mod canary;
+mod interleave;
 pub(super) mod rolling;
 pub mod shadow;
 mod staged;
@@ -37,6 +40,8 @@ pub enum Scenario {
     Rolling,
     /// Three shadows that are judged by their answers: one is the same, one only jitters, one flips labels
     Shadow,
+    /// Two rankers answer together, one list of both: clicks say whose is better, and it is promoted
+    Interleave,
 }
 
 /// Something that the demo does.
@@ -66,6 +71,7 @@ impl Scenario {
             Scenario::Bandit => "bandit",
             Scenario::Rolling => "rolling",
             Scenario::Shadow => "shadow",
+            Scenario::Interleave => "interleave",
         }
     }
 
@@ -83,13 +89,18 @@ impl Scenario {
             }
             Scenario::Rolling => "four servers are replaced one by one, while the others answer",
             Scenario::Shadow => "one is the same, one only jitters, one flips labels",
+            Scenario::Interleave => "two rankers answer together, and clicks say whose is better",
         }
     }
 
     /// What a reader should know beforehand: lines of at most 80 characters.
     pub fn beforehand(self) -> &'static [&'static str] {
         match self {
-            Scenario::CanaryGood | Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Shadow => &[],
+            Scenario::CanaryGood
+            | Scenario::CanaryBroken
+            | Scenario::CanarySlow
+            | Scenario::Shadow
+            | Scenario::Interleave => &[],
             Scenario::Switch => &[
                 "Soon the file will name v2. Some time after that v2 starts to fail every call.",
                 "After a switch nobody stands in for it: callers see those failures, until the",
@@ -146,7 +157,8 @@ impl Scenario {
             | Scenario::Ab
             | Scenario::Bandit
             | Scenario::Rolling
-            | Scenario::Shadow => None,
+            | Scenario::Shadow
+            | Scenario::Interleave => None,
             Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
@@ -191,9 +203,12 @@ impl Scenario {
     /// How it ends if all is well.
     pub fn end(self) -> Action {
         match self {
-            Scenario::CanaryGood | Scenario::Staged | Scenario::Ab | Scenario::Bandit | Scenario::Rolling => {
-                Action::Promoted
-            }
+            Scenario::CanaryGood
+            | Scenario::Staged
+            | Scenario::Ab
+            | Scenario::Bandit
+            | Scenario::Rolling
+            | Scenario::Interleave => Action::Promoted,
             Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
             Scenario::Shadow => Action::Judged,
         }
@@ -210,7 +225,8 @@ impl Scenario {
             Scenario::Ab => Scenario::Bandit,
             Scenario::Bandit => Scenario::Rolling,
             Scenario::Rolling => Scenario::Shadow,
-            Scenario::Shadow => Scenario::CanaryGood,
+            Scenario::Shadow => Scenario::Interleave,
+            Scenario::Interleave => Scenario::CanaryGood,
         }
     }
 }
@@ -251,6 +267,7 @@ pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
         Scenario::Bandit => bandit::configuration(place),
         Scenario::Rolling => rolling::configuration(place, 0),
         Scenario::Shadow => shadow::configuration(place),
+        Scenario::Interleave => interleave::configuration(place),
     }
 }
 

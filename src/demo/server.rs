@@ -55,6 +55,20 @@ impl Standing {
 /// # Errors
 /// Where the loopback port cannot be bound or no thread started.
 pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
+    let (manner, version) = (Arc::new(Manner::default()), model.version().to_owned());
+    let server = ModelServer { model, manner: Arc::clone(&manner) };
+    Ok(Standing { manner, ..serve(&version, GrpcInferenceServiceServer::new(server), port)? })
+}
+
+/// Starts `service` likewise.
+///
+/// # Errors
+/// The same.
+pub(super) fn serve<G: GrpcInferenceService>(
+    version: &str,
+    service: GrpcInferenceServiceServer<G>,
+    port: u16,
+) -> io::Result<Standing> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let incoming = {
         let _inside = runtime.enter();
@@ -62,11 +76,8 @@ pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
     };
     let address = incoming.local_addr()?;
     let (stop, stopped) = oneshot::channel();
-    let manner = Arc::new(Manner::default());
-    let own = Arc::clone(&manner);
-    let thread = std::thread::Builder::new().name(format!("model-{}", model.version()));
+    let thread = std::thread::Builder::new().name(format!("model-{version}"));
     thread.spawn(move || {
-        let service = GrpcInferenceServiceServer::new(ModelServer { model, manner: own });
         let serve = Server::builder().add_service(service).serve_with_incoming(incoming);
         runtime.block_on(async {
             tokio::select! {
@@ -75,7 +86,7 @@ pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
             }
         });
     })?;
-    Ok(Standing { address, manner, _stop: stop })
+    Ok(Standing { address, manner: Arc::default(), _stop: stop })
 }
 
 /// Cheap to clone: every stream has one.

@@ -358,7 +358,7 @@ fn options_that_make_no_sense_are_refused() {
     };
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
     assert!(parse("--scenario canary-good --rate 100 --stay --json"));
-    assert!(parse("--scenario switch --json") && parse("--scenario staged"));
+    assert!(parse("--scenario switch --json") && parse("--scenario interleave"));
     assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
     for line in [
         "--scenario canary-bad",

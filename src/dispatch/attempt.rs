@@ -115,7 +115,7 @@ impl Shipment<'_> {
     }
 
     /// The caller's metadata as an attempt carries it: one copy for each, for `h2` keeps what it is given.
-    fn metadata(&self, renamed: bool) -> HeaderMap {
+    pub(super) fn metadata(&self, renamed: bool) -> HeaderMap {
         let mut headers = self.headers.clone();
         strip_reserved(&mut headers);
         if let Some(shadow) = self.headers.get(SHADOW).filter(|_| self.hopped) {

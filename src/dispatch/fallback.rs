@@ -69,7 +69,7 @@ impl Reserve {
         if assigned == Some(self.baseline) {
             self.state.budget.borrow_mut().called(now);
         }
-        let last = outcome.attempts.last().filter(|last| last.variant == self.baseline);
+        let last = outcome.attempts.iter().rfind(|attempt| attempt.variant == self.baseline);
         if let Some(last) = last.filter(|last| unary && last.status == Code::OK) {
             self.state.patience.borrow_mut().answered(last.elapsed, now);
         }
@@ -93,7 +93,7 @@ impl Reserve {
     }
 
     /// How long a variant may take that is tried at `now`.
-    fn patience(&self, deadline: Option<Instant>, now: Instant) -> Duration {
+    pub fn patience(&self, deadline: Option<Instant>, now: Instant) -> Duration {
         let bound = self.settings.timeout.unwrap_or_else(|| self.state.patience.borrow_mut().bound(now));
         let half = deadline.map(|deadline| deadline.saturating_duration_since(now) / 2);
         half.map_or(bound, |half| half.min(bound))

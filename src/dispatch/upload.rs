@@ -161,6 +161,24 @@ impl Upload {
         Ok(())
     }
 
+    /// Reads on until all that the caller sends is there; false where that is more than is kept, or not one message.
+    ///
+    /// # Errors
+    /// As [`Upload::peek`].
+    pub async fn whole(&mut self) -> Result<bool, Chunk> {
+        while !self.ended {
+            if self.kept_bytes > self.limit {
+                return Ok(false);
+            }
+            match self.take_in().await {
+                // Request trailers, which gRPC has none of.
+                Err(Chunk::End(_)) => break,
+                other => other?,
+            }
+        }
+        Ok(self.kept_bytes <= self.limit && self.messages.count() == 1 && !self.messages.unfinished())
+    }
+
     /// Takes the next chunk from the caller, to be given to an attempt later.
     async fn take_in(&mut self) -> Result<(), Chunk> {
         match std::future::poll_fn(|cx| self.poll_fresh(cx)).await {

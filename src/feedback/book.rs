@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::intake::Modelled;
+use super::shown::Exposures;
 use super::{Drained, Receipt, Refusal, Report};
-use crate::config::{Feedback, Model};
+use crate::config::{By, Feedback, Model, Strategy};
 use crate::prediction::Prediction;
 
 /// What is known of one model's feedback.
@@ -16,7 +17,18 @@ pub struct Book(Modelled);
 impl Book {
     /// Nothing yet.
     pub fn new(model: &Arc<Model>) -> Self {
-        Book(Modelled::new(model, None, 1))
+        let shown = match &model.strategy {
+            Strategy::Interleave(interleave) if interleave.credit.by == By::Item => {
+                Some(Exposures::new(&model.name, interleave.credit.memory.0))
+            }
+            _ => None,
+        };
+        Book(Modelled::new(model, None, (1, shown)))
+    }
+
+    /// What predictions have shown, where that is remembered.
+    pub fn shown(&self) -> Option<&Arc<Exposures>> {
+        self.0.shown()
     }
 
     /// Counts a prediction that was told to a caller for one of the model's feedback, where that has a default.

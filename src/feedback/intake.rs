@@ -13,13 +13,16 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::contexts::Contexts;
+use super::credit::Credits;
 use super::kept::Place;
 use super::rate::{UNIT, Units};
+use super::session::Heard;
+use super::shown::Exposures;
 use super::track::{Told, Track, needs_mark};
 use super::weigh::Who;
 use super::{Door, Drained, Evidence, Exposed, FeedbackGain, MAX_WORD, Receipt, Refusal, Report, Value};
 use super::{ledger, lock};
-use crate::config::{Config, Feedback, FeedbackKind, Join, Model};
+use crate::config::{By, Config, Feedback, FeedbackKind, Join, Model, Strategy};
 use crate::keys::Keys;
 use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
@@ -47,6 +50,8 @@ struct State {
     config: Arc<Config>,
     /// By [`prediction::rollout`] of their names.
     models: HashMap<u64, Modelled>,
+    /// By model; they outlive a reload.
+    shown: HashMap<Arc<str>, Arc<Exposures>>,
     longest: Duration,
     units: Units,
     sources: usize,
@@ -63,6 +68,8 @@ pub(super) struct Modelled {
     reward: Option<usize>,
     /// In the order of [`Model::feedback`].
     tracks: Vec<Track>,
+    /// Who credits rankers, where it has any.
+    credits: Option<Credits>,
 }
 
 impl Intake {
@@ -78,6 +85,7 @@ impl Intake {
         let mut state = State {
             config: Arc::clone(&now),
             models: HashMap::new(),
+            shown: HashMap::new(),
             longest: Duration::ZERO,
             units: Units::default(),
             sources,
@@ -106,6 +114,11 @@ impl Intake {
             let until = prediction.made().saturating_add(window).saturating_add(prediction::GRACE);
             self.contexts.keep(prediction.uuid, context, until);
         }
+    }
+
+    /// What the model's calls have shown, where its strategy needs that: the same one as long as the process lives.
+    pub fn shown(&self, model: &Model) -> Option<Arc<Exposures>> {
+        exposures(model, &mut lock(&self.state).shown)
     }
 
     /// Takes one report that came in by `source`.
@@ -182,6 +195,7 @@ impl Intake {
         self.side.lose(self.contexts.take_lost());
         self.contexts.forget(now);
         self.side.remember(state.entries() * ledger::BYTES);
+        self.side.remember_shown(state.shown.values().map(|shown| shown.bytes()).sum());
         drained
     }
 
@@ -189,6 +203,13 @@ impl Intake {
     pub fn restore(&self, key: &[u8; 16], value: &[u8]) {
         let place = Place::read(key);
         let mut state = lock(&self.state);
+        if let Some(shown) = state.shown.values().find(|shown| shown.track() == place.track) {
+            return shown.restore(place, value);
+        }
+        let credits = state.models.values_mut().filter_map(|modelled| modelled.credits.as_mut());
+        if let Some(credits) = credits.into_iter().find(|credits| credits.track() == place.track) {
+            return credits.restore(value);
+        }
         let mut tracks = state.models.values_mut().flat_map(|modelled| &mut modelled.tracks);
         if let Some(track) = tracks.find(|track| track.id() == place.track) {
             track.restore(place, value);
@@ -206,13 +227,14 @@ impl State {
         let mut before = std::mem::take(&mut self.models);
         let windows = config.models.iter().flat_map(|model| &model.feedback).map(|feedback| feedback.window);
         self.longest = windows.max().unwrap_or_default();
-        let sources = self.sources;
+        let (sources, shown) = (self.sources, &mut self.shown);
         self.models = config
             .models
             .iter()
             .map(|model| {
                 let id = prediction::rollout(&model.name);
-                (id, Modelled::new(model, before.remove(&id), sources))
+                let shown = exposures(model, shown);
+                (id, Modelled::new(model, before.remove(&id), (sources, shown)))
             })
             .collect();
     }
@@ -232,16 +254,20 @@ impl State {
 }
 
 impl Modelled {
-    pub(super) fn new(model: &Arc<Model>, before: Option<Modelled>, sources: usize) -> Self {
+    pub(super) fn new(
+        model: &Arc<Model>,
+        before: Option<Modelled>,
+        (sources, shown): (usize, Option<Arc<Exposures>>),
+    ) -> Self {
         let arms = model.arms();
         let baseline = arms.iter().position(|variant| *variant == model.baseline()).unwrap_or(0);
-        let (old, mut known) = match before {
+        let (old, credits, mut known) = match before {
             Some(before) => {
                 let known: HashMap<u32, Track> =
                     before.tracks.into_iter().map(|track| (track.id(), track)).collect();
-                (Some(before.model), known)
+                (Some(before.model), before.credits, known)
             }
-            None => (None, HashMap::new()),
+            None => (None, None, HashMap::new()),
         };
         let same = old.is_none_or(|old| old.revision == model.revision);
         let reward = model.strategy.reward();
@@ -255,7 +281,14 @@ impl Modelled {
             track.set_coarse(reward.is_some());
             track
         });
-        Modelled { tracks: tracks.collect(), model: Arc::clone(model), arms, baseline, reward }
+        let tracks = tracks.collect();
+        let credits = Credits::new(model, credits.filter(|_| same), shown);
+        Modelled { tracks, model: Arc::clone(model), arms, baseline, reward, credits }
+    }
+
+    /// What predictions have shown, where that is remembered.
+    pub(super) fn shown(&self) -> Option<&Arc<Exposures>> {
+        self.credits.as_ref().and_then(Credits::shown)
     }
 
     /// Counts a prediction for `only` that feedback, or for all, where it has a default.
@@ -292,6 +325,14 @@ impl Modelled {
         let feedback = &model.feedback[index];
         let mut told = self.told(index, prediction, report, now)?;
         told.who.context = context;
+        let place = match &self.credits {
+            Some(credits) => credits.place(feedback, prediction, report)?,
+            None => None,
+        };
+        if let Some(place) = &place {
+            told.key = key(prediction.uuid, &[b"slot", &place.key()]);
+            told.mark = placed_mark(feedback, prediction.uuid, report, &place.key())?;
+        }
         let name = || Arc::clone(&feedback.name);
         let track = &mut self.tracks[index];
         if !track.admits(source, feedback.max_rate, now) {
@@ -300,8 +341,22 @@ impl Modelled {
         if prediction.unit.is_some_and(|unit| !fits(unit)) {
             return Err(Refusal::Unit { name: name(), most: UNIT });
         }
+        let before = track.value(feedback, &told);
+        let (Some(credits), Some(place)) = (&mut self.credits, place) else {
+            let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
+            return Ok((index, receipt));
+        };
+        // Whether it is evidence is not for its own value to say, but for its session's.
+        let whole = told.evidence;
+        let heard = credits.hears(prediction, whole, now);
+        if heard == Heard::Full {
+            return Err(Refusal::Full(name()));
+        }
+        told.evidence = Evidence::Kind;
         let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
-        Ok((index, receipt))
+        let evidence =
+            credits.take(prediction, &place, (before, &receipt, told.made, told.at), (whole, heard), now);
+        Ok((index, Receipt { evidence, ..receipt }))
     }
 
     /// The report as its feedback takes it.
@@ -321,7 +376,14 @@ impl Modelled {
             return Err(Refusal::Late { name: Arc::clone(&feedback.name), age, window });
         }
         let who = Who { learns: self.reward == Some(index), ..who(&self.model, self.baseline, prediction) };
-        let evidence = if !compares(feedback.kind) {
+        let marked = self.credits.as_ref().is_some_and(|credits| credits.is_of(feedback));
+        let evidence = if marked && prediction.revision != self.model.revision {
+            Evidence::Revision
+        } else if marked && prediction.slots.is_none() {
+            Evidence::Certain
+        } else if marked {
+            Evidence::AtClose
+        } else if !compares(feedback.kind) {
             Evidence::Kind
         } else if prediction.revision != self.model.revision {
             Evidence::Revision
@@ -338,7 +400,7 @@ impl Modelled {
             epoch: prediction.epoch,
             who,
             key: key(prediction.uuid, &[]),
-            mark: mark(feedback, prediction.uuid, report)?,
+            mark: if marked { None } else { mark(feedback, prediction.uuid, report)? },
             value,
             at: u32::try_from(at.as_millis()).unwrap_or(u32::MAX),
             evidence,
@@ -346,6 +408,9 @@ impl Modelled {
     }
 
     pub(super) fn drain(&mut self, now: Duration, drained: &mut Drained) {
+        if let Some(credits) = &mut self.credits {
+            credits.drain(&self.model, now, drained);
+        }
         for (track, feedback) in self.tracks.iter_mut().zip(&self.model.feedback) {
             track.close(feedback, now);
             drained.kept.extend(track.kept(feedback));
@@ -361,6 +426,18 @@ impl Modelled {
             }
         }
     }
+}
+
+/// What a model's calls have shown, where its strategy needs that; those that are known go on.
+fn exposures(model: &Model, known: &mut HashMap<Arc<str>, Arc<Exposures>>) -> Option<Arc<Exposures>> {
+    let Strategy::Interleave(interleave) = &model.strategy else { return None };
+    if interleave.credit.by == By::Slot && interleave.draft.is_none() {
+        return None;
+    }
+    let most = interleave.credit.memory.0;
+    let shown = known.entry(Arc::clone(&model.name)).or_insert_with(|| Exposures::new(&model.name, most));
+    shown.bound(most);
+    Some(Arc::clone(shown))
 }
 
 /// Whether values of that kind compare variants.
@@ -454,6 +531,21 @@ fn mark(feedback: &Feedback, uuid: Uuid, report: &Report) -> Result<Option<u64>,
     }
 }
 
+/// The same of a report about a slot, of which there is one at most that has no id and no time of its own.
+fn placed_mark(
+    feedback: &Feedback,
+    uuid: Uuid,
+    report: &Report,
+    place: &[u8],
+) -> Result<Option<u64>, Refusal> {
+    if feedback.join == Join::Sum && report.id.is_empty() {
+        let at = report.at.map(u64::to_be_bytes).unwrap_or_default();
+        return Ok(Some(key(uuid, &[b"place", place, &at])));
+    }
+    let mark = mark(feedback, uuid, report)?;
+    Ok(mark.map(|mark| hash(&[&mark.to_be_bytes(), place]) >> 1))
+}
+
 /// What a feedback is known by on disk: another one where a value would mean something else.
 fn track_id(model: &str, feedback: &Feedback) -> u32 {
     let Feedback { name, kind, window, default, join, max_rate: _ } = feedback;
@@ -462,7 +554,7 @@ fn track_id(model: &str, feedback: &Feedback) -> u32 {
 }
 
 /// The highest bit is not set: that is for bins.
-fn key(uuid: Uuid, parts: &[&[u8]]) -> u64 {
+pub(super) fn key(uuid: Uuid, parts: &[&[u8]]) -> u64 {
     let mut all = vec![&uuid.as_bytes()[..]];
     all.extend_from_slice(parts);
     hash(&all) >> 1

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Value as Any, json};
 
-use super::{Door, Receipt, Refusal, Report, Value};
+use super::{At, Door, Receipt, Refusal, Report, Value};
 use crate::admin::Caller;
 use crate::admin::tokens::Right;
 use crate::fault::Code;
@@ -33,6 +33,18 @@ struct Written {
     #[serde(default)]
     id: String,
     at_unix_ms: Option<u64>,
+    slot: Option<u32>,
+    item: Option<Item>,
+    #[serde(default)]
+    row: u32,
+}
+
+/// Items are texts or whole numbers.
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "`item` must be a text or a whole number")]
+enum Item {
+    Number(i64),
+    Text(String),
 }
 
 #[derive(Debug, Deserialize)]
@@ -52,13 +64,18 @@ enum Body {
 
 impl From<Written> for Report {
     fn from(written: Written) -> Self {
-        let Written { prediction_id, name, value, id, at_unix_ms } = written;
+        let Written { prediction_id, name, value, id, at_unix_ms, slot, item, row } = written;
+        let item = item.map(|item| match item {
+            Item::Number(number) => At::Item(number.to_string()),
+            Item::Text(text) => At::Item(text),
+        });
         let value = match value {
             Scalar::Number(number) => Value::Number(number),
             Scalar::Flag(flag) => Value::Number(f64::from(u8::from(flag))),
             Scalar::Label(label) => Value::Label(label),
         };
-        Report { prediction: prediction_id, name, value: Some(value), id, at: at_unix_ms }
+        let place = slot.map(At::Slot).or(item);
+        Report { prediction: prediction_id, name, value: Some(value), id, at: at_unix_ms, place, row }
     }
 }
 
@@ -114,8 +131,8 @@ fn one(door: &Door, report: Any) -> Told {
             Err(refusal) => refused(&refusal),
         },
         Err(wrong) => malformed(&format!(
-            "{wrong}; a report is {{\"prediction_id\": \"…\", \"name\": \"…\", \"value\": 1}}, and may have \"id\" and \
-             \"at_unix_ms\""
+            "{wrong}; a report is {{\"prediction_id\": \"…\", \"name\": \"…\", \"value\": 1}}, and may have \"id\", \
+             \"at_unix_ms\", and \"slot\" or \"item\""
         )),
     }
 }

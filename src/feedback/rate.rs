@@ -27,30 +27,48 @@ impl Rate {
     }
 }
 
-/// Counts by unit in a fixed space: each unit counts in two cells and the lower one says how many there were at most,
-/// so that few units share a bound with another, and none gets more than it.
+/// Bounds reports about each unit.
 #[derive(Debug)]
-pub(super) struct Units {
-    minute: u64,
-    cells: Box<[u16]>,
-}
+pub(super) struct Units(Cells);
 
 impl Default for Units {
     fn default() -> Self {
-        Units { minute: 0, cells: vec![0; 2 * CELLS].into() }
+        Units(Cells::new(Duration::from_secs(60)))
     }
 }
 
 impl Units {
     /// Whether one more may come about `unit` at `now`.
     pub(super) fn take(&mut self, unit: u64, now: Duration) -> bool {
-        let minute = now.as_secs() / 60;
-        if minute != self.minute {
+        self.0.take(unit, UNIT, now)
+    }
+}
+
+/// Counts by unit in a fixed space, anew in each period: each unit counts in two cells and the lower one says how many there were at most,
+/// so that few units share a bound with another, and none gets more than it.
+#[derive(Debug)]
+pub(super) struct Cells {
+    period: Duration,
+    /// Which period it is.
+    now: u64,
+    cells: Box<[u16]>,
+}
+
+impl Cells {
+    /// For periods of that length, at least a second.
+    pub(super) fn new(period: Duration) -> Self {
+        Cells { period, now: 0, cells: vec![0; 2 * CELLS].into() }
+    }
+
+    /// Whether one more of at most `most` in a period may come about `unit` at `now`.
+    pub(super) fn take(&mut self, unit: u64, most: u16, now: Duration) -> bool {
+        let period = now.as_secs() / self.period.as_secs().max(1);
+        if period != self.now {
             self.cells.fill(0);
-            self.minute = minute;
+            self.now = period;
         }
         let (one, other) = (unit as usize % CELLS, CELLS + (unit >> 32) as usize % CELLS);
-        if self.cells[one].min(self.cells[other]) >= UNIT {
+        if self.cells[one].min(self.cells[other]) >= most {
             return false;
         }
         self.cells[one] = self.cells[one].saturating_add(1);

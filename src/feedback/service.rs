@@ -14,7 +14,7 @@ use http_body::{Body, Frame, SizeHint};
 use tonic::{Request, Response, Status, Streaming};
 use tower::Service as _;
 
-use super::{Door, Evidence, Receipt, Refusal, Report, Taken, Value};
+use super::{At, Door, Evidence, Receipt, Refusal, Report, Taken, Value};
 use crate::fault::{Blame, Code, Failure};
 use crate::outcome::Trace;
 use crate::pb::v1::feedback_receipt::{Evidence as ProtoEvidence, Result as ProtoResult};
@@ -191,8 +191,12 @@ impl From<FeedbackReport> for Report {
             feedback_report::Value::Number(number) => Value::Number(number),
             feedback_report::Value::Label(label) => Value::Label(label),
         });
-        let FeedbackReport { prediction_id, name, id, at_unix_ms, .. } = report;
-        Report { prediction: prediction_id, name, value, id, at: at_unix_ms }
+        let place = report.place.map(|place| match place {
+            feedback_report::Place::Slot(slot) => At::Slot(slot),
+            feedback_report::Place::Item(item) => At::Item(item),
+        });
+        let FeedbackReport { prediction_id, name, id, at_unix_ms, row, .. } = report;
+        Report { prediction: prediction_id, name, value, id, at: at_unix_ms, place, row }
     }
 }
 
@@ -210,6 +214,7 @@ impl From<Receipt> for FeedbackReceipt {
             Evidence::Kind => ProtoEvidence::NotKind,
             Evidence::Certain => ProtoEvidence::NotCertain,
             Evidence::Revision => ProtoEvidence::NotRevision,
+            Evidence::Session => ProtoEvidence::NotSession,
         };
         FeedbackReceipt { result: result.into(), evidence: evidence.into(), value: receipt.value }
     }

@@ -81,6 +81,7 @@ impl House {
             unit,
             bucket: prediction::bucket(unit, uuid),
             odds,
+            slots: None,
         }
     }
 

@@ -113,6 +113,11 @@ impl Track {
         self.rates.get_mut(source).is_some_and(|rate| rate.take(most, now))
     }
 
+    /// The value that a report joins; none: it is the first.
+    pub(super) fn value(&self, feedback: &Feedback, told: &Told<'_>) -> Option<f64> {
+        self.ledger.get(bin(feedback, told.made), told.key).map(|entry| entry.value)
+    }
+
     /// Takes a report; none where it would need an entry and there is no `room` for one.
     pub(super) fn take(&mut self, feedback: &Feedback, told: &Told<'_>, room: bool) -> Option<Receipt> {
         let bin = bin(feedback, told.made);
@@ -226,7 +231,7 @@ impl Track {
             Evidence::AtClose => self.open(feedback, bin),
             // The very first value of any size is expected as it is, and says nothing.
             Evidence::Now => narrow(self.known.mean().or(middle(feedback)).unwrap_or(told.value)),
-            Evidence::Kind | Evidence::Certain | Evidence::Revision => f32::NAN,
+            Evidence::Kind | Evidence::Certain | Evidence::Revision | Evidence::Session => f32::NAN,
         }
     }
 

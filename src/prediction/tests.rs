@@ -28,6 +28,7 @@ fn prediction(arms: usize) -> Prediction {
         unit: Some(0xfeed),
         bucket: 9,
         odds,
+        slots: None,
     }
 }
 
@@ -127,7 +128,15 @@ proptest! {
     fn what_is_sealed_is_opened(
         low: [u64; 3], revision: u32, epoch: u32, arms in prop::array::uniform2(any::<u8>()), reason: prop::sample::Index,
         bucket: u8, unit: Option<std::num::NonZero<u64>>, odds in prop::collection::vec(0.0..=1.0, 0..=ARMS),
+        rows in 0..9_usize, filled in prop::collection::vec(0..8_u8, 64),
     ) {
+        let reason = *reason.get(&Reason::ALL);
+        let merged = reason == Reason::Interleaved;
+        let odds = if merged { Vec::new() } else { odds };
+        let mut slots = Slots::new(rows, 7).filter(|_| merged);
+        if let Some(slots) = &mut slots {
+            (0..slots.count()).for_each(|slot| slots.set(slot, filled[slot]));
+        }
         let mut all = Odds::new(odds.len());
         odds.iter().enumerate().for_each(|(arm, odds)| all.set(arm, *odds));
         let prediction = Prediction {
@@ -137,10 +146,11 @@ proptest! {
             epoch,
             assigned: arms[0],
             served: arms[1],
-            reason: *reason.get(&Reason::ALL),
+            reason,
             unit: unit.map(std::num::NonZero::get),
             bucket,
             odds: all,
+            slots,
         };
         let keys = keys(&[("k", '1')]);
         prop_assert_eq!(open(&text(&prediction.seal(&keys)), &keys), Ok(prediction));
@@ -164,6 +174,16 @@ proptest! {
         let keys = keys(&[("k", '1')]);
         prop_assert!(open(&text, &keys).is_err() && open(&plain, &keys).is_err());
     }
+}
+
+#[test]
+fn the_longest_lists_fit_an_id_and_cut_ones_are_none() {
+    let keys = keys(&[("k", '1')]);
+    let slots = Slots::new(1, slots::SLOTS);
+    let longest = Prediction { reason: Reason::Interleaved, odds: Odds::NONE, slots, ..prediction(0) };
+    let text = text(&longest.seal(&keys));
+    assert!(text.len() <= 128, "{}", text.len());
+    assert_eq!(open(&text, &keys), Ok(longest));
 }
 
 #[test]

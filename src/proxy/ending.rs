@@ -83,6 +83,7 @@ pub(super) fn outcome(
         journal.attempts.first().map_or(Duration::ZERO, |first| first.offset.saturating_sub(journal.read));
     let served = last.filter(|_| journal.received.answered).map(|attempt| attempt.variant);
     let fallback = fallback(&ended, &journal);
+    let merged = plan.as_ref().and_then(|plan| plan.merged.take());
     let latency = Latency { total, upstream: last.map_or(Duration::ZERO, |attempt| attempt.elapsed), own };
     Outcome {
         prediction: call.prediction,
@@ -129,6 +130,7 @@ pub(super) fn outcome(
         fallback,
         copies: upload.tee().map_or(0, |tee| tee.shadows()),
         disagreement: None,
+        merged,
     }
 }
 

@@ -4,16 +4,19 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::Recognised;
+use super::interleaved::Together;
 use crate::assignment::{Assignment, Odds, Reason};
 use crate::call::Call;
 use crate::dispatch::upload::{First, Upload};
 use crate::evidence::epoch::{Counted, Epoch};
 use crate::fault::Code;
 use crate::fault::Failure;
+use crate::feedback::shown;
+use crate::outcome::merged::Merged;
 use crate::prediction;
 use crate::protocol::encoding::{self, inflate_front};
 use crate::protocol::frame::PREFIX;
-use crate::protocol::{Head, oip};
+use crate::protocol::{Head, Peek, oip};
 use crate::serving::{Rollout, Serving, VARIANT};
 use crate::strategy::bandit::context;
 use crate::strategy::{Decision, Refused};
@@ -52,6 +55,10 @@ pub struct Plan<'a> {
     pub addressed: bool,
     /// Where the call is counted as evidence; none where it is none, or was counted.
     pub counted: RefCell<Option<Counted>>,
+    /// Who is asked beside the baseline, where several answer together.
+    pub together: Option<Together>,
+    /// What they made of it, once that is known.
+    pub merged: RefCell<Option<Box<Merged>>>,
 }
 
 impl Plan<'_> {
@@ -86,7 +93,8 @@ pub(super) fn plan<'a>(
     let addressed = named.is_some() || declared.is_some();
     let ready = |variant: usize| rollout.variants[variant].upstream.is_ready();
     let (mut counted, mut odds, mut number) = (None, Odds::NONE, 0);
-    let Decision { assignment, unit, segment, drawn } = if let Some(hop) = &call.hop {
+    let mut rankers = None;
+    let Decision { mut assignment, unit, segment, drawn } = if let Some(hop) = &call.hop {
         let model = &rollout.model;
         Decision::certain(model.variant(&hop.variant).unwrap_or_else(|| model.baseline()), Reason::Hop)
     } else if let Some(decision) = forced(worker, rollout, &view)? {
@@ -100,6 +108,9 @@ pub(super) fn plan<'a>(
                 odds = rollout.strategy.odds(standing, &decision, &ready);
             }
             number = standing.epoch;
+            if decision.assignment.reason == Reason::Interleaved {
+                rankers = rollout.strategy.rankers(standing);
+            }
             let strategy = &rollout.strategy;
             let counts = |epoch: &&Arc<Epoch>| {
                 let alone = epoch.takes_alone(&decision.assignment);
@@ -120,6 +131,14 @@ pub(super) fn plan<'a>(
     let context = reader
         .filter(|_| drawn.is_some())
         .and_then(|reader| reader.read(&view, &mut [0.0; context::MOST]).map(Box::from));
+    // Only what is one message each way can be answered by several.
+    let together = rankers.filter(|_| call.peek == Some(Peek::Unary)).map(|rankers| Together {
+        rankers,
+        draft: rollout.strategy.draft(&view).map(|name| shown::draft(name, unit)),
+    });
+    if together.is_none() && assignment.reason == Reason::Interleaved {
+        assignment.reason = Reason::Default;
+    }
     let even_unready = call.peek.is_none() && asks_about_server(path);
     let named = named.is_some();
     Ok(Plan {
@@ -137,6 +156,8 @@ pub(super) fn plan<'a>(
         even_unready,
         addressed,
         counted: RefCell::new(counted),
+        together,
+        merged: RefCell::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::Recognised;
+use super::interleaved;
 use super::plan::Plan;
 use super::proof;
 use super::seal::seal;
@@ -58,6 +59,9 @@ pub(super) fn tag(
     if call.hop.is_none() {
         let (id, prediction) = seal(keys, call, plan, answered.then_some(answering.variant));
         plan.rollout.tag(answering, headers, id.clone());
+        if let Some(merged) = &*plan.merged.borrow() {
+            interleaved::tag(plan, merged, headers);
+        }
         call.told.replace(Some((id, prediction)));
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn seal(
         unit: plan.unit,
         bucket: prediction::bucket(plan.unit, call.prediction),
         odds: plan.odds,
+        slots: plan.merged.borrow().as_ref().and_then(|merged| merged.slots),
     };
     // Base64 is visible ASCII, so this always holds; an empty value would be taken nowhere.
     let mut id = HeaderValue::from_bytes(said.seal(keys).as_bytes()).unwrap_or(HeaderValue::from_static(""));

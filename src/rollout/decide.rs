@@ -230,6 +230,11 @@ impl Rollouts {
                 live.inner().learn(gain);
             }
         }
+        for ballot in &drained.ballots {
+            if let Some(live) = self.find(&ballot.model) {
+                live.inner().vote(ballot);
+            }
+        }
         for live in self.all() {
             let mut inner = live.inner();
             self.gather(&mut inner, Depth::All);

@@ -32,7 +32,12 @@ impl Rollouts {
         let drawn = decision.unit.is_none() && intervals.len() > 1;
         let place = if intervals.len() > 1 { strategy.place(&standing, &call) } else { None };
         let segment = decision.segment.and_then(|segment| model.strategy.segments().get(segment));
+        let rankers = match decision.assignment.reason {
+            Reason::Interleaved => strategy.rankers(&standing).unwrap_or_default(),
+            _ => Vec::new(),
+        };
         Ok(Explanation {
+            rankers: rankers.into_iter().filter_map(|ranker| Some(name(ranker)?.to_string())).collect(),
             model: Arc::clone(&model.name),
             revision: model.revision,
             epoch: standing.epoch,

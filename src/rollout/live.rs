@@ -14,7 +14,7 @@ use crate::evidence::epoch::Epoch;
 use crate::evidence::exposed::Exposed;
 use crate::evidence::gather::Gatherer;
 use crate::evidence::{Copies, Readings};
-use crate::feedback::FeedbackGain;
+use crate::feedback::{Ballot, FeedbackGain};
 use crate::strategy::{Split, Standing, ab};
 use crate::verdict::{Action, Change, State};
 
@@ -269,6 +269,15 @@ impl Inner {
         }
     }
 
+    /// Takes in votes of sessions.
+    pub(super) fn vote(&mut self, ballot: &Ballot) {
+        if ballot.revision == self.model.revision
+            && let Some(machine) = &mut self.machine
+        {
+            self.dirty |= machine.vote(&self.model, ballot);
+        }
+    }
+
     /// Takes in what the servers of both variants said of themselves, beside all calls until now.
     pub(super) fn read(&mut self, readings: &Readings, now: Duration) {
         self.gather(Depth::All, now);
@@ -327,7 +336,7 @@ impl Inner {
         let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
             // It tells of answers and changes no plan.
             (_, Action::Judged, ..) => (Vec::new(), false),
-            (Strategy::Ab(_) | Strategy::Bandit(_), Action::RolledBack, ..) => {
+            (Strategy::Ab(_) | Strategy::Bandit(_) | Strategy::Interleave(_), Action::RolledBack, ..) => {
                 let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
                 (taken.collect(), true)
             }

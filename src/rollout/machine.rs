@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Model, Strategy};
 use crate::evidence::{Copies, Gain, Readings};
-use crate::feedback::FeedbackGain;
+use crate::feedback::{Ballot, FeedbackGain};
 use crate::strategy::course::{Course, Learnt, Past, Ready};
 use crate::strategy::{Out, Split, Standing, rolling};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
@@ -194,6 +194,12 @@ impl Machine {
             gain.epoch = epoch;
             course.absorb(&model.strategy, &gain, now);
         }
+    }
+
+    /// Adds votes of sessions; whether anything asks for them.
+    pub(super) fn vote(&mut self, model: &Model, ballot: &Ballot) -> bool {
+        let Kind::Course(course) = &mut self.kind else { return false };
+        ballot.epoch >= self.base && course.vote(&model.strategy, &ballot.votes)
     }
 
     /// Adds what feedback showed; whether a guard asks for it.

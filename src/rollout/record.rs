@@ -123,6 +123,8 @@ pub struct VariantStatus {
     pub why: Option<String>,
     /// Whether it was rolled back, so that it gets nothing until a person lets it.
     pub blocked: bool,
+    /// What its own metadata says otherwise than the file, in words.
+    pub mismatch: Option<String>,
 }
 
 /// What a variant is in a strategy.
@@ -194,6 +196,8 @@ pub struct Explanation {
     /// What a bandit that is an apprentice would have given it.
     #[serde(default)]
     pub wished: Option<Arc<str>>,
+    /// Who is asked, where several answer together; the baseline first.
+    pub rankers: Vec<String>,
 }
 
 /// What a command did.

@@ -6,7 +6,7 @@ use super::Rollouts;
 use super::live::Inner;
 use super::record::{Role, Status, Summary, VariantStatus};
 use crate::assignment::Reason;
-use crate::config::{Model, Strategy};
+use crate::config::{Model, Strategy, Variant};
 use crate::shadow::judges::Judged;
 use crate::strategy::{Split, Standing, rolling};
 use crate::telemetry::metrics::rollouts as metrics;
@@ -83,6 +83,15 @@ impl Rollouts {
                 state: report.state,
                 step: report.step.map(|(step, _)| step),
                 shares: named(&inner.model, &report.shares),
+                mismatched: inner
+                    .model
+                    .variants
+                    .iter()
+                    .filter(|_| matches!(inner.model.strategy, Strategy::Interleave(_)))
+                    .map(|variant| {
+                        (Arc::clone(&variant.name), self.mismatch(&inner.model, variant).is_some())
+                    })
+                    .collect(),
                 guards: guards.collect(),
                 uncounted: inner.uncounted(),
             }
@@ -165,12 +174,20 @@ impl Rollouts {
             Reason::Decided,
             Reason::Holdout,
             Reason::Layer,
+            Reason::Interleaved,
         ];
         let of = |name: &Arc<str>| {
             let series = self.ground.shards.iter().map(|shard| shard.series(&model.name, name));
             series.map(|series| by_strategy.iter().map(|reason| series.assigned(*reason)).sum::<u64>()).sum()
         };
         model.variants.iter().map(|variant| of(&variant.name)).collect()
+    }
+
+    /// What an endpoint of a variant says of its outputs otherwise than the file.
+    fn mismatch(&self, model: &Model, variant: &Variant) -> Option<String> {
+        let targets = variant.endpoints.iter().map(|endpoint| Target::new(model, variant, endpoint));
+        let mut said = targets.filter_map(|target| self.ground.board.find(&target)?.mismatch());
+        said.next().map(|why| why.to_string())
     }
 
     fn variant(&self, model: &Model, index: usize, switch: Option<(usize, usize)>) -> Option<VariantStatus> {
@@ -186,6 +203,7 @@ impl Rollouts {
                 Err(crate::verdict::Refused::NotReady { why, .. }) => Some(why),
                 Ok(()) | Err(_) => None,
             },
+            mismatch: self.mismatch(model, variant),
             blocked: self.memory().blocks.get(&model.name, &variant.build).is_some(),
         })
     }
@@ -214,6 +232,9 @@ fn role(model: &Model, index: usize, switch: Option<(usize, usize)>) -> Role {
     }
     match &model.strategy {
         strategy if strategy.candidate() == Some(index) => Role::Candidate,
+        Strategy::Interleave(interleave) if interleave.arms.iter().any(|arm| arm.variant == index) => {
+            Role::Arm
+        }
         Strategy::Ab(ab) if ab.weights.iter().any(|(variant, _)| *variant == index) => Role::Arm,
         Strategy::Bandit(bandit) if bandit.arms.iter().any(|arm| arm.variant == index) => Role::Arm,
         _ => Role::Idle,

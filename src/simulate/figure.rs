@@ -30,6 +30,7 @@ pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
         ("decided", expect.decided, summary.decided.as_ref()),
         ("blocked", expect.blocked, summary.blocked.as_ref()),
         ("covered", expect.covered, summary.covered.as_ref()),
+        ("preferred", expect.preferred, summary.preferred.as_ref()),
         ("naive", expect.naive, summary.naive.as_ref()),
     ];
     let shares = shares.into_iter().filter_map(|(name, range, share)| Some(range?.figure(name, share)));

@@ -47,6 +47,8 @@ pub(super) struct Expect {
     pub(super) decided: Option<ShareRange>,
     pub(super) blocked: Option<ShareRange>,
     pub(super) covered: Option<ShareRange>,
+    /// Of all decisive sessions of all runs: those that preferred the candidate.
+    pub(super) preferred: Option<ShareRange>,
     /// Runs in which the naive test ever said "worse".
     pub(super) naive: Option<ShareRange>,
     /// Failed calls of the candidate before it was rolled back.
@@ -146,11 +148,11 @@ fn refuse_idle(document: &mut Document, model: &Model) {
     let idle = match &model.strategy {
         Strategy::Ab(ab) => ab.judge.is_none(),
         Strategy::Pinned(_) | Strategy::Shadow(_) | Strategy::Rolling(_) | Strategy::Bandit(_) => true,
-        Strategy::Canary(_) | Strategy::Staged(_) => false,
+        Strategy::Canary(_) | Strategy::Staged(_) | Strategy::Interleave(_) => false,
     };
     if idle {
         let problem = Problem::new("strategy.kind", "decides nothing, so there is nothing to simulate");
-        let hint = "use kind: canary, kind: ab with metrics, or kind: staged";
+        let hint = "use kind: canary, kind: ab with metrics, kind: interleave, or kind: staged";
         document.refuse(problem.with_value(format!("{:?}", model.strategy.kind())).with_hint(hint));
     }
 }
@@ -158,7 +160,7 @@ fn refuse_idle(document: &mut Document, model: &Model) {
 impl Scenario {
     /// Whether the candidate is compared with the baseline for a winner.
     pub(super) fn compares(&self) -> bool {
-        self.model.strategy.stages().any(|stage| matches!(stage, Strategy::Ab(_)))
+        self.model.strategy.stages().any(|stage| matches!(stage, Strategy::Ab(_) | Strategy::Interleave(_)))
     }
 
     /// Whether calls belong to units.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::config::units::Percent;
 use crate::config::{self, Judge, Model, Source};
-use crate::evidence::Gain;
-use crate::feedback::FeedbackGain;
+use crate::evidence::{Gain, Votes};
+use crate::feedback::{Ballot, FeedbackGain};
 use crate::strategy::course::{Course, Learnt};
 use crate::strategy::{Standing, Strategy};
 use crate::verdict::{Aim, Interval, Report, State, Verdict};
@@ -94,6 +94,12 @@ impl<'a> Judged<'a> {
         self.course.learn(self.strategy, &learnt);
         let asked = self.asked.as_deref().is_some_and(|asked| *asked == *gain.feedback);
         if asked { scores.baseline.n + scores.candidate.n } else { 0 }
+    }
+
+    /// Takes votes of sessions; returns the candidate's.
+    pub(super) fn vote(&mut self, ballot: &Ballot) -> Votes {
+        self.course.vote(self.strategy, &ballot.votes);
+        ballot.votes.get(self.variants[1]).cloned().unwrap_or_default()
     }
 
     /// Makes all moves that are due.

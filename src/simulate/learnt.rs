@@ -221,6 +221,7 @@ impl<'a> Learning<'a> {
             unit,
             bucket: prediction::bucket(unit, uuid),
             odds,
+            slots: None,
         }
     }
 }

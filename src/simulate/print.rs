@@ -20,6 +20,7 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
         ("decided", summary.decided),
         ("blocked", summary.blocked),
         ("covered", summary.covered),
+        ("preferred", summary.preferred),
         ("naive z-test", summary.naive),
     ];
     for (what, share) in shares.iter().filter_map(|(what, share)| Some((what, share.as_ref()?))) {

@@ -13,6 +13,7 @@ use super::file::Scenario;
 use super::judged::Judged;
 use super::learnt::Learning;
 use super::naive::Naive;
+use super::ranked::Ranked;
 use super::strange::Callers;
 use super::weather::{Outages, busy, times};
 use super::world::{Arrivals, Failing, Latency, World};
@@ -45,6 +46,8 @@ pub(super) struct Course {
     pub(super) feedback: u64,
     /// Whether the naive test ever said that the candidate is worse.
     pub(super) naive: bool,
+    /// Of rankers: decisive sessions until then, and those that preferred the candidate.
+    pub(super) decisive: (u64, u64),
 }
 
 /// Laws of latency, drawn up once for all runs.
@@ -83,6 +86,7 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
         outages,
         strange,
         learning: Learning::new(scenario, rng),
+        ranked: Ranked::new(scenario),
         due: Vec::new(),
         naive: Naive::default(),
         counts: vec![0; quantile::BUCKETS],
@@ -96,13 +100,15 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
             hurt: 0,
             feedback: 0,
             naive: false,
+            decisive: (0, 0),
         },
     };
     stream.look();
     while !stream.is_over() {
         stream.tick(rng);
     }
-    let Stream { mut course, judged, naive, learning, now, .. } = stream;
+    let Stream { mut course, judged, naive, learning, ranked, now, .. } = stream;
+    course.decisive = ranked.map_or((0, 0), |ranked| ranked.decisive);
     course.end = judged.state();
     course.time = Duration::from_secs_f64(now);
     course.verdict = judged.verdict(course.time);
@@ -144,6 +150,7 @@ struct Stream<'a> {
     outages: [Outages; 2],
     strange: Option<Callers<'a>>,
     learning: Option<Learning<'a>>,
+    ranked: Option<Ranked<'a>>,
     /// Failures of bursts that are still to come.
     due: Vec<Due>,
     naive: Naive,
@@ -202,15 +209,19 @@ impl Stream<'_> {
         if let Some(learning) = &mut self.learning {
             self.course.feedback += learning.pass(stretch, &mut self.judged, rng);
         }
+        if let Some(ranked) = &mut self.ranked {
+            self.course.feedback += ranked.pass(stretch, &mut self.judged, rng);
+        }
     }
 
     /// Seconds: some ten calls of the candidate where latency is judged, for it is judged once in each.
     fn length(&self, candidate_rate: f64) -> f64 {
-        let most = match (&self.learning, self.scenario.world.arrivals) {
+        let learns = self.learning.is_some() || self.ranked.is_some();
+        let most = match self.scenario.world.arrivals {
             // As often as a sidecar sums up what it was told.
-            (Some(_), _) => 1.0,
-            (None, Arrivals::Bursts) => 5.0,
-            (None, _) => 10.0,
+            _ if learns => 1.0,
+            Arrivals::Bursts => 5.0,
+            _ => 10.0,
         };
         match self.laws {
             Some(_) if candidate_rate > 0.0 => (10.0 / candidate_rate).clamp(0.1, most),

@@ -27,6 +27,8 @@ pub struct Summary {
     pub blocked: Option<Share>,
     /// The interval held the truth.
     pub covered: Option<Share>,
+    /// Of rankers: decisive sessions of all runs, those that preferred the candidate; none where nobody ranks.
+    pub preferred: Option<Share>,
     /// Runs in which a z-test read each minute ever said "worse"; none where it was not asked for.
     pub naive: Option<Share>,
     /// Of those promoted.
@@ -111,6 +113,7 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
         blocked: compares.then(|| share(&blocked)),
         covered: (compares && courses.iter().all(|course| course.covered.is_some()))
             .then(|| share(&|course| course.covered == Some(true))),
+        preferred: preferred(courses),
         naive: scenario.naive.then(|| share(&|course| course.naive)),
         until_promoted: ended(&won),
         until_rolled_back: ended(&lost),
@@ -120,6 +123,13 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
     };
     summary.figures = figures(scenario, &summary);
     summary
+}
+
+/// Of all decisive sessions.
+fn preferred(courses: &[Course]) -> Option<Share> {
+    let all = courses.iter().map(|course| course.decisive);
+    let (decisive, wins) = all.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+    (decisive > 0).then(|| Share::of(wins, decisive))
 }
 
 impl Summary {

@@ -20,6 +20,31 @@ pub(super) struct World {
     pub(super) strays: f64,
     /// What is learnt later, at most once for each feedback of the model.
     pub(super) feedback: Vec<Learnt>,
+    /// Lists that are shown, and clicked on.
+    pub(super) rankings: Option<Rankings>,
+}
+
+/// Lists that are shown.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rankings {
+    /// How likely somebody who looks at an item clicks on it, in the order of the baseline.
+    pub(super) attraction: Vec<f64>,
+    /// Whether each ranker puts them in an order of its own at each call.
+    pub(super) shuffled: bool,
+    /// Places, from 0, that the candidate has the other way round.
+    pub(super) swap: Option<(usize, usize)>,
+    pub(super) looks: Looks,
+}
+
+/// Where people look.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Looks {
+    /// From the top, on to the next with this probability, until they click.
+    Cascade(f64),
+    /// At the first place with this probability, at the second with half of it, at the third with a third.
+    Places(f64),
+    /// At one slot of the candidate's with this probability, else at one of the baseline's, and they click on it.
+    Prefers(f64),
 }
 
 /// How the number of calls changes with time.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::pinned::switch::Switch;
-use super::{Out, Split, Standing, ab, bandit, canary, copied, rolling, staged};
+use super::{Out, Split, Standing, ab, bandit, canary, copied, interleave, rolling, staged};
 use crate::config::Strategy;
 use crate::config::units::Percent;
-use crate::evidence::{Copies, Gain, Readings, Rewards, Scores};
+use crate::evidence::{Copies, Gain, Readings, Rewards, Scores, Votes};
 use crate::verdict::{Change, Command, Finding, Refused, Report, State};
 
 /// Everything that one rollout remembers. Each call is given the strategy that it began with.
@@ -28,6 +28,8 @@ pub enum Course {
     Staged(Box<staged::Progress>),
     /// Several that are compared with one.
     Ab(Box<ab::Progress>),
+    /// Several whose lists are merged.
+    Interleave(Box<interleave::Progress>),
     /// A batch of endpoints at a time.
     Rolling(Box<rolling::Progress>),
     /// Several that are given more the more they earn.
@@ -79,6 +81,10 @@ impl Course {
                 let progress = bandit::Progress::begin(bandit, Out::NONE, now);
                 Some(Course::Bandit(Box::new(progress)))
             }
+            Strategy::Interleave(interleave) => {
+                let progress = interleave::Progress::begin(interleave, Out::NONE, now);
+                Some(Course::Interleave(Box::new(progress)))
+            }
         }
     }
 
@@ -90,6 +96,9 @@ impl Course {
             }
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
                 **progress = bandit::Progress::begin(bandit, out, now);
+            }
+            (Course::Interleave(progress), Strategy::Interleave(interleave)) => {
+                **progress = interleave::Progress::begin(interleave, out, now);
             }
             _ => {}
         }
@@ -147,6 +156,7 @@ impl Course {
             Course::Shadow(progress) => progress.judged().state(),
             Course::Staged(progress) => progress.state(),
             Course::Ab(progress) => progress.state(),
+            Course::Interleave(progress) => progress.state(),
             Course::Rolling(progress) => progress.state(),
             Course::Bandit(progress) => progress.state(),
         }
@@ -160,6 +170,7 @@ impl Course {
             Course::Shadow(progress) => progress.standing(),
             Course::Staged(progress) => progress.standing(),
             Course::Ab(progress) => progress.standing(),
+            Course::Interleave(progress) => progress.standing(),
             Course::Rolling(progress) => progress.standing(),
             Course::Bandit(progress) => progress.standing(),
         }
@@ -170,13 +181,16 @@ impl Course {
         match self {
             Course::Switch(switch) => Some(switch.past()),
             Course::Rolling(_) => Some(Past { serves: baseline?, before: None }),
-            Course::Canary(_) | Course::Shadow(_) | Course::Staged(_) | Course::Ab(_) | Course::Bandit(_) => {
-                match self.standing().split {
-                    Split::Only(serves) => Some(Past { serves, before: None }),
-                    Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
-                    Split::Candidate(_) | Split::Configured | Split::Without(_) | Split::Shares(_) => None,
-                }
-            }
+            Course::Canary(_)
+            | Course::Shadow(_)
+            | Course::Staged(_)
+            | Course::Ab(_)
+            | Course::Bandit(_)
+            | Course::Interleave(_) => match self.standing().split {
+                Split::Only(serves) => Some(Past { serves, before: None }),
+                Split::Candidate(Percent::NONE) => Some(Past { serves: baseline?, before: None }),
+                Split::Candidate(_) | Split::Configured | Split::Without(_) | Split::Shares(_) => None,
+            },
         }
     }
 
@@ -251,6 +265,17 @@ impl Course {
         }
     }
 
+    /// Adds votes of sessions, by the index of the model's variants; whether anything asks for them.
+    pub fn vote(&mut self, strategy: &Strategy, votes: &[Votes]) -> bool {
+        match (self, strategy) {
+            (Course::Interleave(progress), Strategy::Interleave(interleave)) => {
+                progress.vote(interleave, votes);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Adds what the servers of both variants said of themselves.
     pub fn absorb_readings(&mut self, strategy: &Strategy, readings: &Readings, now: Duration) {
         match (self, strategy) {
@@ -277,6 +302,9 @@ impl Course {
             (Course::Staged(progress), Strategy::Staged(staged)) => progress.look(staged, ready, now),
             (Course::Ab(progress), Strategy::Ab(ab)) => progress.look((ab, ab.judge.as_ref()?), ready, now),
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.look(bandit, ready, now),
+            (Course::Interleave(progress), Strategy::Interleave(interleave)) => {
+                progress.look(interleave, ready, now)
+            }
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => progress.look(rolling, now),
             _ => None,
         }
@@ -310,6 +338,9 @@ impl Course {
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
                 progress.command(bandit, command, ready, now)
             }
+            (Course::Interleave(progress), Strategy::Interleave(interleave)) => {
+                progress.command(interleave, command, ready, now)
+            }
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
                 progress.command(rolling, command, now)
             }
@@ -335,6 +366,9 @@ impl Course {
             }
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => {
                 Some(progress.report(bandit, variants, now))
+            }
+            (Course::Interleave(progress), Strategy::Interleave(interleave)) => {
+                Some(progress.report(interleave, variants, now))
             }
             (Course::Rolling(progress), Strategy::Rolling(rolling)) => {
                 Some(progress.report(rolling, variants, now))

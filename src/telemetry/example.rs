@@ -96,6 +96,7 @@ pub(crate) fn outcome() -> Outcome {
         }),
         attempts: vec![attempt()],
         fallback: None,
+        merged: None,
         status: Code::OK,
         message: None,
         blame: Blame::Nobody,

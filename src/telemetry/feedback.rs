@@ -65,6 +65,7 @@ pub struct Side {
     taken: Mutex<BTreeMap<Names, Results>>,
     refused: [AtomicU64; Refusal::CAUSES.len()],
     bytes: AtomicUsize,
+    shown: AtomicU64,
     uncounted: AtomicU64,
     dropped: AtomicU64,
     known: Mutex<Known>,
@@ -85,6 +86,7 @@ impl Side {
             taken: Mutex::default(),
             refused: Default::default(),
             bytes: AtomicUsize::new(0),
+            shown: AtomicU64::new(0),
             uncounted: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             known: Mutex::default(),
@@ -119,6 +121,16 @@ impl Side {
     /// Says how much is remembered.
     pub fn remember(&self, bytes: usize) {
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how much is remembered of lists that were shown.
+    pub fn remember_shown(&self, bytes: u64) {
+        self.shown.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that are remembered of lists that were shown.
+    pub fn shown(&self) -> u64 {
+        self.shown.load(Ordering::Relaxed)
     }
 
     /// Logs a report, and hands it on where its span is wanted: that of its prediction was exported, or the trace of the call that

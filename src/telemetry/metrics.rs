@@ -19,6 +19,7 @@ use super::tally::{Cause, Tally};
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
 use crate::outcome::Fallback;
+use crate::outcome::merged::{Dropped, Unanalysed};
 use crate::server::cgroup::Memory;
 use crate::tls::End;
 
@@ -110,6 +111,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     }
     let mut text = Text::new(format);
     calls(&mut text, &merged);
+    rankings(&mut text, &merged);
     latencies(&mut text, &merged, sources.exemplars);
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
@@ -163,6 +165,30 @@ fn calls(text: &mut Text, merged: &Merged) {
             let count = sum(series, |one| one.fallbacks(fallback));
             text.counted(metric::FALLBACKS, &with(label, &[("result", fallback.name())]), count);
         }
+    }
+}
+
+fn rankings(text: &mut Text, merged: &Merged) {
+    let help = "Calls that several rankers were asked for, by whether they are evidence.";
+    text.family(metric::INTERLEAVED, Kind::Counter, help);
+    for (label, series) in merged {
+        for why in std::iter::once(None).chain(Unanalysed::ALL.map(Some)) {
+            let count = sum(series, |one| one.interleaved(why));
+            let result = why.map_or("analysed", Unanalysed::name);
+            text.counted(metric::INTERLEAVED, &with(label, &[("result", result)]), count);
+        }
+    }
+    text.family(metric::RANKINGS, Kind::Counter, "Rankings that were asked for, by what became of them.");
+    for (label, series) in merged {
+        for why in std::iter::once(None).chain(Dropped::ALL.map(Some)) {
+            let count = sum(series, |one| one.rankings(why));
+            let result = why.map_or("served", Dropped::name);
+            text.counted(metric::RANKINGS, &with(label, &[("result", result)]), count);
+        }
+    }
+    text.family(metric::RANKING_DUPLICATES, Kind::Counter, "Items that stood in a ranking a second time.");
+    for (label, series) in merged {
+        text.counted(metric::RANKING_DUPLICATES, &with(label, &[]), sum(series, |one| one.duplicates()));
     }
 }
 

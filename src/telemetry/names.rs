@@ -134,11 +134,32 @@ pub mod attribute {
     pub const FEEDBACK_EVIDENCE: &str = "parhelion.feedback.evidence";
     /// Seconds from the prediction to the report.
     pub const FEEDBACK_DELAY: &str = "parhelion.feedback.delay";
+    /// The variants whose lists an answer is made of.
+    pub const INTERLEAVED: &str = "parhelion.interleaved";
+    /// How their lists are merged.
+    pub const MERGE: &str = "parhelion.interleave.merge";
+    /// Lists that were merged at once.
+    pub const ROWS: &str = "parhelion.interleave.rows";
+    /// Slots of each.
+    pub const SLOTS: &str = "parhelion.interleave.slots";
+    /// Whose each slot is.
+    pub const TEAMS: &str = "parhelion.interleave.teams";
+    /// Rankers that dropped out.
+    pub const DROPPED: &str = "parhelion.interleave.dropped";
+    /// Why the call is no evidence.
+    pub const UNANALYSED: &str = "parhelion.interleave.unanalysed";
     /// Why the sidecar ended the copy.
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 66] = [
+    pub const ALL: [&str; 73] = [
+        INTERLEAVED,
+        MERGE,
+        ROWS,
+        SLOTS,
+        TEAMS,
+        DROPPED,
+        UNANALYSED,
         RPC_SYSTEM_NAME,
         RPC_METHOD,
         RPC_METHOD_ORIGINAL,
@@ -301,6 +322,16 @@ pub mod metric {
     pub const FEEDBACK_UNCOUNTED: &str = "parhelion_feedback_uncounted_total";
     /// Reports whose span found no room.
     pub const FEEDBACK_DROPPED: &str = "parhelion_feedback_spans_dropped_total";
+    /// Calls that several rankers were asked for, by whether they are evidence.
+    pub const INTERLEAVED: &str = "parhelion_interleaved_total";
+    /// Rankings that were asked for, by what became of them.
+    pub const RANKINGS: &str = "parhelion_rankings_total";
+    /// Items that stood in a ranking a second time.
+    pub const RANKING_DUPLICATES: &str = "parhelion_ranking_duplicates_total";
+    /// Whether a model's own metadata says otherwise than the file of its outputs.
+    pub const OUTPUTS_MISMATCHED: &str = "parhelion_outputs_mismatched";
+    /// Bytes that are remembered of lists that were shown.
+    pub const SHOWN_BYTES: &str = "parhelion_interleave_memory_bytes";
     /// Copies that found the queue to the exporter full.
     pub const SHADOW_DROPPED: &str = "parhelion_shadow_outcomes_dropped_total";
     /// Where a rollout is in its life; always 1.
@@ -377,7 +408,12 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 82] = [
+    pub const ALL: [&str; 87] = [
+        INTERLEAVED,
+        RANKINGS,
+        RANKING_DUPLICATES,
+        OUTPUTS_MISMATCHED,
+        SHOWN_BYTES,
         CALLS,
         CALLS_IN_FLIGHT,
         ASSIGNMENTS,

@@ -168,6 +168,10 @@ impl Recorder {
                 let series = self.series(&route.model);
                 let of = |variant: usize| series.get(variant).unwrap_or(&self.unrouted);
                 of(route.assigned.variant).observe(&outcome);
+                if let Some(merged) = &outcome.merged {
+                    of(route.assigned.variant).observe_merged(merged);
+                    merged.rankers.iter().for_each(|ranker| of(ranker.variant).observe_ranking(ranker));
+                }
                 for attempt in &outcome.attempts {
                     of(attempt.variant).observe_attempt(attempt);
                 }

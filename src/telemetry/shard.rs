@@ -18,6 +18,7 @@ use super::counter::Counters;
 use super::shadow;
 use crate::assignment::Reason;
 use crate::fault::{Blame, Code};
+use crate::outcome::merged::{Dropped, Merged, Ranker, Unanalysed};
 use crate::outcome::{Attempt, Fallback, Outcome};
 
 /// Pairs of model and variant that a worker counts apart.
@@ -120,6 +121,11 @@ pub struct Series {
     reasons: [Count; Reason::ALL.len()],
     attempts: [Count; Blame::ALL.len()],
     fallbacks: [Count; Fallback::ALL.len()],
+    /// Calls that several were asked for, and this one as the baseline: evidence, and why not.
+    interleaved: [Count; Unanalysed::ALL.len() + 1],
+    /// Rankings that this one was asked for: in the answer, and why not.
+    rankings: [Count; Dropped::ALL.len() + 1],
+    duplicates: Count,
     entered: Count,
     left: Count,
     /// Headers read to the end of the response.
@@ -159,6 +165,36 @@ impl Series {
         self.response_bytes.add(outcome.traffic.response_bytes);
         self.request_messages.add(outcome.traffic.request_messages);
         self.response_messages.add(outcome.traffic.response_messages);
+    }
+
+    /// Adds a call that several were asked for, this one as the baseline.
+    ///
+    /// Only the worker that owns the shard may do so.
+    pub(super) fn observe_merged(&self, merged: &Merged) {
+        self.interleaved[merged.unanalysed.map_or(0, |why| why as usize + 1)].add(1);
+    }
+
+    /// Adds a ranking that this one was asked for.
+    ///
+    /// Only the worker that owns the shard may do so.
+    pub(super) fn observe_ranking(&self, ranker: &Ranker) {
+        self.rankings[ranker.dropped.map_or(0, |why| why as usize + 1)].add(1);
+        self.duplicates.add(ranker.duplicates as u64);
+    }
+
+    /// Calls that several were asked for that are no evidence for this reason; none: that are.
+    pub fn interleaved(&self, why: Option<Unanalysed>) -> u64 {
+        self.interleaved[why.map_or(0, |why| why as usize + 1)].get()
+    }
+
+    /// Rankings that are not in their answer for this reason; none: that are.
+    pub fn rankings(&self, why: Option<Dropped>) -> u64 {
+        self.rankings[why.map_or(0, |why| why as usize + 1)].get()
+    }
+
+    /// Items that stood in its rankings a second time.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates.get()
     }
 
     /// Adds an attempt.

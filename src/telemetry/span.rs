@@ -99,6 +99,7 @@ impl Writer {
         if let Some(disagreement) = &outcome.disagreement {
             span.disagreement(disagreement);
         }
+        span.merged(outcome);
         if let Some(version) = &outcome.reported_version {
             span.text(name::REPORTED_VERSION, version);
         }
@@ -287,6 +288,42 @@ impl Span<'_> {
         self.text(name::DISAGREEMENT_KIND, disagreement.kind);
         self.text(name::DISAGREEMENT_HOW, &disagreement.how);
         self.float(name::DISAGREEMENT_DISTANCE, disagreement.distance);
+    }
+
+    /// Whose lists the answer is made of, and what became of the others.
+    fn merged(&mut self, outcome: &Outcome) {
+        let (Some(merged), Some(route)) = (&outcome.merged, &outcome.route) else { return };
+        let model = &route.model;
+        let name = |index: usize| model.variants.get(index).map_or("", |variant| &*variant.name);
+        self.text(name::MERGE, merged.method.name());
+        if merged.is_merged() {
+            let within = merged.rankers.iter().filter(|ranker| ranker.dropped.is_none());
+            self.text(
+                name::INTERLEAVED,
+                &within.map(|ranker| name(ranker.variant)).collect::<Vec<_>>().join(","),
+            );
+            self.whole(name::ROWS, merged.rows as u64);
+            self.whole(name::SLOTS, merged.length as u64);
+        }
+        if let Some(slots) = &merged.slots {
+            let arms = model.arms();
+            let team = |slot: usize| {
+                slots
+                    .get(slot)
+                    .and_then(|arm| arms.get(usize::from(arm)))
+                    .map_or("-", |variant| name(*variant))
+            };
+            self.text(name::TEAMS, &(0..slots.count()).map(team).collect::<Vec<_>>().join(","));
+        }
+        let dropped = merged.rankers.iter().filter_map(|ranker| Some((ranker.variant, ranker.dropped?)));
+        let dropped: Vec<String> =
+            dropped.map(|(who, why)| format!("{}:{}", name(who), why.name())).collect();
+        if !dropped.is_empty() {
+            self.text(name::DROPPED, &dropped.join(","));
+        }
+        if let Some(why) = merged.unanalysed {
+            self.text(name::UNANALYSED, why.name());
+        }
     }
 
     fn version(&mut self, variant: &Variant, runs: &Runs) {

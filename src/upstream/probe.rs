@@ -60,6 +60,7 @@ pub async fn run(
         }
         board.retain(|target| wanted.contains(target));
         for (model, variant, target) in Target::all(&current).chain(Target::controls(&current)) {
+            board.get(&target).declare(Target::outputs(model, variant));
             // A task that panicked has ended, and is started again here.
             if owners.get(&target).is_some_and(|owner| !owner.is_finished()) {
                 continue;
@@ -154,6 +155,17 @@ impl Owner {
         {
             self.readiness.hear(Some(said));
         }
+        if let Some(outputs) = self.readiness.unasked()
+            && let Some(said) = self.asker.outputs().await
+        {
+            let mismatch = outputs.mismatch(&said);
+            if let Some(why) = &mismatch {
+                let (model, variant) = (&self.model, &self.variant);
+                let endpoint = &self.asker.target().endpoint.address;
+                tracing::warn!(%model, %variant, %endpoint, why, "the file declares outputs that the model does not have");
+            }
+            self.readiness.set_mismatch(Some(mismatch.map(Arc::from)));
+        }
     }
 
     /// Keeps and tells what was found; returns how long to wait.
@@ -172,6 +184,7 @@ impl Owner {
         if !ready {
             // Behind the next connection there may be another server.
             self.readiness.hear(None);
+            self.readiness.set_mismatch(None);
         }
         let changed = self.readiness.set(ready);
         if changed || new_reason {

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use dashmap::DashMap;
 use tokio::sync::{Notify, watch};
 
-use crate::config::{Config, Endpoint, Model, Reporting, Variant};
+use crate::config::{Config, Endpoint, Model, Reporting, Strategy, Variant};
+use crate::protocol::oip::ranking::Outputs;
 
 /// What is known of one endpoint of one variant.
 #[derive(Debug, Default)]
@@ -27,6 +28,9 @@ pub struct Readiness {
     asked: AtomicU8,
     said: Mutex<Option<Versions>>,
     runs: Mutex<Option<Arc<str>>>,
+    declared: Mutex<Option<Outputs>>,
+    /// What the server says otherwise, since it is ready; none: it was not asked yet.
+    mismatch: Mutex<Option<Option<Arc<str>>>>,
     /// One of each worker.
     traffic: Mutex<Vec<Weak<Traffic>>>,
 }
@@ -168,6 +172,34 @@ impl Readiness {
         self.runs.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Says which outputs its answers must have; none: any.
+    pub fn declare(&self, outputs: Option<&Outputs>) {
+        let mut declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        if declared.as_ref() != outputs {
+            *declared = outputs.cloned();
+            drop(declared);
+            self.set_mismatch(None);
+            self.doubt();
+        }
+    }
+
+    /// Which outputs its answers must have, where the server was not asked yet whether they do.
+    pub fn unasked(&self) -> Option<Outputs> {
+        let asked = self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        declared.clone().filter(|_| !asked)
+    }
+
+    /// Keeps what the server's metadata says otherwise; none: that is not known any more.
+    pub fn set_mismatch(&self, mismatch: Option<Option<Arc<str>>>) {
+        *self.mismatch.lock().unwrap_or_else(PoisonError::into_inner) = mismatch;
+    }
+
+    /// What the server's own metadata says otherwise than the file, where anything.
+    pub fn mismatch(&self) -> Option<Arc<str>> {
+        self.mismatch.lock().unwrap_or_else(PoisonError::into_inner).clone().flatten()
+    }
+
     /// A new count of one worker's calls there, which that worker alone writes.
     pub fn traffic(&self) -> Arc<Traffic> {
         let own = Arc::default();
@@ -222,6 +254,15 @@ impl Target {
             model: Arc::clone(variant.model_name.as_ref().unwrap_or(&model.name)),
             version: variant.model_version.clone().unwrap_or_default(),
         }
+    }
+
+    /// Which outputs the answers of that variant must have, by its model's strategy.
+    pub fn outputs<'m>(model: &'m Model, variant: &Variant) -> Option<&'m Outputs> {
+        let Strategy::Interleave(interleave) = &model.strategy else { return None };
+        let asked = interleave
+            .rankers()
+            .any(|index| model.variants.get(index).is_some_and(|known| known.name == variant.name));
+        asked.then_some(&interleave.outputs)
     }
 
     /// All of a configuration, with the model and the variant that each serves.

@@ -21,10 +21,13 @@ fn scenario(name: &str) -> (Value, String) {
         "calls",
         "caller_failures",
         "candidate_failures",
+        "winner",
         "decided_after_calls",
         "evidence",
     ];
-    assert_eq!(keys, documented);
+    // Only two rankers compete.
+    let documented = documented.into_iter().filter(|key| *key != "winner" || name == "interleave");
+    assert_eq!(keys, documented.collect::<Vec<_>>());
     assert_eq!(said["scenario"], name, "{text}");
     // After a switch nobody stands in for the variant that fails; else no caller notices anything.
     let seen = if name == "switch" { said["candidate_failures"].clone() } else { 0.into() };
@@ -187,6 +190,17 @@ fn shadows_are_told_for_what_they_are_by_their_answers() {
     assert!(scores["disagreement"].as_f64() > Some(0.0) && scores["noise"].as_f64() > Some(0.0), "{text}");
     assert_eq!(said["shadows"]["flips"]["outputs"]["label"]["inferred"], true, "{text}");
     assert_eq!(said["failed"], 0, "{text}");
+}
+
+#[test]
+fn of_two_rankers_the_one_that_people_click_on_is_promoted() {
+    let (said, story) = scenario("interleave");
+    assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
+    assert_eq!(said["winner"], "v2", "{said}\n{story}");
+    let finding = &said["evidence"][0];
+    assert!(finding["candidate"]["value"].as_f64() > finding["baseline"]["value"].as_f64(), "{finding}");
+    assert!(finding["harm"]["high"].as_f64() < Some(0.0), "{finding}");
+    assert_eq!(finding["candidate"]["n"], said["decided_after_calls"], "{finding}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod floors;
 mod hop;
 mod hostile;
 mod house;
+mod interleave;
 mod life;
 mod log;
 mod metadata;

@@ -70,6 +70,32 @@ fn a_plan_says_how_long_each_stage_takes() {
 }
 
 #[test]
+fn a_plan_says_how_many_sessions_a_preference_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "
+models:
+  m:
+    variants: {a: {endpoint: 'http://127.0.0.1:1', version: '1'}, b: {endpoint: 'http://127.0.0.1:2', version: '2'}}
+    unit: [metadata:x-user]
+    strategy: {kind: interleave, baseline: a, ranking: {items: items}, credit: {feedback: clicks}, least: 5%}
+    feedback: {clicks: {kind: clicks}}
+state: /nowhere
+";
+    let path = file(folder.path(), config);
+    let path = path.to_str().unwrap();
+    let said = data(path, &["--rate", "2", "--reports", "25%"]);
+    let rows = said["m"]["stages"][0]["preferences"].as_array().unwrap();
+    // Ten times as much beside the half would be everybody.
+    let parts: Vec<f64> = rows.iter().map(|row| row["preferred_by"].as_f64().unwrap()).collect();
+    assert_eq!(parts, [0.55, 0.6, 0.75]);
+    let sessions = rows[0]["decisive_sessions"].as_f64().unwrap();
+    assert!((600.0..1_500.0).contains(&sessions), "{said}");
+    assert!((rows[0]["seconds"].as_f64().unwrap() - sessions / 0.5).abs() < 1.0, "{said}");
+    let text = String::from_utf8(plan(path, &["--rate", "2"]).stdout).unwrap();
+    assert!(text.contains("preferred by") && text.contains("55.0 %"), "{text}");
+}
+
+#[test]
 fn what_makes_no_plan_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(folder.path(), CONFIG);

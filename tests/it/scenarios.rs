@@ -21,6 +21,20 @@ fn every_scenario_comes_out_as_expected() {
     }
 }
 
+/// The same two lists and the same people, through the code that is used: merged, and split.
+#[test]
+fn a_swap_among_the_first_five_needs_a_twentieth_of_the_sessions_that_a_split_needs() {
+    let median = |name: &str, runs: u64| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/interleave").join(name);
+        let scenario = simulate::read(&file).unwrap().with(Some(runs), None);
+        let summary = scenario.play(&|_, _| {});
+        let won = summary.until_promoted.as_ref().map(|lengths| lengths.calls.median);
+        won.unwrap_or_else(|| panic!("{}", scenario.text(name, &summary)))
+    };
+    let (merged, split) = (median("swap.yaml", 40), median("swap-split.yaml", 7));
+    assert!(split >= 20.0 * merged, "{merged} sessions merged, {split} split");
+}
+
 #[test]
 fn a_seed_is_a_world() {
     let scenario = simulate::read(&scenarios()[0]).unwrap().with(Some(3), Some(7));

@@ -47,12 +47,23 @@ def train(folder: Path) -> Classifier:
 
 
 class ModelServer:
-    """One MLServer process. `models` maps (name, version) to the file of the trained model."""
+    """One MLServer process. `models` maps (name, version) to the file of the trained model.
 
-    def __init__(self, name: str, folder: Path, models: dict[tuple[str, str], Path], collector_port: int):
+    `settings` are more of each model's, where it is no scikit-learn model as it was trained.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        models: dict[tuple[str, str], Path],
+        collector_port: int,
+        settings: dict | None = None,
+    ):
         self.name = name
         self.folder = folder / name
         self.models = models
+        self.settings = settings
         self.port, http = free_ports(2)
         self.folder.mkdir()
         self._write(
@@ -75,14 +86,15 @@ class ModelServer:
         for number, ((model, version), file) in enumerate(self.models.items()):
             place = self.folder / f"model-{number}"
             place.mkdir(exist_ok=True)
-            settings = {
+            described = {
                 "name": model,
                 "implementation": "mlserver_sklearn.SKLearnModel",
                 "parameters": {"uri": str(file), "version": version},
                 # What ModelMetadata says; MLServer does not take it from the version above.
                 "versions": [version],
+                **(self.settings or {}),
             }
-            self._write(f"{place.name}/model-settings.json", settings)
+            self._write(f"{place.name}/model-settings.json", described)
 
     def _write(self, name: str, content: dict):
         (self.folder / name).write_text(json.dumps(content))
@@ -94,10 +106,9 @@ class ModelServer:
     def start(self):
         """Starts it without waiting, so that several start at once."""
         mlserver = Path(sys.executable).with_name("mlserver")
-        # Its spans leave twice a second instead of every five.
-        self._program = Program(
-            self.name, [mlserver, "start", self.folder], self.folder, {"OTEL_BSP_SCHEDULE_DELAY": "500"}
-        )
+        # Its spans leave twice a second instead of every five; runtimes of our own are here.
+        env = {"OTEL_BSP_SCHEDULE_DELAY": "500", "PYTHONPATH": str(Path(__file__).parent)}
+        self._program = Program(self.name, [mlserver, "start", self.folder], self.folder, env)
 
     def wait_until_ready(self):
         """Until it says of each of its models that it is ready."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -84,6 +85,22 @@ class Sidecar:
             return error.code, error.read().decode()
         except OSError as error:
             return 0, str(error)
+
+    def audit(self, model: str) -> list[dict]:
+        """What was decided, as `parhelion ctl` says it."""
+        command = [binary(), "ctl", "audit", model, "--json", "--admin", self.admin]
+        said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+        return [json.loads(line) for line in said.splitlines()]
+
+    def report(self, report: dict):
+        """One report of feedback, as JSON."""
+        sent = urllib.request.Request(
+            f"http://{self.admin}/feedback",
+            json.dumps(report).encode(),
+            {"content-type": "application/json"},
+        )
+        with urllib.request.urlopen(sent, timeout=5) as answer:
+            return json.load(answer)
 
     def counted(self, name: str, by: str = "") -> Counter:
         """What `/metrics` says of that name, summed up by one label's values, or under an empty one."""

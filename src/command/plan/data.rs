@@ -43,6 +43,13 @@ fn stage(stage: &Stage) -> Value {
             "metrics": metrics.iter().map(better).collect::<Vec<_>>(),
             "max_seconds": limit.as_secs_f64(),
         }),
+        What::Preferred { rows, limit } => {
+            let rows = rows.iter().map(|row| {
+                let seconds = row.time.map(|time| time.as_secs_f64());
+                json!({"preferred_by": row.part, "decisive_sessions": row.sessions, "seconds": seconds})
+            });
+            json!({"preferences": rows.collect::<Vec<_>>(), "max_seconds": limit.as_secs_f64()})
+        }
     };
     if let Some(object) = value.as_object_mut() {
         object.insert("name".to_owned(), json!(stage.name));

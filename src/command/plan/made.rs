@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::{Traffic, is_reported, name, time};
 use crate::config::units::Percent;
-use crate::config::{Ab, Arm, Canary, Feedback, FeedbackKind, Judge, Metric, Model, Source, Strategy};
+use crate::config::{
+    Ab, Arm, Canary, Feedback, FeedbackKind, Interleave, Judge, Metric, Model, Source, Strategy,
+};
 use crate::strategy::ab::plan::{Expected, Outlook};
 use crate::strategy::bandit::plan::evenly;
 use crate::strategy::canary::plan::{self, Leg};
+use crate::strategy::interleave::plan::sessions;
 
 /// Spread of latency: the standard deviation of its natural logarithm, as a model server's often is.
 pub(in crate::command) const SPREAD: f64 = 0.5;
@@ -46,6 +49,18 @@ pub(super) enum What {
     },
     /// One of several must be better.
     Better { metrics: Vec<Better>, limit: Duration },
+    /// One of several rankers must be preferred.
+    Preferred { rows: Vec<Preference>, limit: Duration },
+}
+
+/// How strongly a ranker is preferred.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Preference {
+    /// Its part of the decisive sessions.
+    pub(super) part: f64,
+    /// How many of these; none: no number is enough.
+    pub(super) sessions: Option<u64>,
+    pub(super) time: Option<Duration>,
 }
 
 /// One metric of one arm.
@@ -103,6 +118,7 @@ fn what(model: &Model, strategy: &Strategy, stage: usize, traffic: &Traffic) -> 
             Some(judge) => better(model, (ab, judge), traffic),
             None => What::Nothing,
         },
+        Strategy::Interleave(interleave) => preferred(interleave, traffic),
         Strategy::Rolling(_) => What::Nothing,
         Strategy::Bandit(bandit) => {
             let ab = evenly(bandit);
@@ -121,6 +137,19 @@ fn no_worse(canary: &Canary, traffic: &Traffic, rate: f64) -> What {
         feedback: canary.guards.feedback.iter().map(|guard| guard.name.to_string()).collect(),
         limit: canary.max_step_time,
     }
+}
+
+/// Each call, or unit, is taken for a session, and those that bring a report for decisive.
+fn preferred(interleave: &Interleave, traffic: &Traffic) -> What {
+    let row = |times: f64| {
+        let more = times * interleave.least;
+        let sessions = sessions(interleave, more);
+        let time = sessions.map(|sessions| time(sessions as f64 / traffic.reports, traffic.rate));
+        Preference { part: 0.5 + more, sessions, time }
+    };
+    let below_all = |times: &f64| times * interleave.least < 0.5;
+    let rows = TIMES.into_iter().filter(below_all).map(row).collect();
+    What::Preferred { rows, limit: interleave.max_duration }
 }
 
 fn better(model: &Model, (ab, judge): (&Ab, &Judge), traffic: &Traffic) -> What {
@@ -222,6 +251,7 @@ impl Stage {
             What::Better { metrics, .. } => {
                 metrics.iter().filter_map(|metric| metric.rows.first()?.time).min()
             }
+            What::Preferred { rows, .. } => rows.first()?.time,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::Traffic;
-use super::made::{Better, Plan, Stage, What};
+use super::made::{Better, Plan, Preference, Stage, What};
 use crate::config::Source;
 use crate::config::units::{write_count, write_duration};
 use crate::strategy::canary::plan::Leg;
@@ -64,6 +64,7 @@ fn one(text: &mut String, stage: &Stage, traffic: &Traffic) {
                 text.push_str("  no variant can win: it has no metrics, or no split outside of segments\n");
             }
         }
+        What::Preferred { rows, limit } => preferred(text, rows, *limit),
     }
     if let Some(time) = stage.time().filter(|_| matches!(stage.what, What::NoWorse { .. })) {
         let _ = writeln!(text, "  ends after {}", spell(time));
@@ -82,6 +83,20 @@ fn steps(text: &mut String, legs: &[Leg], limit: Duration) {
             spell(leg.time),
             bar(leg.time, most)
         );
+    }
+}
+
+fn preferred(text: &mut String, rows: &[Preference], limit: Duration) {
+    let _ = writeln!(text, "    {:<18}{:>20}{:>12}", "preferred by", "decisive sessions", "time");
+    let most = rows.iter().filter_map(|row| row.time).max().unwrap_or_default();
+    for Preference { part, sessions, time } in rows {
+        let part = format!("{} %", short(100.0 * part));
+        let sessions = sessions.map_or_else(|| "never".to_owned(), write_count);
+        let spelt = time.map_or_else(|| "never".to_owned(), spell);
+        let late = if time.is_none_or(|time| time > limit) { " too long" } else { "" };
+        let bar = time.map(|time| bar(time, most)).unwrap_or_default();
+        let line = format!("    {part:<18}{sessions:>20}{spelt:>12}  {bar}{late}");
+        let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 

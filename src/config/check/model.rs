@@ -132,7 +132,8 @@ impl Check<'_> {
             Some(deadline)
         });
         let sticky = !unit.is_empty() || self.broken(&join(path, "unit"));
-        if strategy.has_alternatives() && !sticky && !self.broken(&join(path, "strategy")) {
+        let drawn = strategy.has_alternatives() && !matches!(strategy, Strategy::Interleave(_));
+        if drawn && !sticky && !self.broken(&join(path, "strategy")) {
             let problem = Problem::new(join(path, "unit"), "is not given, so every call is drawn by itself");
             let hint =
                 "name what keeps its variant, like [metadata:x-user-id], unless each call stands alone";
@@ -154,6 +155,7 @@ impl Check<'_> {
             revision: 0,
         };
         self.too_many_arms(&join(path, "feedback"), &model);
+        self.unknown_voters(&join(path, "unit"), &model);
         model.revision = model.rollout_revision();
         model
     }
@@ -290,20 +292,7 @@ impl Check<'_> {
         for (index, text) in unit.iter().enumerate() {
             let path = format!("{path}[{index}]");
             let Some(text) = text else { continue };
-            let key = match text.split_once(':') {
-                Some(("metadata", name)) => self.metadata(&path, name).map(Key::Metadata),
-                Some(("parameter", name)) if !name.is_empty() => Some(Key::Parameter(name.into())),
-                _ => {
-                    let problem = Problem::new(&*path, "is no metadata:NAME and no parameter:NAME");
-                    let name = text.rsplit(':').next().unwrap_or(text);
-                    let hint = format!(
-                        "write metadata:{0} or parameter:{0}",
-                        if name.is_empty() { "NAME" } else { name }
-                    );
-                    self.error(problem.with_value(format!("{text:?}")).with_hint(hint));
-                    None
-                }
-            };
+            let key = self.key(&path, text);
             if key.as_ref().is_some_and(|key| keys.contains(key)) {
                 let problem = Problem::new(path, "is given twice").with_value(format!("{text:?}"));
                 self.error(problem.with_hint("keep the first"));
@@ -312,6 +301,24 @@ impl Check<'_> {
             }
         }
         keys
+    }
+
+    /// Where a value is read from in a call.
+    pub(super) fn key(&mut self, path: &str, text: &str) -> Option<Key> {
+        match text.split_once(':') {
+            Some(("metadata", name)) => self.metadata(path, name).map(Key::Metadata),
+            Some(("parameter", name)) if !name.is_empty() => Some(Key::Parameter(name.into())),
+            _ => {
+                let problem = Problem::new(path, "is no metadata:NAME and no parameter:NAME");
+                let name = text.rsplit(':').next().unwrap_or(text);
+                let hint = format!(
+                    "write metadata:{0} or parameter:{0}",
+                    if name.is_empty() { "NAME" } else { name }
+                );
+                self.error(problem.with_value(format!("{text:?}")).with_hint(hint));
+                None
+            }
+        }
     }
 
     /// A metadata name that callers may set and that holds text.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::canary::Around;
 use super::strategy::{comparing, default_salt};
-use super::{Check, rolling};
+use super::{Check, interleave, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
@@ -124,6 +124,7 @@ impl Check<'_> {
             self.foreign(path, "pinned as a stage", hint, &switch);
         }
         self.foreign(path, kind.unwrap_or("canary"), "remove it", &rolling::own(raw));
+        self.foreign(path, kind.unwrap_or("canary"), "remove it", &interleave::own(raw));
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);
@@ -261,7 +262,7 @@ impl Check<'_> {
                         );
                     }
                 }
-                Strategy::Staged(_) | Strategy::Rolling(_) => {}
+                Strategy::Staged(_) | Strategy::Rolling(_) | Strategy::Interleave(_) => {}
             }
         }
     }

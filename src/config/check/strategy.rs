@@ -3,16 +3,14 @@
 use std::sync::Arc;
 
 use super::canary::Around;
-use super::{Check, bandit, rolling};
+use super::{Check, bandit, interleave, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
 use crate::config::{Ab, Segment, Shadow, Strategy, Variant, raw};
 
 /// The kinds that exist.
-const KINDS: [&str; 6] = ["pinned", "ab", "canary", "staged", "rolling", "bandit"];
-/// The kinds that are planned.
-const LATER: [&str; 1] = ["interleave"];
+const KINDS: [&str; 7] = ["pinned", "ab", "canary", "staged", "rolling", "bandit", "interleave"];
 
 type Weights = Vec<(usize, Percent)>;
 
@@ -53,22 +51,17 @@ impl Check<'_> {
         if kind != "bandit" {
             self.foreign(&at, kind, "remove it, or write kind: bandit", &bandit::own(raw));
         }
+        if kind != "interleave" {
+            self.foreign(&at, kind, "remove it, or write kind: interleave", &interleave::own(raw));
+        }
         match raw.kind.as_deref() {
             Some("bandit") => self.bandit(&at, around, raw),
+            Some("interleave") => self.interleave(&at, around, raw),
             Some("rolling") => self.rolling(&at, variants, raw),
             Some("pinned") => self.pinned(&at, variants, raw),
             Some("ab") => self.ab(&at, around, raw),
             Some("canary") => self.canary(&at, around, raw),
             Some("staged") => self.staged(&at, around, raw),
-            Some(kind) if LATER.contains(&kind) => {
-                let problem = Problem::new(join(&at, "kind"), "is not supported in this version");
-                self.error(
-                    problem
-                        .with_value(format!("{kind:?}"))
-                        .with_hint("use pinned, ab, canary, staged, rolling or bandit"),
-                );
-                nothing
-            }
             Some("shadow") => {
                 let problem = Problem::new(join(&at, "kind"), "is no strategy: it rides on any of them");
                 let hint = "use pinned, ab or canary, and name the variant under `shadows` beside `strategy`";
@@ -254,6 +247,7 @@ impl Check<'_> {
             Strategy::Ab(_) => "remove it, name it under `shadows`, or give it a weight (0% keeps it ready)",
             // Everybody takes part.
             Strategy::Bandit(_) => return,
+            Strategy::Interleave(_) => "remove it, name it under `shadows`, or among the `rankers`",
             Strategy::Canary(_) | Strategy::Shadow(_) | Strategy::Staged(_) => {
                 "remove it, name it under `shadows`, or make it the `baseline` or the `candidate`"
             }
@@ -311,6 +305,9 @@ pub(super) fn named(strategy: &Strategy) -> Box<dyn Iterator<Item = (usize, Perc
         Strategy::Shadow(canary) => Box::new(std::iter::once((canary.baseline, Percent::ALL))),
         Strategy::Rolling(rolling) => Box::new(std::iter::once((rolling.variant, Percent::ALL))),
         Strategy::Bandit(bandit) => Box::new(bandit.arms.iter().map(|arm| (arm.variant, Percent::ALL))),
+        Strategy::Interleave(interleave) => {
+            Box::new(interleave.rankers().map(|ranker| (ranker, Percent::ALL)))
+        }
         Strategy::Staged(staged) => {
             Box::new([(staged.baseline, Percent::ALL), (staged.candidate, Percent::ALL)].into_iter())
         }

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{
-    Amount, Count, Feature, Match, Named, OrOff, Ratio, Refresh, Reward, Several, Share, Span, Stop, Tuning,
+    Amount, Bytes, Count, Feature, Match, Named, OrOff, Ratio, Refresh, Reward, Several, Share, Span, Stop,
+    Tuning,
 };
 
 /// How a call is given to a variant.
@@ -15,8 +16,8 @@ pub(in crate::config) struct Strategy {
     /// that is judged all the time. `staged`: several of them in order, for one candidate. `shadow`: copies for the
     /// candidate, judged; only as a stage. `rolling`: one variant, whose servers are replaced in place, a batch of
     /// endpoints at a time, when its `version` changes. `bandit`: more to whoever earns more of a feedback, while it
-    /// learns.
-    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "rolling", "bandit", "shadow"]))]
+    /// learns. `interleave`: several rankers answer together, their lists merged into one.
+    #[schemars(extend("enum" = ["pinned", "ab", "canary", "staged", "rolling", "bandit", "interleave", "shadow"]))]
     pub(in crate::config) kind: Option<String>,
     /// `pinned`, `rolling`: the variant that answers. `pinned`: another one than before is switched to at once, when it is ready and warm.
     pub(in crate::config) variant: Option<String>,
@@ -24,17 +25,17 @@ pub(in crate::config) struct Strategy {
     pub(in crate::config) revert_window: Option<Span>,
     /// `pinned`: a switch whose variant is not ready and warm for so long holds, and an alert says so. Default 1h.
     pub(in crate::config) max_wait: Option<Span>,
-    /// `ab`, `canary`, `bandit`: gets what the other variants cannot take. Left out: the first variant.
+    /// `ab`, `canary`, `bandit`, `interleave`: gets what the other variants cannot take. Left out: the first variant.
     pub(in crate::config) baseline: Option<String>,
-    /// `ab`, `canary`, `bandit`: makes this rollout's split independent of all others; never used again by another. Left out:
+    /// `ab`, `canary`, `bandit`, `interleave`: makes this rollout's split independent of all others; never used again by another. Left out:
     /// the model's name and the digests, versions or names of the variants that are not the baseline.
     pub(in crate::config) salt: Option<String>,
     /// `ab`: whose hash says where a unit falls, for tests that came from there. Default flagd.
     #[schemars(extend("enum" = ["flagd", "growthbook", "optimizely", "statsig"]))]
     pub(in crate::config) hash: Option<String>,
-    /// `ab`, `canary`, `staged`, `bandit`: units that take part in no rollout with the same holdout. Default none.
+    /// `ab`, `canary`, `staged`, `bandit`, `interleave`: units that take part in no rollout with the same holdout. Default none.
     pub(in crate::config) holdout: Option<Holdout>,
-    /// `ab`, `canary`, `staged`, `bandit`: the part of a layer's units that takes part here, and in no other rollout of the
+    /// `ab`, `canary`, `staged`, `bandit`, `interleave`: the part of a layer's units that takes part here, and in no other rollout of the
     /// layer. Default all units.
     pub(in crate::config) layer: Option<Layer>,
     /// `ab`: share of each variant; they sum to 100 %.
@@ -55,7 +56,8 @@ pub(in crate::config) struct Strategy {
     /// when the latency of a candidate, or of an arm, begins to count.
     pub(in crate::config) warmup: Option<Warmup>,
     /// `canary`, `pinned`, `rolling`: chance that a variant as good as its guards allow is ever rolled back. Default 1%. `ab`:
-    /// chance that an arm that is no better ever wins, over all metrics and arms; `bandit` likewise. Default 5%.
+    /// chance that an arm that is no better ever wins, over all metrics and arms; `bandit` likewise. `interleave`: chance
+    /// that a ranker that is as good as the baseline ever wins or loses. Default 5% for these three.
     pub(in crate::config) alpha: Option<Share>,
     /// `canary`: a step that found no verdict for so long holds, and an alert says so. Default 1h, or twice
     /// the longest `hold` or feedback window it waits for, where that is more.
@@ -68,14 +70,14 @@ pub(in crate::config) struct Strategy {
     /// `ab`: nothing is decided on a metric with fewer values than that in either arm. `bandit`: until it has so many
     /// values an arm has an even share. Default 100.
     pub(in crate::config) min_units: Option<Count>,
-    /// `ab`: without a verdict for so long it is inconclusive. Default 28d.
+    /// `ab`, `interleave`: without a verdict for so long it is inconclusive. Default 28d.
     pub(in crate::config) max_duration: Option<Span>,
-    /// What becomes of a candidate that passed the last step (`canary`), or of a winner (`ab`, `bandit`). `promote`: it gets
-    /// everything. `wait`: a person decides. Default promote for a canary, wait for `ab` and
-    /// `bandit`.
+    /// What becomes of a candidate that passed the last step (`canary`), or of a winner (`ab`, `bandit`, `interleave`). `promote`: it
+    /// gets everything. `wait`: a person decides. Default promote for a canary, wait for the others.
     #[schemars(extend("enum" = ["promote", "wait"]))]
     pub(in crate::config) on_pass: Option<String>,
-    /// What becomes of a variant that fails (`canary`, `pinned`, `rolling`), or of an arm that is worse (`ab`, `bandit`).
+    /// What becomes of a variant that fails (`canary`, `pinned`, `rolling`), or of an arm that is worse (`ab`,
+    /// `bandit`, `interleave`).
     /// `rollback`: it gets nothing; servers that were replaced are replaced again by the version before. `hold`: it
     /// stays where it is, and an alert says so. Default rollback.
     #[schemars(extend("enum" = ["rollback", "hold"]))]
@@ -94,6 +96,26 @@ pub(in crate::config) struct Strategy {
     /// model.
     #[schemars(extend("enum" = ["model", "server", "connection"]))]
     pub(in crate::config) report: Option<String>,
+    /// `interleave`: the variants whose lists are merged, the baseline among them; two to seven. Left out: all that are no
+    /// shadows.
+    pub(in crate::config) rankers: Option<Vec<Option<String>>>,
+    /// `interleave`: which outputs of the model are the ranking.
+    pub(in crate::config) ranking: Option<Ranking>,
+    /// `interleave`: how lists are merged, and clicks credited. Default team_draft.
+    #[schemars(extend("enum" = ["team_draft", "classic_team_draft", "balanced", "probabilistic", "pairwise"]))]
+    pub(in crate::config) merge: Option<String>,
+    /// `interleave`: slots of a merged list at most. Left out: as many as the baseline's list has.
+    pub(in crate::config) length: Option<Count>,
+    /// `interleave`: what names a list that is asked for page by page, `metadata:NAME` or `parameter:NAME`. Its pages are
+    /// one draft. Left out: every call is a list of its own.
+    pub(in crate::config) draft: Option<String>,
+    /// `interleave`: what credits the rankers.
+    pub(in crate::config) credit: Option<Credit>,
+    /// `interleave`: the least preference of interest, as a part of the decisive sessions above one half: 5% means 55 of
+    /// 100. Default 2%.
+    pub(in crate::config) least: Option<Share>,
+    /// `interleave`: nothing is decided on fewer decisive sessions. Default 20.
+    pub(in crate::config) min_sessions: Option<Count>,
     /// `staged`: strategies in order, each without `baseline`, `candidate` and `salt`, which are those of the whole.
     pub(in crate::config) stages: Option<Vec<Option<Strategy>>>,
     /// A stage: what it is called. Left out: its kind.
@@ -126,6 +148,47 @@ pub(in crate::config) struct Strategy {
     /// and what that would have been worth, is only told. Default live.
     #[schemars(extend("enum" = ["live", "apprentice"]))]
     pub(in crate::config) mode: Option<String>,
+}
+
+/// Which outputs of a model are its ranking.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Ranking {
+    /// The items, INT64 or BYTES, the best first: one list (`[n]`), or several of one call (`[rows, n]`).
+    #[schemars(example = &"item_ids")]
+    pub(in crate::config) items: Option<String>,
+    /// Their scores, which must fall. Left out: nobody looks at them.
+    pub(in crate::config) scores: Option<String>,
+    /// Other outputs with values for each item, which go along with it. All that is not named here is the baseline's.
+    pub(in crate::config) along: Option<Vec<Option<String>>>,
+}
+
+/// What credits rankers for what they showed.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct Credit {
+    /// A feedback that the model declares. Its reports name a `slot`, or an `item`.
+    #[schemars(example = &"clicks")]
+    pub(in crate::config) feedback: Option<String>,
+    /// How reports say what they are about. `slot`: by its place in the list, which any replica can credit. `item`: by
+    /// the item too; what was shown is remembered where it was shown. Default slot for team drafts, else item.
+    #[schemars(extend("enum" = ["slot", "item"]))]
+    pub(in crate::config) by: Option<String>,
+    /// Which reports of a session count, by when they were learnt. Default all.
+    #[schemars(extend("enum" = ["all", "first", "last"]))]
+    pub(in crate::config) count: Option<String>,
+    /// What a session says. `votes`: whom it prefers. `rewards`: by how much more one earned. Default votes.
+    #[schemars(extend("enum" = ["votes", "rewards"]))]
+    pub(in crate::config) weigh: Option<String>,
+    /// Values from here on are 1, like seconds that somebody stayed, and those below are nothing; values below 0 are
+    /// dislikes and stay what they are. Left out: each value is what it is.
+    pub(in crate::config) at_least: Option<Amount>,
+    /// A session ends when its unit reports nothing for so long, and votes then. Default 30m.
+    pub(in crate::config) session_gap: Option<Span>,
+    /// Sessions of one unit that vote in a day. Default 10.
+    pub(in crate::config) max_votes: Option<Count>,
+    /// What may be remembered of lists that were shown. Default 64MiB.
+    pub(in crate::config) memory: Option<Bytes>,
 }
 
 /// What a winner is better at.

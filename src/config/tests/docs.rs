@@ -153,6 +153,7 @@ fn what_the_pages_show_loads() {
         ("docs/fallback.md", 1),
         ("docs/ab.md", 1),
         ("docs/log.md", 1),
+        ("docs/interleave.md", 1),
     ] {
         let text = fs::read_to_string(root.join(page)).unwrap();
         let blocks: Vec<&str> = text

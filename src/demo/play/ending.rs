@@ -26,7 +26,10 @@ pub struct Ending {
     pub caller_failures: u64,
     /// Calls that the candidate's server failed.
     pub candidate_failures: u64,
-    /// Calls of both variants that the decision rests on.
+    /// Who won, where several were compared.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub winner: Option<String>,
+    /// Calls of both variants that the decision rests on; where lists of both were shown, sessions.
     pub decided_after_calls: u64,
     /// What each guard had found at the decision.
     pub evidence: Vec<Finding>,
@@ -37,25 +40,26 @@ pub struct Ending {
 
 /// What was counted until the end.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Counted {
+pub(in crate::demo) struct Counted {
     /// Calls that the callers made.
-    pub(super) calls: u64,
+    pub(in crate::demo) calls: u64,
     /// Of these: without an answer that can be relied on.
-    pub(super) failed: u64,
+    pub(in crate::demo) failed: u64,
     /// Of these: before the trouble began; none where there was none.
-    pub(super) failed_before: Option<u64>,
+    pub(in crate::demo) failed_before: Option<u64>,
     /// Calls that the candidate's server failed.
-    pub(super) candidate: u64,
+    pub(in crate::demo) candidate: u64,
     /// Users who went back to the baseline.
-    pub(super) moved_back: u64,
+    pub(in crate::demo) moved_back: u64,
     /// How many servers got calls when fewest did, where that is promised.
-    pub(super) fewest: Option<usize>,
+    pub(in crate::demo) fewest: Option<usize>,
 }
 
 impl Ending {
     /// Made of the decision's record and what was counted.
-    pub(super) fn new(scenario: Scenario, record: &AuditRecord, counted: Counted) -> Ending {
+    pub(in crate::demo) fn new(scenario: Scenario, record: &AuditRecord, counted: Counted) -> Ending {
         let evidence = record.change.findings.clone();
+        let won = scenario == Scenario::Interleave && record.change.action == Action::Promoted;
         let mut ending = Ending {
             scenario: scenario.name(),
             verdict: together(&evidence),
@@ -64,7 +68,8 @@ impl Ending {
             calls: counted.calls,
             caller_failures: counted.failed,
             candidate_failures: counted.candidate,
-            decided_after_calls: rests_on(&evidence),
+            winner: won.then(|| record.change.variants.first().map(ToString::to_string)).flatten(),
+            decided_after_calls: rests_on(scenario, &evidence),
             evidence,
             differs: Vec::new(),
         };
@@ -75,6 +80,12 @@ impl Ending {
     /// With what became of the callers' feedback.
     pub(super) fn with_feedback(mut self, reported: &Reported) -> Ending {
         self.differs.extend(reported.wrong.iter().map(|what| format!("of the callers' reports {what}")));
+        self
+    }
+
+    /// With what went wrong for a caller first, if anything did.
+    pub(in crate::demo) fn with_wrong(mut self, wrong: Option<String>) -> Ending {
+        self.differs.extend(wrong);
         self
     }
 
@@ -135,10 +146,15 @@ fn together(findings: &[Finding]) -> Verdict {
     }
 }
 
-/// Calls of both variants behind the findings; guards on shares count every call.
-fn rests_on(findings: &[Finding]) -> u64 {
+/// Calls of both variants behind the findings, where guards on shares count every call. A session that saw one list of
+/// both is evidence of both, and counts once.
+fn rests_on(scenario: Scenario, findings: &[Finding]) -> u64 {
     let shares = findings.iter().filter(|finding| finding.scale == Scale::Share);
-    shares.map(|finding| finding.baseline.n + finding.candidate.n).max().unwrap_or(0)
+    let behind = shares.map(|Finding { baseline, candidate, .. }| match scenario {
+        Scenario::Interleave => candidate.n,
+        _ => baseline.n + candidate.n,
+    });
+    behind.max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -238,6 +254,16 @@ mod tests {
             "evidence": [serde_json::to_value(finding(Verdict::Fail)).unwrap()],
         });
         assert_eq!(said, expected);
+    }
+
+    #[test]
+    fn of_two_rankers_the_winner_is_said_and_a_session_counts_once() {
+        let mut record = record(Action::Promoted, Actor::Judge, vec![finding(Verdict::Pass)]);
+        record.change.variants = vec!["v2".into()];
+        let ending = Ending::new(Scenario::Interleave, &record, counted(150, 0, 0));
+        assert_eq!((ending.winner.as_deref(), ending.decided_after_calls), (Some("v2"), 30));
+        assert!(ending.is_as_named());
+        assert!(!ending.with_wrong(Some("a click: refused".to_owned())).is_as_named());
     }
 
     #[test]

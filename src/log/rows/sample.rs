@@ -73,6 +73,7 @@ pub(crate) fn seen(revision: u32) -> Seen {
         unit: Some(0xbeef),
         bucket: 3,
         odds: odds(),
+        slots: None,
     };
     let receipt = Receipt { taken: Taken::First, evidence: Evidence::Now, value: Some(1.0) };
     let at = UNIX_EPOCH + made + Duration::from_secs(60);

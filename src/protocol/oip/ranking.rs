@@ -123,6 +123,52 @@ impl Outputs {
     }
 }
 
+/// An output as a model's metadata says it: its name, its datatype and its shape, -1 where a size may be any.
+pub type Declared = (String, String, Vec<i64>);
+
+impl Outputs {
+    /// What is declared here and the model itself says otherwise, in words; none: nothing, or it says nothing.
+    pub fn mismatch(&self, said: &[Declared]) -> Option<String> {
+        if said.is_empty() {
+            return None;
+        }
+        let known = || said.iter().map(|(name, ..)| &**name).collect::<Vec<_>>().join(", ");
+        let of = |wanted: &str| said.iter().find(|(name, ..)| name == wanted);
+        let Some((_, items, shape)) = of(&self.items) else {
+            return Some(format!("its metadata has no output {}, but {}", self.items, known()));
+        };
+        if !matches!(&**items, "INT64" | "BYTES") {
+            return Some(format!(
+                "its metadata says that {} is {items}: items are INT64 or BYTES",
+                self.items
+            ));
+        }
+        if !shape.is_empty() && shape.len() > 2 {
+            return Some(format!(
+                "its metadata says that {} has {} dimensions: one or two are lists",
+                self.items,
+                shape.len()
+            ));
+        }
+        for name in self.all().skip(1) {
+            let Some((_, datatype, own)) = of(name) else {
+                return Some(format!("its metadata has no output {name}, but {}", known()));
+            };
+            if self.scores.as_ref() == Some(name) && matches!(&**datatype, "BYTES" | "BOOL") {
+                return Some(format!("its metadata says that {name} is {datatype}: scores are numbers"));
+            }
+            let like = |(size, items): (&i64, &i64)| size == items || *size < 0 || *items < 0;
+            if own.len() < shape.len() || !own.iter().zip(shape).all(like) {
+                return Some(format!(
+                    "its metadata says that {name} is {own:?}, which does not begin like {}, {shape:?}",
+                    self.items
+                ));
+            }
+        }
+        None
+    }
+}
+
 impl Key<'_> {
     /// For people, and as reports name it: decimal digits, or the text.
     pub fn text(&self) -> String {

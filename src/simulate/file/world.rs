@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::super::chance::Lognormal;
-use super::super::world::{Arrivals, Change, Failing, Latency, Oddity, Strange, World};
+use super::super::world::{Arrivals, Change, Failing, Latency, Looks, Oddity, Rankings, Strange, World};
 use super::learnt::{RawLearnt, learnt};
 use super::words::{Number, Part, Span, at_least_zero, positive};
 use crate::config::document::Document;
-use crate::config::{Model, Problem};
+use crate::config::{FeedbackKind, Model, Problem, Strategy};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -23,6 +23,18 @@ pub(super) struct RawWorld {
     strange: Option<RawStrange>,
     strays: Option<Part>,
     feedback: BTreeMap<String, RawLearnt>,
+    rankings: Option<RawRankings>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRankings {
+    attraction: Option<Vec<Option<Part>>>,
+    shuffled: Option<bool>,
+    swap: Option<Vec<Option<u64>>>,
+    goes_on: Option<Part>,
+    looks: Option<Part>,
+    prefers: Option<Part>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -92,8 +104,65 @@ pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWo
         latency: raw.latency.as_ref().map(|raw| latency(document, raw)),
         strange: raw.strange.as_ref().map(|raw| strange(document, raw)),
         strays,
-        feedback: model.map(|model| learnt(document, model, &raw.feedback)).unwrap_or_default(),
+        feedback: match &raw.rankings {
+            Some(_) => Vec::new(),
+            None => model.map(|model| learnt(document, model, &raw.feedback)).unwrap_or_default(),
+        },
+        rankings: rankings(document, model, raw),
     }
+}
+
+/// Lists, which only strategies that merge or split them have something from.
+fn rankings(document: &mut Document, model: Option<&Model>, raw: &RawWorld) -> Option<Rankings> {
+    let merges = model.is_some_and(|model| matches!(model.strategy, Strategy::Interleave(_)));
+    let Some(raw_lists) = &raw.rankings else {
+        if merges {
+            let problem = Problem::new("world.rankings", "is missing");
+            let hint = "say what is shown and clicked on, like {attraction: [40%, 10%, 5%], goes_on: 80%}";
+            document.refuse(problem.with_hint(hint));
+        }
+        return None;
+    };
+    if !raw.feedback.is_empty() {
+        let problem = Problem::new("world.feedback", "stands beside lists, whose clicks are the feedback");
+        document.refuse(problem.with_hint("remove it, or remove `rankings`"));
+    }
+    let binary = |model: &Model| model.feedback.first().is_some_and(|one| one.kind == FeedbackKind::Binary);
+    if !merges && model.is_some_and(|model| !matches!(model.strategy, Strategy::Ab(_)) || !binary(model)) {
+        let problem =
+            Problem::new("world.rankings", "are for kind: interleave, or kind: ab with a binary feedback");
+        document.refuse(problem.with_hint("the feedback of an ab is 1 for a call that brings a click"));
+    }
+    let attraction: Vec<f64> = raw_lists.attraction.iter().flatten().flatten().map(|part| part.0).collect();
+    if attraction.len() < 2 || attraction.iter().any(|part| *part > 1.0) {
+        let problem =
+            Problem::new("world.rankings.attraction", "is no list of two or more parts of those who look");
+        document.refuse(problem.with_hint("say for each item how many of them click, like [40%, 10%, 5%]"));
+    }
+    let places: Vec<u64> = raw_lists.swap.iter().flatten().flatten().copied().collect();
+    let swap = match places[..] {
+        [one, other] => Some((one, other)),
+        _ => None,
+    };
+    let within = |place: u64| (1..=attraction.len() as u64).contains(&place);
+    if raw_lists.swap.is_some() && !swap.is_some_and(|(one, other)| within(one) && within(other)) {
+        let problem = Problem::new("world.rankings.swap", "is no pair of places of the list");
+        document.refuse(problem.with_hint("write two, counted from 1, like [2, 4]"));
+    }
+    let ways = [
+        raw_lists.goes_on.map(|part| Looks::Cascade(part.0)),
+        raw_lists.looks.map(|part| Looks::Places(part.0)),
+        raw_lists.prefers.map(|part| Looks::Prefers(part.0)),
+    ];
+    let given: Vec<Looks> = ways.into_iter().flatten().collect();
+    let [looks] = given[..] else {
+        let problem = Problem::new("world.rankings", "says where people look in no way, or in two");
+        document.refuse(problem.with_hint("give one of goes_on, looks and prefers, like goes_on: 80%"));
+        return None;
+    };
+    let index = |place: u64| usize::try_from(place.saturating_sub(1)).unwrap_or(usize::MAX);
+    let swap = swap.map(|(one, other)| (index(one), index(other)));
+    Some(Rankings { attraction, shuffled: raw_lists.shuffled.unwrap_or(false), swap, looks })
 }
 
 fn failing(document: &mut Document, path: &str, raw: Option<&RawFailing>) -> Failing {

@@ -26,6 +26,9 @@ pub(super) fn write(text: &mut Text, side: &Side) {
     let help = "Predictions that were not counted for feedback that has a default.";
     text.family(metric::FEEDBACK_UNCOUNTED, Kind::Counter, help);
     text.sample(metric::FEEDBACK_UNCOUNTED, &[], uncounted);
+    let help = "Bytes that are remembered of merged lists that were shown.";
+    text.family(metric::SHOWN_BYTES, Kind::Gauge, help);
+    text.sample(metric::SHOWN_BYTES, &[], side.shown());
     text.family(metric::FEEDBACK_DROPPED, Kind::Counter, "Reports whose span found no room.");
     text.sample(metric::FEEDBACK_DROPPED, &[], dropped);
 }

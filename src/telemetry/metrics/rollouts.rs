@@ -19,6 +19,8 @@ pub struct Rollout {
     pub shares: Vec<(Arc<str>, f64)>,
     /// What each finding says.
     pub guards: Vec<Guard>,
+    /// Variants whose own metadata is asked for the outputs that the file declares, and whether it says otherwise.
+    pub mismatched: Vec<(Arc<str>, bool)>,
     /// Failures that were not counted as evidence, for there were too many at once.
     pub uncounted: u64,
 }
@@ -115,6 +117,14 @@ pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
                 Verdict::Fail | Verdict::Invalid => -1.0,
             };
             text.ratio(metric::ROLLOUT_VERDICT, labels, value);
+        }
+    }
+    let help = "Whether a model's own metadata says otherwise than the file of its outputs: 1 or 0.";
+    text.family(metric::OUTPUTS_MISMATCHED, Kind::Gauge, help);
+    for rollout in &rollouts.all {
+        for (variant, mismatched) in &rollout.mismatched {
+            let labels = [("model", &*rollout.model), ("variant", &**variant)];
+            text.sample(metric::OUTPUTS_MISMATCHED, &labels, u64::from(*mismatched));
         }
     }
     text.family(metric::ROLLOUT_CHANGES, Kind::Counter, "Changes of plan, by what was done.");

@@ -20,6 +20,7 @@ use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceCli
 use crate::pb::inference::{
     ModelMetadataRequest, ModelReadyRequest, ServerMetadataRequest, ServerReadyRequest,
 };
+use crate::protocol::oip::ranking::Declared;
 use crate::tls;
 use crate::upstream::dial::channel;
 use crate::upstream::readiness::{Target, Versions};
@@ -119,6 +120,22 @@ impl Asker {
                 Some(versions.into_iter().filter(|version| !version.is_empty()).map(Arc::from).collect())
             }
             Ok(Err(status)) if not_implemented(&status) => Some(Versions::from([])),
+            Ok(Err(_)) | Err(_) => None,
+        }
+    }
+
+    /// What the model's metadata says of its outputs, nothing where the server does not say; none: it did not answer. To be
+    /// asked after a probe that succeeded.
+    pub(super) async fn outputs(&self) -> Option<Vec<Declared>> {
+        let (channel, _) = self.connection.as_ref()?;
+        let mut oip = GrpcInferenceServiceClient::new(channel.clone());
+        let (name, version) = (self.target.model.to_string(), self.target.version.to_string());
+        match timeout(PATIENCE, oip.model_metadata(ModelMetadataRequest { name, version })).await {
+            Ok(Ok(said)) => {
+                let outputs = said.into_inner().outputs.into_iter();
+                Some(outputs.map(|output| (output.name, output.datatype, output.shape)).collect())
+            }
+            Ok(Err(status)) if not_implemented(&status) => Some(Vec::new()),
             Ok(Err(_)) | Err(_) => None,
         }
     }

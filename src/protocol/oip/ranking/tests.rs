@@ -103,6 +103,32 @@ fn texts_are_items_too_and_raw_stays_raw() {
 }
 
 #[test]
+fn what_is_declared_is_held_to_what_the_model_says() {
+    let of =
+        |name: &str, datatype: &str, shape: &[i64]| (name.to_owned(), datatype.to_owned(), shape.to_vec());
+    let good = [
+        of("items", "INT64", &[-1, 10]),
+        of("scores", "FP32", &[-1, 10]),
+        of("titles", "BYTES", &[-1, 10, 2]),
+    ];
+    assert_eq!(outputs().mismatch(&good), None);
+    assert_eq!(outputs().mismatch(&[]), None, "it says nothing");
+    for (changed, told) in [
+        (of("item", "INT64", &[-1, 10]), "no output items, but item, scores, titles"),
+        (of("items", "INT32", &[-1, 10]), "items is INT32"),
+        (of("items", "INT64", &[1, 1, 10]), "3 dimensions"),
+        (of("items", "INT64", &[-1, 20]), "scores is [-1, 10], which does not begin like items, [-1, 20]"),
+    ] {
+        let said = [changed, good[1].clone(), good[2].clone()];
+        let mismatch = outputs().mismatch(&said).unwrap();
+        assert!(mismatch.contains(told), "{mismatch}");
+    }
+    let texts = [good[0].clone(), of("scores", "BYTES", &[-1, 10]), good[2].clone()];
+    assert!(outputs().mismatch(&texts).unwrap().contains("scores are numbers"));
+    assert!(outputs().mismatch(&good[..2]).unwrap().contains("no output titles"));
+}
+
+#[test]
 fn empty_lists_are_lists() {
     let ranking = read(&answer(&[0], &[], &[])).unwrap();
     assert_eq!(ranking.rows, [Vec::new()]);
