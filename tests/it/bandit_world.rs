@@ -70,6 +70,7 @@ fn play(
                 unit: decision.unit,
                 bucket: prediction::bucket(decision.unit, uuid),
                 odds: strategy.odds(&standing, &decision, &|_| true),
+                slots: None,
             };
             let value = f64::from(u8::from(rng.random::<f64>() < own + better * arm as f64));
             let report =

@@ -23,7 +23,7 @@ fn every_example_loads() {
             Err(errors) => panic!("{}:\n{errors}", file.display()),
         }
     }
-    assert_eq!(examples.len(), 10, "an example more or less: {examples:?}");
+    assert_eq!(examples.len(), 11, "an example more or less: {examples:?}");
 }
 
 #[test]
