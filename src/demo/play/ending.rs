@@ -26,9 +26,6 @@ pub struct Ending {
     pub caller_failures: u64,
     /// Calls that the candidate's server failed.
     pub candidate_failures: u64,
-    /// Who won, where several were compared.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub winner: Option<String>,
     /// Calls of both variants that the decision rests on; where lists of both were shown, sessions.
     pub decided_after_calls: u64,
     /// What each guard had found at the decision.
@@ -59,7 +56,6 @@ impl Ending {
     /// Made of the decision's record and what was counted.
     pub(in crate::demo) fn new(scenario: Scenario, record: &AuditRecord, counted: Counted) -> Ending {
         let evidence = record.change.findings.clone();
-        let won = scenario == Scenario::Interleave && record.change.action == Action::Promoted;
         let mut ending = Ending {
             scenario: scenario.name(),
             verdict: together(&evidence),
@@ -68,7 +64,6 @@ impl Ending {
             calls: counted.calls,
             caller_failures: counted.failed,
             candidate_failures: counted.candidate,
-            winner: won.then(|| record.change.variants.first().map(ToString::to_string)).flatten(),
             decided_after_calls: rests_on(scenario, &evidence),
             evidence,
             differs: Vec::new(),
