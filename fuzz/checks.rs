@@ -1,6 +1,6 @@
 //! What must hold for any bytes: run by the fuzz targets, and over their corpus by the unit tests.
 //!
-//! Whoever includes this file has `keys`, `prediction` and `protocol` in scope beside it.
+//! Whoever includes this file has the rooms that it names in scope beside it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,11 +8,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use http::HeaderValue;
+
 use super::keys::Keys;
 use super::prediction::Prediction;
 use super::protocol::frame::{Event, FrameError, Messages};
 use super::protocol::request::{Head, RequestScan};
 use super::protocol::{ScanError, timeout};
+use super::tls::certificate::Facts;
+use super::tls::name::{Names, Pattern};
+use super::wire::watch::FrameWatch;
+use super::{config, hop};
 
 /// The first byte says where to cut: the messages are the same as without a cut, and no event has bytes of another.
 pub(super) fn frames(bytes: &[u8]) {
@@ -94,4 +100,100 @@ fn believed(text: &str, keys: &Keys) -> bool {
 
 fn keys_of(digit: &str) -> Keys {
     Keys::parse(&format!("fuzz {}", digit.repeat(64)), Path::new("keys")).expect("a key")
+}
+
+/// The bytes as a hop, and as the name of a variant: what one of our keys signed is believed, nothing else is.
+pub(super) fn hop(bytes: &[u8]) {
+    let keys = keys_of("1");
+    if let Ok(value) = HeaderValue::from_bytes(bytes)
+        && let Some(found) = hop::verify(&keys, &value)
+    {
+        assert!(hop::verify(&keys_of("2"), &value).is_none());
+        assert_eq!(hop::verify(&keys, &hop::sign(&keys, found.prediction, &found.variant)), Some(found));
+    }
+    if let Ok(name) = std::str::from_utf8(bytes)
+        && name.len() <= 63
+    {
+        let value = hop::sign(&keys, uuid::Uuid::nil(), name);
+        assert_eq!(hop::verify(&keys, &value).map(|found| found.variant).as_deref(), Some(name));
+        let text = value.to_str().expect("visible ASCII");
+        for at in 0..text.len() {
+            let mut altered = text.as_bytes().to_vec();
+            altered[at] ^= 1;
+            let altered = HeaderValue::from_bytes(&altered);
+            assert!(altered.is_ok_and(|value| hop::verify(&keys, &value).is_none()), "altered at {at}");
+        }
+    }
+}
+
+/// A file that is accepted says the same when it is written out, but for what is hidden.
+pub(super) fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let environment = config::Environment::default();
+    let Ok(loaded) = config::read("fuzz.yaml", text, &environment) else { return };
+    let written = config::effective(&loaded.config).to_string();
+    if written.contains(config::HIDDEN) {
+        return;
+    }
+    let again = config::read("again.yaml", &written, &environment).expect("what we write, we read");
+    let mut again = (*again.config).clone();
+    again.revision = std::sync::Arc::clone(&loaded.config.revision);
+    assert!(again == *loaded.config);
+}
+
+/// The first byte says where to cut: the same is seen as without a cut.
+pub(super) fn watch(bytes: &[u8]) {
+    let Some((at, stream)) = bytes.split_first() else { return };
+    let (head, tail) = stream.split_at(usize::from(*at).min(stream.len()));
+    for new in [FrameWatch::of_client, FrameWatch::of_server] {
+        assert_eq!(seen(new(), &[head, tail]), seen(new(), &[stream]));
+    }
+}
+
+type Seen = (bool, bool, bool, bool, Option<u64>, Option<u32>, u32);
+
+fn seen(mut watch: FrameWatch, chunks: &[&[u8]]) -> Seen {
+    chunks.iter().for_each(|chunk| watch.feed(chunk));
+    (
+        watch.has_started(),
+        watch.is_http2(),
+        watch.awaits_preface(),
+        watch.settings_acked(),
+        watch.unfinished(),
+        watch.goaway(),
+        watch.newest_stream(),
+    )
+}
+
+/// The bytes as a certificate, and as a pattern of names: a pattern lets in its own name, and is read as it is shown.
+pub(super) fn certificate(bytes: &[u8]) {
+    if let Ok(facts) = Facts::read(&bytes.into()) {
+        assert!(!facts.names.shown().is_empty());
+    }
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(pattern) = Pattern::parse(text) else { return };
+    assert_eq!(Pattern::parse(&pattern.to_string()).as_ref(), Ok(&pattern));
+    let name = pattern.to_string();
+    let names = match name.strip_prefix("spiffe://").is_some() {
+        true => Names { uris: vec![name.replace('*', "x")], ..Names::default() },
+        false => Names { dns: vec![name.replace('*', "x")], ..Names::default() },
+    };
+    assert!(pattern.matches(&names), "{names:?}");
+    assert!(!pattern.matches(&Names::default()));
+}
+
+/// Keys that are accepted sign what they believe, and no text of theirs is in an error.
+pub(super) fn keys(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Keys::parse(text, Path::new("keys")) {
+        Ok(keys) => {
+            let value = hop::sign(&keys, uuid::Uuid::nil(), "v1");
+            assert!(value.len() > 256 || hop::verify(&keys, &value).is_some());
+        }
+        Err(error) => {
+            let told = error.to_string();
+            let secret = text.split_whitespace().find(|word| word.len() >= 32 && told.contains(word));
+            assert!(secret.is_none(), "a key is shown");
+        }
+    }
 }

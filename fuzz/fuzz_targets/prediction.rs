@@ -1,7 +1,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use parhelion::{keys, prediction, protocol};
+use parhelion::{config, hop, keys, prediction, protocol, tls, wire};
 
 #[path = "../checks.rs"]
 #[expect(dead_code, reason = "each target runs one of them")]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{keys, prediction, protocol};
+use crate::{config, hop, keys, prediction, protocol, tls, wire};
 
 #[path = "../../fuzz/checks.rs"]
 mod checks;
@@ -36,4 +36,43 @@ fn requests() {
 #[test]
 fn timeouts() {
     replay("timeout", checks::timeout);
+}
+
+#[test]
+fn hops() {
+    replay("hop", checks::hop);
+}
+
+#[test]
+fn configurations() {
+    replay("config", checks::config);
+}
+
+#[test]
+fn watches() {
+    replay("watch", checks::watch);
+}
+
+#[test]
+fn certificates() {
+    replay("certificate", checks::certificate);
+}
+
+#[test]
+fn files_of_keys() {
+    replay("keys", checks::keys);
+}
+
+#[test]
+fn every_target_has_a_corpus_that_is_replayed() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let here = include_str!("corpus.rs");
+    let targets: Vec<String> = fs::read_dir(fuzz.join("fuzz_targets"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    for target in &targets {
+        assert!(here.contains(&format!("replay(\"{target}\"")), "{target} is not replayed");
+    }
+    assert!(targets.len() >= 8, "{targets:?}");
 }
