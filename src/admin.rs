@@ -41,6 +41,8 @@ pub struct View {
     pub board: Arc<Board>,
     /// Whether the process is about to end: then nothing is ready.
     pub draining: watch::Receiver<bool>,
+    /// Whether there are no calls any more, and there will be none.
+    pub drained: watch::Receiver<bool>,
     /// Shown, and where panics of connections are counted.
     pub counters: Arc<Counters>,
     /// Certificates of both.

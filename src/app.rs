@@ -101,6 +101,7 @@ pub struct Running {
     pub log: Option<Log>,
     config: watch::Receiver<Arc<Config>>,
     draining: watch::Sender<bool>,
+    drained: watch::Sender<bool>,
     phase: watch::Sender<Phase>,
     ended: mpsc::Receiver<io::Result<()>>,
     workers: usize,
@@ -137,6 +138,7 @@ pub async fn start(
     let (accept, accepted) = watch::channel(Arc::clone(&config));
     let (publish, configs) = watch::channel(Arc::clone(&config));
     let (draining, drains) = watch::channel(false);
+    let (drained, empty) = watch::channel(false);
     let (phase, phases) = watch::channel(Phase::Serving);
     let (close, closed) = watch::channel(false);
     let state = Arc::new(config::watch::State::new(&loaded, SystemTime::now()));
@@ -145,6 +147,7 @@ pub async fn start(
         config: configs.clone(),
         board: Arc::clone(&board),
         draining: drains,
+        drained: empty,
         counters: Arc::clone(&counters),
         tls: Arc::clone(&certificates),
     };
@@ -248,6 +251,7 @@ pub async fn start(
         log,
         config: configs,
         draining,
+        drained,
         phase,
         ended,
         workers,
@@ -334,9 +338,15 @@ impl Running {
         answering.all(|(_, _, target)| self.board.get(&target).is_ready())
     }
 
-    /// Ends it: not ready at once, no new calls after `drain.lag`, open calls until `drain.grace`, then cut; `hurry`
-    /// skips what is left of the first two. Returns how many workers had to be left behind, 0 if all went well.
+    /// Ends it: [`Running::empty`], then [`Running::end`].
     pub async fn drain(mut self, lag: bool, hurry: impl Future<Output = ()>) -> usize {
+        self.empty(lag, hurry).await;
+        self.end().await
+    }
+
+    /// Gets rid of all calls: not ready at once, no new calls after `drain.lag`, open calls until `drain.grace`, then cut;
+    /// `hurry` skips what is left of the first two. Health and admin go on.
+    pub async fn empty(&mut self, lag: bool, hurry: impl Future<Output = ()>) {
         let drain = self.config.borrow().drain.clone();
         self.draining.send_replace(true);
         let mut hurry = std::pin::pin!(hurry);
@@ -353,6 +363,12 @@ impl Running {
             self.phase.send_replace(Phase::Cut);
             let _ = tokio::time::timeout(Duration::from_secs(1), self.all_ended()).await;
         }
+        self.drained.send_replace(true);
+    }
+
+    /// Ends what is empty: what was learnt is kept, spans leave, ports close. Returns how many workers had to be left
+    /// behind, 0 if all went well.
+    pub async fn end(self) -> usize {
         self.rollouts.close(STATE).await;
         self.telemetry.flush(FLUSH).await;
         if let Some(log) = &self.log {

@@ -25,9 +25,10 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
-use crate::{ctl, demo, evaluate, log, replay};
+use crate::{ctl, demo, evaluate, inject, intercept, log, replay};
 
 mod needs;
+mod neighbour;
 mod plan;
 
 /// Cannot begin.
@@ -55,7 +56,8 @@ enum Command {
   PARHELION_LOCAL=v2 parhelion run -c FILE      v2's container is the one beside this sidecar
 
 The file is followed: a changed one is served within 2 s, a broken one is refused and the old one goes on.
-SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second one cuts.")]
+SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second one cuts. SIGUSR1, which
+parhelion drain sends, drains likewise and then waits for SIGTERM.")]
     Run {
         /// YAML file, or a directory of them
         #[arg(short, long, value_name = "PATH")]
@@ -93,6 +95,15 @@ SIGTERM drains: not ready, GOAWAY, calls under way finish, spans leave. A second
     Evaluate(evaluate::Options),
     /// See what a strategy would do: thousands of rollouts in a world that is written down, on a virtual clock
     Simulate(simulate::Options),
+    /// Tell the sidecar in the same container that its pod ends: it drains, and goes on until SIGTERM
+    #[command(
+        after_help = "For the preStop of the sidecar's container. Exit codes: 0 told, 1 there is none, or several."
+    )]
+    Drain,
+    /// Put the sidecar into Kubernetes manifests, or take it out again
+    Inject(Box<inject::Options>),
+    /// Redirect the model's port to the sidecar's, as an init container of the pod
+    Intercept(intercept::Options),
     /// Try it: real models, a sidecar before them, and callers, in this process
     Demo(demo::Options),
 }
@@ -112,6 +123,9 @@ pub fn main() -> ExitCode {
         }
         Command::Evaluate(options) => evaluate::run(&options, SystemTime::now()).map(asked),
         Command::Simulate(options) => simulate(&options),
+        Command::Drain => Ok(drain()),
+        Command::Inject(options) => inject(&options),
+        Command::Intercept(options) => intercept(&options),
         Command::Demo(options) => control(demonstrate(options)),
     };
     match result {
@@ -202,6 +216,23 @@ fn simulate(options: &simulate::Options) -> io::Result<ExitCode> {
     })
 }
 
+fn intercept(options: &intercept::Options) -> io::Result<ExitCode> {
+    match intercept::run(options) {
+        Ok(done) => print(&done).map(|()| ExitCode::SUCCESS),
+        Err(failure @ intercept::Failure::Same(_)) => Ok(fail(&failure, REFUSED)),
+        Err(failure) => Ok(fail(&failure, 1)),
+    }
+}
+
+fn inject(options: &inject::Options) -> io::Result<ExitCode> {
+    match inject::run(options) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::from(REFUSED)),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(error),
+        Err(error) => Ok(fail(&error, REFUSED)),
+    }
+}
+
 /// What a sidecar needs before it may open a port.
 async fn prepare(loaded: Result<Loaded, Errors>) -> Result<(Loaded, Environment), String> {
     let mut loaded = match loaded {
@@ -236,6 +267,7 @@ async fn run(path: PathBuf) -> io::Result<ExitCode> {
     let logging = environment.clone();
     // Before any port opens: whoever is let in is not lost to a signal that comes early.
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut pod_ends = signal(SignalKind::user_defined1())?;
     let mut running = match app::start(loaded, Some(source), environment).await {
         Ok(running) => running,
         Err(error) => return Ok(fail(&error, REFUSED)),
@@ -247,23 +279,58 @@ async fn run(path: PathBuf) -> io::Result<ExitCode> {
         tracing::warn!("configuration: {warning}");
     }
     tracing::info!(listen = %spell(&running.listen), health = %running.health, admin = %running.admin, "serving");
-    let lag = tokio::select! {
-        _ = terminate.recv() => true,
-        // A person at a terminal does not wait for endpoints to be told.
-        _ = interrupt.recv() => false,
+    let told = tokio::select! {
+        _ = terminate.recv() => Told::Term,
+        _ = interrupt.recv() => Told::Interrupt,
+        _ = pod_ends.recv() => Told::PodEnds,
         error = running.failed() => {
             tracing::error!(%error, "a worker failed; the sidecar ends");
             return Ok(ExitCode::FAILURE);
         }
     };
+    // What comes as the first of its kind after the pod was said to end is expected, and in no hurry.
+    let mut expected = told == Told::PodEnds;
     let hurry = async {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    if !std::mem::take(&mut expected) {
+                        return;
+                    }
+                }
+                _ = interrupt.recv() => return,
+            }
+        }
+    };
+    // A person at a terminal does not wait for endpoints to be told.
+    running.empty(told != Told::Interrupt, hurry).await;
+    if expected {
+        tracing::info!("drained; the pod's other containers end first");
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-    };
-    running.drain(lag, hurry).await;
+    }
+    running.end().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What made the sidecar drain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    /// SIGTERM.
+    Term,
+    /// SIGINT.
+    Interrupt,
+    /// SIGUSR1: the pod ends, and SIGTERM comes when its other containers have.
+    PodEnds,
+}
+
+fn drain() -> ExitCode {
+    match neighbour::tell() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => fail(&problem, 1),
+    }
 }
 
 fn spell(listen: &Listen) -> String {

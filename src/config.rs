@@ -70,7 +70,22 @@ pub fn load(path: &Path, environment: &Environment) -> Result<Loaded, Errors> {
 /// # Errors
 /// As [`load`].
 pub fn read(name: &str, text: &str, environment: &Environment) -> Result<Loaded, Errors> {
-    accept(&[source::File { name: name.to_owned(), text: text.to_owned() }], environment)
+    read_all([(name, text)], environment)
+}
+
+/// Checks the texts of a directory, each with the name that its problems call it; they are merged in the order of their
+/// names.
+///
+/// # Errors
+/// As [`load`].
+pub fn read_all<'a>(
+    texts: impl IntoIterator<Item = (&'a str, &'a str)>,
+    environment: &Environment,
+) -> Result<Loaded, Errors> {
+    let file = |(name, text): (&str, &str)| source::File { name: name.to_owned(), text: text.to_owned() };
+    let mut files: Vec<source::File> = texts.into_iter().map(file).collect();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    accept(&files, environment)
 }
 
 /// What `parhelion check` prints: the problems, or that there are none, then the warnings. No final line end.

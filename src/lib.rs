@@ -35,6 +35,9 @@
 //! | [`simulate`] | a strategy in a world that is written down, on a virtual clock |
 //! | [`evaluate`] | what another policy would have earned, from the log |
 //! | [`replay`] | logged calls to a candidate |
+//! | [`inject`] | the sidecar put into manifests of pods |
+//! | [`intercept`] | the redirect in a pod's network |
+//! | [`yaml`] | YAML texts that are edited and stay as they were written |
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
@@ -57,6 +60,8 @@ pub mod evidence;
 pub mod fault;
 pub mod feedback;
 pub mod hop;
+pub mod inject;
+pub mod intercept;
 pub mod keys;
 pub mod log;
 pub mod outcome;
@@ -82,3 +87,4 @@ pub mod verdict;
 pub mod warm;
 pub mod wire;
 pub mod worker;
+pub mod yaml;

@@ -1,6 +1,7 @@
 //! The paths of the health port. Nothing here is secret, and nothing can be acted on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, Request, State};
@@ -18,9 +19,14 @@ const PATHS: &str = "\
 /readyz                 the default model's baseline can be called, and the sidecar does not drain
 /readyz/MODEL           the baseline of that model can be called
 /readyz/MODEL/VARIANT   that variant can be called
+/drained                answers when the sidecar is told to end and has no calls any more: for a model's preStop
 /metrics                Prometheus text, or OpenMetrics on demand
 grpc.health.v1.Health   services \"\", \"MODEL\" and \"MODEL/VARIANT\"
 ";
+
+/// How long a sidecar may take to learn that its pod ends, after the model has: both are told at the same moment. Where it
+/// is not told only the model ends, and nobody shall wait.
+const TOLD: Duration = Duration::from_secs(5);
 
 pub(super) fn router<S>(health: Health, service: HealthServer<S>) -> Router
 where
@@ -31,6 +37,7 @@ where
         .route("/readyz", get(ready))
         .route("/readyz/{model}", get(model_ready))
         .route("/readyz/{model}/{variant}", get(variant_ready))
+        .route("/drained", get(drained))
         .route("/metrics", get(metrics))
         .fallback(unknown)
         .with_state(Arc::new(health));
@@ -41,6 +48,17 @@ where
 async fn ready(State(health): State<Arc<Health>>) -> Response {
     let report = Report::new(&health.view);
     (code(report.ready), report.text()).into_response()
+}
+
+async fn drained(State(health): State<Arc<Health>>) -> &'static str {
+    let (mut draining, mut drained) = (health.view.draining.clone(), health.view.drained.clone());
+    // A sender that is gone means that the process ends.
+    let told = tokio::time::timeout(TOLD, draining.wait_for(|draining| *draining)).await.is_ok();
+    if !told {
+        return "nobody told the sidecar to end: it serves on\n";
+    }
+    let _ = drained.wait_for(|drained| *drained).await;
+    "drained\n"
 }
 
 async fn model_ready(State(health): State<Arc<Health>>, Path(name): Path<String>) -> Response {

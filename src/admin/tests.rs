@@ -21,6 +21,7 @@ const LONG: Duration = Duration::from_secs(20);
 struct House {
     config: watch::Sender<Arc<Config>>,
     draining: watch::Sender<bool>,
+    drained: watch::Sender<bool>,
     board: Arc<Board>,
     counters: Arc<Counters>,
     health: SocketAddr,
@@ -35,6 +36,7 @@ impl House {
         let iris = vec![sample::variant("v1", at(1)), sample::variant("v2", at(2))];
         let models = vec![("iris", iris), ("other", vec![sample::variant("only", at(3))])];
         let config = watch::Sender::new(sample::config(models));
+        let drained = watch::Sender::new(false);
         let (draining, board, counters) =
             (watch::Sender::new(false), Arc::new(Board::default()), Arc::new(Counters::default()));
         let view = View {
@@ -42,6 +44,7 @@ impl House {
             config: config.subscribe(),
             board: Arc::clone(&board),
             draining: draining.subscribe(),
+            drained: drained.subscribe(),
             counters: Arc::clone(&counters),
         };
         let tasks = Tasks::new(Arc::clone(&counters));
@@ -55,7 +58,17 @@ impl House {
         let (one, two) = (health_port(view.clone()), admin_port(view));
         tasks.spawn("health", async { one.serve(on_health, ended(a)).await.unwrap() });
         tasks.spawn("admin", async { two.serve(on_admin, ended(b)).await.unwrap() });
-        House { config, draining, board, counters, health, admin, stop: [stop_health, stop_admin], tasks }
+        House {
+            config,
+            draining,
+            drained,
+            board,
+            counters,
+            health,
+            admin,
+            stop: [stop_health, stop_admin],
+            tasks,
+        }
     }
 
     fn readiness(&self, variant: usize) -> Arc<Readiness> {
@@ -146,6 +159,20 @@ async fn readiness_follows_the_default_models_baseline() {
     assert!(code == 503 && text.contains("not ready: draining"), "{text}");
     assert_eq!(house.get("/readyz/iris/v1").await.0, 503);
     assert_eq!(house.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn who_waits_for_the_drain_is_answered_when_there_are_no_calls_any_more() {
+    let house = House::new().await;
+    let mut waiting = std::pin::pin!(house.get("/drained"));
+    // Neither before the end is told nor while calls are under way.
+    assert!(timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
+    house.draining.send_replace(true);
+    assert!(timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
+    house.drained.send_replace(true);
+    let (code, text) = waiting.await;
+    assert!(code == 200 && text.ends_with("drained\n"), "{text}");
+    assert_eq!(house.get("/drained").await.0, 200);
 }
 
 #[tokio::test]

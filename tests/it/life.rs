@@ -109,6 +109,43 @@ async fn calls_after_a_term_are_never_lost() {
     }
 }
 
+/// The pod's end as a native sidecar lives it: told by its preStop, then the model waits, then it is terminated.
+#[tokio::test]
+async fn told_that_the_pod_ends_it_drains_and_waits_for_the_term() {
+    let model = Model::start("1.0.0");
+    let mut sidecar =
+        Sidecar::ready(&format!("{}drain: {{lag: 300ms, grace: 10s}}\n", one(model.address))).await;
+    let running = long_call(&sidecar, &model, 1500).await;
+    sidecar.signal("USR1");
+    process::until("not ready", || async { get(sidecar.health, "/readyz").await.0 == 503 }).await;
+    // For those who do not know yet.
+    infer(&sidecar.client(), "").await.unwrap();
+    // The model's preStop returns when the last call has ended, and the sidecar is still there.
+    let health = sidecar.health;
+    let pre_stop = beside(async move { get(health, "/drained").await });
+    assert!(timeout(LONG, running).await.unwrap().unwrap().is_ok());
+    assert_eq!(timeout(LONG, pre_stop).await.unwrap().unwrap(), (200, "drained\n".to_owned()));
+    assert!(TcpStream::connect(sidecar.data).await.is_err());
+    assert_eq!(get(sidecar.health, "/livez").await.0, 200);
+    sidecar.signal("TERM");
+    let (status, _) = sidecar.ended(Duration::from_secs(5)).await;
+    assert_eq!(status.code(), Some(0), "{}", sidecar.log());
+}
+
+/// Without a native sidecar the term may come while the drain is under way: that is no hurry.
+#[tokio::test]
+async fn a_term_during_the_pods_end_does_not_cut() {
+    let model = Model::start("1.0.0");
+    let mut sidecar = Sidecar::ready(&format!("{}drain: {{grace: 10s}}\n", one(model.address))).await;
+    let running = long_call(&sidecar, &model, 1500).await;
+    sidecar.signal("USR1");
+    process::until("not ready", || async { get(sidecar.health, "/readyz").await.0 == 503 }).await;
+    sidecar.signal("TERM");
+    assert!(timeout(LONG, running).await.unwrap().unwrap().is_ok());
+    let (status, _) = sidecar.ended(Duration::from_secs(5)).await;
+    assert_eq!(status.code(), Some(0), "{}", sidecar.log());
+}
+
 #[tokio::test]
 async fn a_second_term_cuts() {
     let model = Model::start("1.0.0");

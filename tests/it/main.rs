@@ -20,6 +20,8 @@ mod floors;
 mod hop;
 mod hostile;
 mod house;
+mod inject;
+mod intercept;
 mod interleave;
 mod life;
 mod log;
