@@ -40,7 +40,13 @@ def config(folder: Path, servers, **log) -> dict:
             "shadow": {"endpoint": f"http://{servers[NEW].address}", "version": NEW},
         },
         "unit": ["metadata:x-user-id"],
-        "strategy": {"kind": "ab", "baseline": "old", "weights": {"old": "50%", "new": "50%"}},
+        # It decides, so that there is a change to be audited: its beginning.
+        "strategy": {
+            "kind": "ab",
+            "baseline": "old",
+            "weights": {"old": "50%", "new": "50%"},
+            "metrics": {"feedback": {"name": "approved", "absolute": "5%"}},
+        },
         "shadows": [{"variant": "shadow"}],
         "feedback": {"approved": {"kind": "binary"}},
         "force": "anyone",
