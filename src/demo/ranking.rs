@@ -181,6 +181,7 @@ fn stand(version: &str, ranker: Ranker) -> io::Result<Standing> {
 fn configuration(servers: [(&str, &str, SocketAddr); 2], folder: &Folder) -> String {
     let variants = servers.map(|(name, version, server)| Named { name, version, server });
     let servers = servers.map(|(_, _, server)| server);
-    let place = Place { model: MODEL, variants: &variants, servers: &servers, state: &folder.state() };
+    let place =
+        Place { model: MODEL, variants: &variants, servers: &servers, others: &[], state: &folder.state() };
     scenario::configuration(Scenario::Interleave, &place)
 }
