@@ -237,7 +237,8 @@ impl Bins {
     fn place(&self, values: &Values, mut add: impl FnMut(usize)) {
         match (self, values) {
             (Bins::Labels(known), Values::Labels(labels)) => {
-                let of = |label: &Box<str>| known.binary_search(label).unwrap_or(known.len());
+                let of =
+                    |label: &str| known.binary_search_by(|one| (**one).cmp(label)).unwrap_or(known.len());
                 labels.iter().for_each(|label| add(of(label)));
             }
             (Bins::Edges(edges), Values::Numbers(numbers)) => {
@@ -285,7 +286,7 @@ fn fixed(labels: &[Box<str>], numbers: &[f64]) -> Bins {
         known.sort();
         let mut counted: Vec<(usize, Box<str>)> =
             known.chunk_by(|one, other| one == other).map(|same| (same.len(), same[0].clone())).collect();
-        counted.sort_by(|one, other| other.0.cmp(&one.0));
+        counted.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
         let mut known: Vec<Box<str>> = counted.into_iter().take(LABELS).map(|(_, label)| label).collect();
         known.sort();
         return Bins::Labels(known);

@@ -322,8 +322,8 @@ fn streams_are_compared_message_by_message() {
     };
     let same = found(&[wrapped(&[1.0]), wrapped(&[2.0, 3.0])], &[bare(&[1.0]), bare(&[2.0, 4.0])]);
     assert_eq!((only(&same).rows, only(&same).differing), (3, 1));
-    assert_eq!(found(&[wrapped(&[1.0])], &[error.clone()]).kind, Some(Kind::Status));
-    assert!(found(&[error.clone()], &[error]).agrees());
+    assert_eq!(found(&[wrapped(&[1.0])], std::slice::from_ref(&error)).kind, Some(Kind::Status));
+    assert!(found(std::slice::from_ref(&error), std::slice::from_ref(&error)).agrees());
 }
 
 #[test]
@@ -337,7 +337,7 @@ fn compressed_answers_are_inflated_within_bounds() {
     bytes.put_u8(1);
     bytes.put_u32(packed.len() as u32);
     bytes.put_slice(&packed);
-    let (one, other) = ([framed(&[plain.clone()])], [bytes.freeze()]);
+    let (one, other) = ([framed(std::slice::from_ref(&plain))], [bytes.freeze()]);
     let with = |limit| {
         let reading = Reading { peek: Some(Peek::Unary), rules: &[], limit };
         let other = Answer { encoding: Some(b"gzip"), ..answer(&other) };

@@ -151,7 +151,7 @@ impl<W: Write> Demo<W> {
         };
         let mut answers = caller::start(script, Row::bundled()?.into(), &tasks).await?;
         let (name, version) = (world.servers[0].0, world.version.as_str());
-        let mut tally = Tally::new([(name, version)].into_iter(), Shadow::default());
+        let mut tally = Tally::new([(name, version)], Shadow::default());
         let began = Instant::now();
         let mut tick = tokio::time::interval(TICK);
         let mut last = Duration::ZERO;
@@ -169,7 +169,7 @@ impl<W: Write> Demo<W> {
                         last = elapsed;
                         self.screen.show(&block(&judged, &tally), &line(&judged, elapsed))?;
                     }
-                    if over && !self.options.stay || elapsed >= LIMIT && !self.options.stay {
+                    if (over || elapsed >= LIMIT) && !self.options.stay {
                         answers.close();
                     }
                 }
