@@ -254,7 +254,6 @@ async fn a_server_that_is_not_believed_gets_no_calls_and_says_why() {
     let ours = server(&files.authority.sign("localhost", GOOD), None, &[b"h2"]);
     let stranger = server(&Authority::new().sign("localhost", GOOD), None, &[b"h2"]);
     let web = server(&files.authority.sign("localhost", GOOD), None, &[b"http/1.1"]);
-    let wants = server(&files.authority.sign("localhost", GOOD), Some(&files.authority.pem), &[b"h2"]);
     let expired = server(&files.authority.sign("localhost", (-9, -2)), None, &[b"h2"]);
     let mut endpoints = Vec::new();
     for (name, config, host) in [
@@ -262,7 +261,6 @@ async fn a_server_that_is_not_believed_gets_no_calls_and_says_why() {
         ("stranger", stranger, "localhost"),
         ("elsewhere", ours, "127.0.0.1"),
         ("web", web, "localhost"),
-        ("wants", wants, "localhost"),
         ("expired", expired, "localhost"),
     ] {
         let address = terminate(config, model.address).await;
@@ -279,7 +277,6 @@ async fn a_server_that_is_not_believed_gets_no_calls_and_says_why() {
         ("stranger", "signed by none of"),
         ("elsewhere", "is not for 127.0.0.1; say another `server_name`"),
         ("web", "HTTP/2 (ALPN h2)"),
-        ("wants", "client certificate"),
         ("expired", "has expired"),
         ("plain", "does not speak TLS; write http://"),
     ] {
