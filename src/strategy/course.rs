@@ -248,7 +248,11 @@ impl Course {
             Course::Canary(progress) => progress.absorb_judged(finding),
             Course::Shadow(progress) => progress.absorb_judged(finding),
             Course::Staged(progress) => progress.absorb_judged(finding),
-            Course::Switch(_) | Course::Ab(_) | Course::Rolling(_) | Course::Bandit(_) => {}
+            Course::Switch(_)
+            | Course::Ab(_)
+            | Course::Rolling(_)
+            | Course::Bandit(_)
+            | Course::Interleave(_) => {}
         }
     }
 
