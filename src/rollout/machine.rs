@@ -165,7 +165,8 @@ impl Machine {
             now.zip(build).is_some_and(|(now, build)| now.build == *build)
         };
         if strategy.teaches(model.strategy.reward()) {
-            course.remember(&model.strategy, before, strategy, &same, now);
+            let names: Vec<Arc<str>> = known.iter().map(|(name, _)| Arc::clone(name)).collect();
+            course.remember(&model.strategy, before, strategy, (&names, &same), now);
         }
     }
 

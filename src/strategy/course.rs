@@ -3,6 +3,7 @@
 //! Each kind has its own state machine, which is plain data: calls and feedback in, at most one [`Change`] out at each
 //! look. Here they are one closed set, so that a rollout made of several stages drives its stages as it is driven.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -112,13 +113,14 @@ impl Course {
         }
     }
 
-    /// Takes over what `before`, driven by the strategy `was`, learnt of variants that are the `same` now.
+    /// Takes over what `before`, driven by the strategy `was`, learnt of variants that are the `same` now; `names` are
+    /// those behind its indices.
     pub fn remember(
         &mut self,
         strategy: &Strategy,
         before: &Course,
         was: &Strategy,
-        same: &dyn Fn(&str) -> bool,
+        (names, same): (&[Arc<str>], &dyn Fn(&str) -> bool),
         now: Duration,
     ) {
         let (Course::Bandit(progress), Strategy::Bandit(bandit)) = (self, strategy) else { return };
@@ -131,9 +133,9 @@ impl Course {
             }
             (Course::Ab(before), Strategy::Ab(was)) if let Some(judge) = &was.judge => {
                 for (variant, moments) in before.leave((was, judge), &bandit.reward.name) {
-                    let arm = bandit.arms.iter().find(|arm| arm.variant == variant);
-                    if let Some(arm) = arm.filter(|arm| same(&arm.name)) {
-                        progress.inherit(bandit, &arm.name, (&moments, None), now);
+                    // Its place in the file before need not be its place now.
+                    if let Some(name) = names.get(variant).filter(|name| same(name)) {
+                        progress.inherit(bandit, name, (&moments, None), now);
                     }
                 }
             }

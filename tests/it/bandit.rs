@@ -46,7 +46,7 @@ async fn the_variant_that_earns_more_gets_more_and_is_promoted_when_that_is_cert
     let of = |name: &str| learnt.arms.iter().find(|arm| arm.variant == name).unwrap().clone();
     assert!(of("v2").values > of("v1").values && of("v2").best > 0.99, "{learnt:?}");
     assert!(
-        (of("v1").mean.unwrap() - 0.2).abs() < 0.1 && (of("v2").mean.unwrap() - 0.8).abs() < 0.1,
+        (of("v1").mean.unwrap() - 0.2).abs() < 0.3 && (of("v2").mean.unwrap() - 0.8).abs() < 0.1,
         "{learnt:?}"
     );
     for user in 0..20 {
