@@ -46,6 +46,9 @@ pub struct Past {
     pub before: Option<(usize, Duration)>,
 }
 
+/// Whether the variant of that name is the build that it was before.
+pub type Same<'a> = &'a dyn Fn(&str) -> bool;
+
 /// Whether a variant can take calls, and why not.
 pub type Ready<'a> = &'a dyn Fn(usize) -> Result<(), Refused>;
 
@@ -120,7 +123,7 @@ impl Course {
         strategy: &Strategy,
         before: &Course,
         was: &Strategy,
-        (names, same): (&[Arc<str>], &dyn Fn(&str) -> bool),
+        (names, same): (&[Arc<str>], Same<'_>),
         now: Duration,
     ) {
         let (Course::Bandit(progress), Strategy::Bandit(bandit)) = (self, strategy) else { return };
