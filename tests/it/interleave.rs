@@ -308,7 +308,7 @@ async fn what_people_click_on_decides() {
     }
     assert!(promoted, "{}", sidecar.status().await);
     let admin = Endpoint::from_shared(format!("http://{}", sidecar.admin)).unwrap().connect_lazy();
-    let request = ListAuditRequest { model: "m".into(), limit: 10, ..ListAuditRequest::default() };
+    let request = ListAuditRequest { model: "m".into(), limit: 10 };
     let audit = soon("audit", ControlClient::new(admin).list_audit(request)).await.unwrap().into_inner();
     let record = &audit.records[0];
     let change = format!("{record:?}");
