@@ -93,14 +93,16 @@ pub fn compare(reading: &Reading<'_>, served: &Answer<'_>, candidate: &Answer<'_
     };
     let (one, other) = (served.chunks?, candidate.chunks?);
     let read = |chunks, encoding| message::messages(chunks, encoding, reading.limit);
-    let (Ok(one), Ok(other)) = (read(one, served.encoding), read(other, candidate.encoding)) else {
-        return Some(whole(Some(Kind::Unreadable)));
+    let (Ok(read_one), Ok(read_other)) = (read(one, served.encoding), read(other, candidate.encoding)) else {
+        return Some(whole((!same_bytes(one, other)).then_some(Kind::Unreadable)));
     };
     let mut found = whole(None);
-    for (one, other) in one.iter().zip(&other) {
+    for (one, other) in read_one.iter().zip(&read_other) {
         match (message::said(one, peek), message::said(other, peek)) {
             (Said::Outputs(one), Said::Outputs(other)) => outputs(reading.rules, &one, &other, &mut found),
             (Said::Error, Said::Error) => {}
+            // What nobody can read is the same all the same where its bytes are.
+            (Said::Unreadable, Said::Unreadable) if one == other => {}
             (Said::Unreadable, _) | (_, Said::Unreadable) => found.worsen(Kind::Unreadable),
             // One answers where the other says an error inside an OK stream.
             (Said::Error, Said::Outputs(_)) | (Said::Outputs(_), Said::Error) => found.worsen(Kind::Status),

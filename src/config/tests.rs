@@ -30,7 +30,7 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 13);
+    assert_eq!(all.len(), 14);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/bandit"));
     all.extend(corpus("examples/ab"));
@@ -39,7 +39,7 @@ fn good() -> Vec<(PathBuf, String)> {
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
     all.extend(corpus("examples/rolling"));
-    assert_eq!(all.len(), 22);
+    assert_eq!(all.len(), 23);
     all
 }
 

@@ -308,7 +308,8 @@ mod tests {
         let variants = [named("v1", "1.0.0", 8001), named("v2", "2.0.0", 8002)];
         let servers: Vec<SocketAddr> = (8001..8005).map(|port| ([127, 0, 0, 1], port).into()).collect();
         let state = Path::new(STATE);
-        let others = [shadow::TWIN, shadow::JITTERS, shadow::FLIPS].map(|name| named(name, "1.0.0", 8003));
+        let others = [(shadow::TWIN, 8005), (shadow::JITTERS, 8006), (shadow::FLIPS, 8007)];
+        let others = others.map(|(name, port)| named(name, "1.0.0", port));
         make(&Place { model: "digits", variants: &variants, servers: &servers, others: &others, state })
     }
 

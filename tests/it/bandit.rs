@@ -44,7 +44,7 @@ async fn the_variant_that_earns_more_gets_more_and_is_promoted_when_that_is_cert
     let learnt = now.learning.clone().unwrap();
     assert_eq!((learnt.policy.as_str(), learnt.arms.len(), learnt.apprentice), ("thompson", 2, false));
     let of = |name: &str| learnt.arms.iter().find(|arm| arm.variant == name).unwrap().clone();
-    assert!(of("v2").values > of("v1").values && of("v2").best > 0.99, "{learnt:?}");
+    assert!(of("v2").wished > of("v1").wished && of("v2").best > 0.99, "{learnt:?}");
     assert!(
         (of("v1").mean.unwrap() - 0.2).abs() < 0.3 && (of("v2").mean.unwrap() - 0.8).abs() < 0.1,
         "{learnt:?}"

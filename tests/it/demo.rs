@@ -244,7 +244,7 @@ fn the_text_shows_coverage_latency_answers_and_the_copys_span() {
         "600 calls, 0 failed",
         " of 600 calls copied (",
         "copies take ",
-        "raw answers differ in ",
+        "answers differ in ",
         "not copied: sampled_out ",
         "shadow span ",
         "in a trace of its own, ",

@@ -503,7 +503,7 @@ async fn a_variant_that_dies_fails_nobody() {
 
 #[tokio::test]
 async fn shadows_see_the_request_once_and_the_answer_that_the_caller_got() {
-    let v1 = Upstream::start(Incoming::echo).await;
+    let v1 = Upstream::start(oip::serve).await;
     let v2 = Upstream::start(|mut incoming| async move {
         let message = incoming.messages().await.pop().unwrap();
         incoming.send(&message).await;
@@ -511,7 +511,7 @@ async fn shadows_see_the_request_once_and_the_answer_that_the_caller_got() {
         incoming.trailers(&[("grpc-status", "13")]);
     })
     .await;
-    let v3 = Upstream::start(Incoming::echo).await;
+    let v3 = Upstream::start(oip::serve).await;
     let yaml = format!(
         "models: {{m: {{variants: {{v1: {{endpoint: \"{}\"}}, v2: {{endpoint: \"{}\"}}, v3: {{endpoint: \"{}\"}}}}, \
          strategy: {{kind: ab, baseline: v1, weights: {ALL}}}, shadows: [{{variant: v3, deadline: 20s}}]}}}}\n",

@@ -83,7 +83,10 @@ async fn a_candidate_that_fails_its_copies_answers_nobody() {
     assert!(status.report.stage.is_none());
     assert_eq!(status.report.shares, [1.0, 0.0]);
     assert_eq!(callers.stop().await.failures, 0);
-    assert_eq!(house.actions(), [Action::Started, Action::Began, Action::RolledBack]);
+    // What is said of the copies beside is a record too.
+    let actions: Vec<Action> =
+        house.actions().into_iter().filter(|action| *action != Action::Judged).collect();
+    assert_eq!(actions, [Action::Started, Action::Began, Action::RolledBack]);
     let record = &house.sidecar.rollouts.audit(None, 1)[0];
     assert!(record.change.findings.iter().any(|finding| finding.ln_e >= finding.threshold), "{record:?}");
 }

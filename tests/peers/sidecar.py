@@ -90,7 +90,7 @@ class Sidecar:
         """What was decided, as `parhelion ctl` says it."""
         command = [binary(), "ctl", "audit", model, "--json", "--admin", self.admin]
         said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
-        return [json.loads(line) for line in said.splitlines()]
+        return json.loads(said)
 
     def report(self, report: dict):
         """One report of feedback, as JSON."""

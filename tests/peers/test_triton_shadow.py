@@ -67,7 +67,7 @@ def copied(shadowed, collector, answer):
     return copy_of(collector, prediction(collector, own(answer)["parhelion-prediction-id"]))
 
 
-@pytest.mark.parametrize(("model", "comparison"), [("twins", "same"), ("totals", "bytes")])
+@pytest.mark.parametrize(("model", "comparison"), [("twins", "same"), ("totals", "values")])
 def test_a_copy_asks_for_what_the_shadow_has(shadowed, live, collector, model, comparison):
     """And is held against the answer that the caller got, both as their servers sent them."""
     name, version = MODELS[model]
@@ -98,7 +98,7 @@ def test_a_stream_is_copied_under_the_shadows_name(shadowed, live, collector):
     attributes = copied(shadowed, collector, through).attributes
     assert attributes["parhelion.reported_version"] == "2"
     assert attributes["parhelion.response.messages"] == len(alone.messages) == 6
-    assert (attributes["parhelion.blame"], attributes["parhelion.comparison"]) == ("nobody", "bytes")
+    assert (attributes["parhelion.blame"], attributes["parhelion.comparison"]) == ("nobody", "values")
 
 
 def test_an_error_in_the_shadows_stream_is_the_shadows_fault(shadowed, live, collector):

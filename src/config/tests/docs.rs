@@ -140,7 +140,7 @@ fn the_page_says_the_defaults_that_are_in_force() {
             compared += 1;
         }
     }
-    assert_eq!(compared, 23);
+    assert_eq!(compared, 24);
 }
 
 #[test]

@@ -56,11 +56,16 @@ impl Ending {
     /// Made of the decision's record and what was counted.
     pub(in crate::demo) fn new(scenario: Scenario, record: &AuditRecord, counted: Counted) -> Ending {
         let evidence = record.change.findings.clone();
+        let winner = winner(&record.change);
         let mut ending = Ending {
             scenario: scenario.name(),
-            verdict: together(&evidence),
+            // A bandit's guards take variants out; who is the best need not pass them too.
+            verdict: match scenario {
+                Scenario::Bandit if winner.is_some() => Verdict::Pass,
+                _ => together(&evidence),
+            },
             action: record.change.action,
-            winner: winner(&record.change),
+            winner,
             calls: counted.calls,
             caller_failures: counted.failed,
             candidate_failures: counted.candidate,

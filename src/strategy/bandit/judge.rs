@@ -265,7 +265,10 @@ impl Evidence {
             if of.variant == bandit.baseline {
                 continue;
             }
-            findings.push(of_reward(bandit, &rule, (of, arm), &against.score, known));
+            let values: f64 =
+                [arm, bandit.control()].into_iter().filter_map(|arm| known.ever().nth(arm)).sum();
+            let better = self.effect(bandit, (arm, bandit.control()), values);
+            findings.push(of_reward(bandit, &rule, (of, arm), (&against.score, better), known));
             let guards = against.guards.findings(&terms(bandit, of)).into_iter();
             findings.extend(guards.map(|found| Finding { variant: Arc::clone(&of.name), ..found }));
         }
@@ -278,7 +281,7 @@ fn of_reward(
     bandit: &Bandit,
     rule: &Rule<'_>,
     (of, arm): (&Of, usize),
-    score: &Score,
+    (score, better): (&Score, Option<Interval>),
     known: &Known,
 ) -> Finding {
     let mean = |arm: usize| {
@@ -288,10 +291,12 @@ fn of_reward(
             value: offered.and_then(|offered| offered.snips()).map(|snips| snips.value),
         }
     };
-    // An arm that earns less is no failure: it is given less.
-    let verdict = match score.verdict(rule) {
-        Verdict::Fail => Verdict::NotEnoughData,
-        verdict => verdict,
+    // By the very interval that ends it. An arm that earns less is no failure: it is given less.
+    let margin = score.margin(&bandit.metric);
+    let verdict = match better {
+        Some(better) if better.low > 0.0 => Verdict::Pass,
+        Some(better) if better.low > -margin && better.high < margin => Verdict::Equivalent,
+        _ => Verdict::NotEnoughData,
     };
     Finding {
         guard: Arc::from(name(&bandit.metric.source)),
@@ -300,8 +305,8 @@ fn of_reward(
         verdict,
         baseline: mean(bandit.control()),
         candidate: mean(arm),
-        harm: score.harm(rule),
-        margin: score.margin(&bandit.metric),
+        harm: better.map(|better| Interval { low: -better.high, middle: -better.middle, high: -better.low }),
+        margin,
         scale: scale(&bandit.metric.source),
         ln_e: score.ln_effect(rule),
         threshold: -rule.alpha.ln(),
