@@ -1,7 +1,7 @@
 //! `parhelion inject`: the sidecar put into manifests, in whatever they are written.
 //!
 //! A stream of documents is read; each one that holds a pod of a model gets a container, volumes, a preStop and, where
-//! calls cannot be caught by port, a redirect. What is to change is said once ([`plan`]), in terms of the value, and
+//! calls cannot be caught by port, a redirect. What is to change is said once (module `plan`), in terms of the value, and
 //! becomes insertions into the text here and a JSON patch in the webhook. What is injected already is undone first, so
 //! doing it twice is doing it once. Nothing is written where anything is wrong: half a stream would be applied.
 

@@ -74,7 +74,7 @@ pub fn write(table: Table, partition: &Partition, batch: &RecordBatch) -> Result
     stream.into_inner()
 }
 
-/// The reverse of [`write`].
+/// The reverse of [`write()`].
 ///
 /// # Errors
 /// See [`Unread`].

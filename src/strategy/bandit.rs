@@ -3,7 +3,7 @@
 //! `murmur3(salt / epoch / unit)` says where a unit falls. The epoch is in it, so that a unit that comes back in another
 //! epoch is drawn anew: only then is the share that holds at the moment how likely its arm really was. Shares change from
 //! one epoch to the next and never within one; they are worked out off the request path by [`Progress`], from what
-//! feedback says. A policy that tells calls apart has shares for each call: see [`context`] and [`scores`].
+//! feedback says. A policy that tells calls apart has shares for each call: see [`context`] and `scores`.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -23,9 +23,9 @@ pub enum Trouble {
 /// What is peculiar about a server's answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Habit {
-    /// In one call of [`JITTER`] its scores are washed out; its labels are as they should be.
+    /// In one call of `JITTER` its scores are washed out; its labels are as they should be.
     Jitters,
-    /// The same, and in one call of [`FLIP`] it says another digit.
+    /// The same, and in one call of `FLIP` it says another digit.
     Flips,
 }
 
