@@ -38,14 +38,7 @@ impl Check<'_> {
             }
             return None;
         }
-        if raw.guards.as_ref().is_some_and(|guards| guards.resources.is_some()) {
-            let problem = Problem::new(at("guards.resources"), "has no meaning for kind: ab");
-            self.error(problem.with_hint("remove it, or write kind: canary"));
-        }
-        if raw.guards.as_ref().is_some_and(|guards| guards.shadow.is_some()) {
-            let problem = Problem::new(at("guards.shadow"), "has no meaning for kind: ab");
-            self.error(problem.with_hint("remove it, or write kind: canary"));
-        }
+        self.guards_of_canaries(path, "ab", raw);
         let metrics = self.metrics(&at("metrics"), around, raw.metrics.as_ref());
         let max_duration = self.positive(&at("max_duration"), raw.max_duration.as_ref(), DURATION);
         self.time_for_windows(&at("max_duration"), around, &metrics, max_duration);

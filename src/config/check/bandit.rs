@@ -61,10 +61,7 @@ impl Check<'_> {
         let context = self.context(&at("context"), policy, raw.context.as_deref());
         let stop = self.stop(&at("stop"), policy, raw.stop.as_ref());
         let margin = self.least(&at("stop"), raw.stop.as_ref());
-        if raw.guards.as_ref().is_some_and(|guards| guards.resources.is_some()) {
-            let problem = Problem::new(at("guards.resources"), "has no meaning for kind: bandit");
-            self.error(problem.with_hint("remove it, or write kind: canary"));
-        }
+        self.guards_of_canaries(path, "bandit", raw);
         let apprentice = match raw.mode.as_deref() {
             None | Some("live") => false,
             Some("apprentice") => true,

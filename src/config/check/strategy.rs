@@ -146,6 +146,13 @@ impl Check<'_> {
         self.foreign(path, kind, "remove it, or write kind: canary", &keys);
     }
 
+    /// Guards that compare one candidate with the baseline: of several variants nobody could say whom they mean.
+    pub(super) fn guards_of_canaries(&mut self, path: &str, kind: &str, raw: &raw::Strategy) {
+        let Some(guards) = &raw.guards else { return };
+        let keys = [("resources", guards.resources.is_some()), ("shadow", guards.shadow.is_some())];
+        self.foreign(&join(path, "guards"), kind, "remove it, or write kind: canary", &keys);
+    }
+
     fn segments(
         &mut self,
         path: &str,
