@@ -154,9 +154,9 @@ pub(super) fn address(text: &str) -> Result<(Address, bool), Refused> {
         let rest = text.rsplit("://").next().unwrap_or(text);
         let hint = match host_and_port(rest) {
             Ok(_) => format!("write http://{rest}"),
-            Err(_) => "write http://HOST:PORT or unix:/PATH".to_owned(),
+            Err(_) => "write http://HOST:PORT, https://HOST:PORT or unix:/PATH".to_owned(),
         };
-        return refuse("is no http://HOST:PORT and no unix:/PATH", hint);
+        return refuse("is no http://HOST:PORT, https://HOST:PORT or unix:/PATH", hint);
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if let Some((authority, _)) = rest.split_once(['/', '?', '#']) {
