@@ -198,6 +198,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
         self.0.borrow().sent.as_ref().map_or(u32::MAX, FrameWatch::newest_stream)
     }
 
+    /// Reads what the peer sent before the connection broke, for [`Cork::watch`] alone; ready when there is no more. A
+    /// GOAWAY may wait there that a failing write came before.
+    pub fn poll_last_words(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let io = &mut *self.0.borrow_mut();
+        let mut chunk = io.scratch.read.borrow_mut();
+        let mut read = ReadBuf::new(&mut chunk.bytes);
+        match ready!(Pin::new(&mut io.socket).poll_read(cx, &mut read)) {
+            Ok(()) if !read.filled().is_empty() => io.watch.feed(read.filled()),
+            Ok(()) | Err(_) => return Poll::Ready(()),
+        }
+        // One read a turn: others have calls under way.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// Sends `bytes` instead of whatever is still gathered, without waiting: a last word before the socket closes.
     pub fn last_word(&self, bytes: &[u8]) {
         let mut io = self.0.borrow_mut();

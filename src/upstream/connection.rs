@@ -18,6 +18,8 @@ use crate::wire::{Cork, FRAME, Scratch, cork};
 
 /// How long the other side may take to speak HTTP/2.
 const HANDSHAKE: Duration = Duration::from_secs(2);
+/// How long what a peer sent before its connection broke may take to be read.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 /// After as many resets of ours the connection is replaced: `h2` counts them over a connection's whole life and
 /// ends it, with every call on it, at [`RESETS_ENFORCED`].
 const RESETS_ALLOWED: u64 = 5_000;
@@ -213,6 +215,9 @@ where
     seen.closed.set(true);
     if let Err(error) = end {
         tracing::debug!(%error, "a connection to an upstream ended");
+        // Its streams hear of it when the driver is dropped, below; by then it is known which of them it never processed.
+        let _ = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| cork.poll_last_words(cx))).await;
+        seen.goaway.set(cork.watch().goaway());
     }
 }
 

@@ -197,3 +197,18 @@ async fn a_peer_that_floods_is_read_in_turns_and_bursts_and_nothing_is_lost() {
     assert_eq!(at_once, pace::BURST);
     assert!(began.elapsed() >= std::time::Duration::from_millis(2));
 }
+
+#[tokio::test]
+async fn a_goaway_that_a_failing_write_came_before_is_seen_all_the_same() {
+    let (mut corked, cork, mut far) = pair(1 << 10);
+    far.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0]).await.unwrap();
+    drop(far);
+    let driven = poll_fn(|cx| {
+        let write = |cx: &mut Context<'_>| Pin::new(&mut corked).poll_write(cx, b"too late");
+        Poll::Ready(cork.drive(cx, write).map(|_| ()))
+    });
+    assert_eq!(driven.await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    assert_eq!(cork.watch().goaway(), None);
+    poll_fn(|cx| cork.poll_last_words(cx)).await;
+    assert_eq!(cork.watch().goaway(), Some(5));
+}
