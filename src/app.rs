@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::admin::tokens::{Tokens, TokensError};
 use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
+use crate::drift::{self, Drifts};
 use crate::feedback::{self, Intake};
 use crate::keys::{Keys, KeysError};
 use crate::log::Log;
@@ -165,6 +166,7 @@ pub async fn start(
         warm::run(orders, (Arc::clone(&keys), Arc::clone(&certificates)), Arc::clone(&counters)),
     );
     let judges = Arc::new(Judges::default());
+    let drifts = Arc::new(Drifts::default());
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
@@ -173,6 +175,7 @@ pub async fn start(
         warmer,
         log: door(workers),
         judges: Arc::clone(&judges),
+        drifts: Arc::clone(&drifts),
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,
@@ -186,6 +189,7 @@ pub async fn start(
     let copies = started.telemetry.copies();
     let comparer = Comparer { copies, judges, log: door(workers), clock: rollouts.clock() };
     tasks.spawn("comparer", comparer.run());
+    tasks.spawn("drift", drift::counter::run(drifts, configs.clone(), rollouts.clock()));
     let exporter = started.exporter;
     tasks.spawn("exporter", exporter.run());
     tasks.spawn(

@@ -13,6 +13,7 @@ use std::time::Duration;
 mod check;
 mod compare;
 pub mod document;
+mod drift;
 mod effective;
 mod environment;
 mod feedback;
@@ -30,6 +31,7 @@ pub mod watch;
 pub use self::tls::{ClientTls, ServerTls, Tls};
 use crate::tls::name::Pattern;
 pub use compare::{Compare, Control, Judging, Measure, Numeric, Offenders};
+pub use drift::Drift;
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
@@ -196,6 +198,8 @@ pub struct Model {
     pub shadows: Vec<Shadow>,
     /// How the baseline answers what another variant fails at; none: not at all, or no variant but one is given calls.
     pub fallback: Option<Fallback>,
+    /// Of which answers the distribution is watched; none: of no.
+    pub drift: Option<Drift>,
     /// What may be learnt later about a prediction; names are unique.
     pub feedback: Vec<Feedback>,
     /// Changes exactly when something changes that the rollout rests on: its strategy, the builds of the variants
@@ -234,8 +238,8 @@ pub struct Shadow {
     pub strip: Vec<http::HeaderName>,
     /// Share of its copies whose spans are exported; none: those whose call's trace is sampled.
     pub trace_sample: Option<Percent>,
-    /// Copied in that stage of the rollout alone, from 0; none: always.
-    pub stage: Option<u32>,
+    /// Copied in these stages of the rollout alone, from 0; empty: always.
+    pub stages: Vec<u32>,
     /// Whether the strategy gives it calls too, as the candidate of a canary that is judged by its copies as well.
     pub answers: bool,
     /// How its answers are judged; none: they are not even compared.
@@ -406,6 +410,13 @@ impl Config {
     }
 }
 
+impl Shadow {
+    /// Whether calls are copied to it in a stage of the rollout, from 0.
+    pub fn is_copied_in(&self, stage: u32) -> bool {
+        self.stages.is_empty() || self.stages.contains(&stage)
+    }
+}
+
 impl Model {
     /// The variant that gets what is not assigned: calls that name no model, and what other variants cannot take.
     pub fn baseline(&self) -> usize {
@@ -436,7 +447,7 @@ impl Model {
 
     /// Whether a variant gets copies and never answers: as a shadow, or as the control of one.
     pub fn is_shadow(&self, variant: usize) -> bool {
-        let own = |shadow: &Shadow| shadow.variant == variant && shadow.stage.is_none() && !shadow.answers;
+        let own = |shadow: &Shadow| shadow.variant == variant && shadow.stages.is_empty() && !shadow.answers;
         let control = |shadow: &Shadow| {
             let control = shadow.judging.as_ref().and_then(|judging| judging.control.as_ref());
             control.is_some_and(|control| control.index == Some(variant)) && variant != self.baseline()

@@ -132,6 +132,15 @@ fn actor(caller: &Extensions, command: &Command, reason: &str) -> Result<Actor, 
     Ok(Actor::Operator { name: name.to_string(), reason: reason.trim().to_owned() })
 }
 
+/// The index of the variant of that name.
+fn variant(model: &Model, name: &str) -> Result<usize, Status> {
+    model.variant(name).ok_or_else(|| {
+        let known: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
+        let hint = suggestion(name, &known);
+        Status::not_found(format!("model {} has no variant {name:?}: {hint}", model.name))
+    })
+}
+
 fn refused(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::Model { .. } => Status::not_found(refusal.to_string()),
@@ -232,11 +241,7 @@ impl v1::control_server::Control for Control {
     async fn pin(&self, request: Request<v1::PinRequest>) -> Result<Response<v1::CommandResponse>, Status> {
         let (_, caller, asked) = request.into_parts();
         let model = self.seen.model(&asked.model)?;
-        let variant = model.variant(&asked.variant).ok_or_else(|| {
-            let known: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
-            let (name, hint) = (&asked.variant, suggestion(&asked.variant, &known));
-            Status::not_found(format!("model {} has no variant {name:?}: {hint}", model.name))
-        })?;
+        let variant = variant(&model, &asked.variant)?;
         self.act(&caller, &asked.model, Command::Pin(variant), &asked.reason).await
     }
 
@@ -282,6 +287,33 @@ impl v1::control_server::Control for Control {
         })?;
         let yaml = format!("models:\n{yaml}");
         Ok(Response::new(v1::ExportResponse { yaml, differs: rollout.differs }))
+    }
+
+    async fn get_reference(
+        &self,
+        request: Request<v1::GetReferenceRequest>,
+    ) -> Result<Response<v1::GetReferenceResponse>, Status> {
+        let asked = request.get_ref();
+        let model = self.seen.model(&asked.model)?;
+        let variant = match &*asked.variant {
+            "" => model.baseline(),
+            name => variant(&model, name)?,
+        };
+        if model.drift.is_none() {
+            return Err(Status::failed_precondition(format!(
+                "nobody looks at the answers of {}: write `drift: {{}}` into the model in the file, and ask again when some calls were answered",
+                model.name
+            )));
+        }
+        let now = self.seen.rollouts.clock().now();
+        self.seen.rollouts.drifts().file(&model, variant, now).map(|file| {
+            Response::new(v1::GetReferenceResponse { file: file.text() })
+        }).ok_or_else(|| {
+            let name = model.variants.get(variant).map_or("", |variant| &*variant.name);
+            Status::failed_precondition(format!(
+                "too few answers of {name} were counted yet: the first 500 of each output say how it is divided, and count for nothing else"
+            ))
+        })
     }
 }
 

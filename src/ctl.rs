@@ -16,6 +16,7 @@ use crate::pb::v1;
 mod audit;
 mod compare;
 mod connect;
+mod drift;
 mod explain;
 mod json;
 mod learning;
@@ -145,6 +146,19 @@ The same question gives the same answer as long as the rollout stands at this ep
         /// The model
         model: String,
     },
+    /// How a variant's answers are distributed, as a file for `drift.reference`
+    #[command(after_help = "Examples:
+  parhelion ctl reference fraud > /etc/parhelion/fraud.reference.json
+  parhelion ctl reference fraud --variant v2 | jq '.outputs | keys'
+
+It needs `drift` in the file, and 501 answers at least; 5,000 and more make a good one.")]
+    Reference {
+        /// The model
+        model: String,
+        /// Whose answers; else the baseline's
+        #[arg(long, value_name = "NAME", default_value = "")]
+        variant: String,
+    },
     /// Make a token for the admin port, and the line for the file that `control.tokens` names; asks no sidecar
     #[command(after_help = "Examples:
   parhelion ctl token ann act
@@ -236,6 +250,10 @@ async fn one(client: &mut Client, command: Command, out: &Out) -> Result<(), Fai
             )
         }
         Command::Export { model } => export(client.export(model).await?, out),
+        // It is JSON already.
+        Command::Reference { model, variant } => {
+            say(&[client.reference(model, variant).await?.trim_end().to_owned()])
+        }
         // Both are answered before anything is asked.
         Command::Watch { .. } | Command::Token { .. } => Ok(()),
     }

@@ -14,6 +14,7 @@
 //! | [`strategy`] | which variant a call is given to; pure |
 //! | [`comparison`] | two answers to one call held against each other; pure |
 //! | [`shadow`] | copies of calls for variants that answer nobody |
+//! | [`drift`] | how answers are distributed, beside the baseline's and beside a reference |
 //! | [`stats`] | hashes and numbers; pure |
 //! | [`dispatch`] | a planned call to its variant, and the answer back |
 //! | [`prediction`] | the id that an answer is known by; pure |
@@ -55,6 +56,7 @@ pub mod control;
 pub mod ctl;
 pub mod demo;
 pub mod dispatch;
+pub mod drift;
 pub mod evaluate;
 pub mod evidence;
 pub mod fault;

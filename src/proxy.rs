@@ -142,6 +142,7 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
     }
     if let Some(tee) = upload.tee() {
         tee.end(copies::end(&outcome, cancelled));
+        copies::seen(tee, &outcome, limits.message.bytes());
     }
     if let Some(reserve) = reserve {
         reserve.observe(&outcome, unary, arrived + outcome.latency.total);

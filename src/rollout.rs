@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{Notify, watch};
 
 use crate::config::{Config, Model};
+use crate::drift::Drifts;
 use crate::evidence::Readings;
 use crate::feedback::Intake;
 use crate::feedback::shown::Exposures;
@@ -74,6 +75,8 @@ pub struct Ground {
     pub log: Option<crate::log::Door>,
     /// What answers of shadows prove.
     pub judges: Arc<Judges>,
+    /// How answers are distributed.
+    pub drifts: Arc<Drifts>,
 }
 
 #[derive(Debug)]
@@ -177,6 +180,11 @@ impl Rollouts {
     /// What answers of shadows prove.
     pub fn judges(&self) -> &Arc<Judges> {
         &self.ground.judges
+    }
+
+    /// How answers are distributed.
+    pub fn drifts(&self) -> &Arc<Drifts> {
+        &self.ground.drifts
     }
 
     /// What is kept, and whether it can be.

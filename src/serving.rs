@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::config::{self, Config, Model, Reporting};
 use crate::dispatch::Answering;
 use crate::dispatch::fallback::Reserve;
+use crate::drift;
 use crate::feedback::shown::Exposures;
 use crate::outcome::Runs;
 use crate::prediction;
@@ -83,6 +84,8 @@ pub struct Rollout {
     pub shown: Option<Arc<Exposures>>,
     /// What its fallbacks stand on; `None` where nothing falls back.
     pub reserve: Option<Reserve>,
+    /// What its answers are held by on their way to be counted; `None` where nobody looks at them.
+    pub watch: Option<Rc<drift::Watch>>,
 }
 
 /// What a worker's generations are built on.
@@ -288,6 +291,7 @@ impl Rollout {
             keep: keeps_samples(model).then(|| Keep::new(base.rollouts.samples(&model.name))),
             shown: base.rollouts.shown(model),
             reserve: None,
+            watch: model.drift.as_ref().map(|drift| drift::Watch::new(model, drift, base.rollouts.drifts())),
         }
     }
 

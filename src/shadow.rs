@@ -25,7 +25,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::units::Percent;
 use crate::config::{self, Control, Model, Variant};
 use crate::tasks;
 use crate::telemetry::shard::Shard;
@@ -47,7 +46,7 @@ pub mod tee;
 use ledger::State;
 use record::{Role, Skip};
 
-pub use tee::{Given, Original, Tee};
+pub use tee::{Given, Original, Others, Tee};
 
 /// Request metadata of every copy.
 pub const SHADOW: http::HeaderName = http::HeaderName::from_static("parhelion-shadow");
@@ -142,7 +141,7 @@ impl Shadow {
     /// Whether a call that could be copied is, by this draw.
     fn decide(&self, draw: u32, now: Instant) -> Result<(), Skip> {
         decide(&Circumstances {
-            sampled: is_sampled(self.config.sample, draw),
+            sampled: self.config.sample.takes(draw),
             ready: self.upstream.is_ready(),
             room: self.state.calls() < self.config.calls,
             bytes: self.state.pinned() + tee::COPY <= self.config.bytes.0,
@@ -179,24 +178,9 @@ fn decide(now: &Circumstances) -> Result<(), Skip> {
     order.into_iter().find(|(fine, _)| !fine).map_or(Ok(()), |(_, skip)| Err(skip))
 }
 
-/// Whether `draw`, uniform in 32 bits, falls into `share`.
-fn is_sampled(share: Percent, draw: u32) -> bool {
-    let place = (u64::from(draw) * u64::from(Percent::ALL.thousandths())) >> 32;
-    place < u64::from(share.thousandths())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_share_is_exact_at_both_ends_and_between() {
-        assert!(!is_sampled(Percent::NONE, 0) && is_sampled(Percent::ALL, u32::MAX));
-        let share = Percent::from_thousandths(12_345).unwrap();
-        let step = 42_949;
-        let sampled = (0..100_000).filter(|place| is_sampled(share, place * step)).count();
-        assert!((12_344..=12_346).contains(&sampled), "{sampled}");
-    }
 
     #[test]
     fn the_first_reason_counts() {

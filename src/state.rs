@@ -18,7 +18,7 @@ mod batch;
 mod disk;
 mod thread;
 
-pub use batch::{Batch, Mark};
+pub use batch::{Batch, Changed, Mark};
 use disk::Disk;
 pub use disk::{Left, RECORDS, StateError};
 

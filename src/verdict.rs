@@ -159,6 +159,17 @@ pub struct Change {
     pub findings: Vec<Finding>,
 }
 
+/// Something that answers prove now and did not before; the plan is as it was.
+#[derive(Debug, Clone, PartialEq)]
+pub struct News {
+    /// Whose answers.
+    pub variant: Arc<str>,
+    /// In one sentence.
+    pub why: String,
+    /// What it rests on.
+    pub finding: Finding,
+}
+
 /// What was done to a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -195,7 +206,8 @@ pub enum Action {
     Resumed,
     /// A person gave everything to one variant.
     Pinned,
-    /// A shadow's answers were judged otherwise than before; the plan is as it was.
+    /// Answers of a shadow, or how those of a variant are distributed, were judged otherwise than before; the plan is as it
+    /// was.
     Judged,
 }
 

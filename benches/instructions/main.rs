@@ -6,6 +6,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "what is no part of the sidecar has no use for its tasks")]
 
+mod comparisons;
 mod functions;
 mod looks;
 #[path = "../peers/message.rs"]
@@ -58,6 +59,10 @@ enum What {
     LookLatency,
     /// A report of feedback is taken.
     Report,
+    /// Two answers of 600 KB of floats are compared.
+    CompareFloats,
+    /// Two answers of 1,000 vectors of scores are compared by class.
+    CompareClasses,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -74,6 +79,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(What::LookError) => return each(looks::errors(calls)?),
         Some(What::LookLatency) => return each(looks::latency(calls)?),
         Some(What::Report) => return each(looks::reports(calls)?),
+        Some(What::CompareFloats) => return each(comparisons::floats(calls)?),
+        Some(What::CompareClasses) => return each(comparisons::classes(calls)?),
     };
     say(&serde_json::json!({ "calls": calls, "ns_per_call": per_call(took, calls) }).to_string())
 }

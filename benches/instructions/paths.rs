@@ -116,6 +116,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
         judges: Arc::default(),
+        drifts: std::sync::Arc::default(),
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;

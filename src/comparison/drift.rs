@@ -1,40 +1,27 @@
 //! How an output is distributed on either side, whether or not its answers come in pairs.
 //!
-//! Each row gives one thing that is counted: a label, the place of the largest score, or a number. The bins are fixed
-//! by the first values of the served side, which count for nothing else: labels that came, or tenths of the numbers.
-//! From then on both sides are counted in them, and [`crate::stats::bins`] says whether and how much they differ. Where
-//! the share of a side changes, counts begin anew beside the old ones, and their evidence multiplies.
-
-use std::sync::Arc;
+//! Each row gives one thing that is counted ([`values`]): a label, the place of the largest score, or a number. The bins
+//! are fixed by the first values of the served side, which count for nothing else: labels that came, or tenths of the
+//! numbers. From then on both sides are counted in them, and [`crate::stats::bins`] says whether and how much they
+//! differ. Where the share of a side changes, counts begin anew beside the old ones, and their evidence multiplies.
+//! Instead of a served side there may be a distribution that was kept ([`reference`]).
 
 use serde::{Deserialize, Serialize};
 
-use super::message::{Said, messages, said};
-use super::numeric::{Number, by_type, numbers};
-use super::tensor::{Content, Dtype, Tensor};
-use super::{Answer, Reading, infer};
-use crate::config::Measure;
 use crate::stats::bins;
+
+pub mod reference;
+pub mod values;
+
+pub use reference::{Against, Reference};
+pub use values::{Values, values};
 
 /// Values that fix the bins.
 const FIRST: usize = 500;
-/// Rows of one answer that are counted.
-const ROWS: usize = 256;
 /// Labels that have a bin of their own; others share one.
 const LABELS: usize = 50;
-/// Characters of a label.
-const TEXT: usize = 64;
 /// Changes of the share that are kept apart; beyond it the oldest is forgotten.
 const EPOCHS: usize = 16;
-
-/// What rows of one output gave.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Values {
-    /// Labels, or places of the largest score.
-    Labels(Vec<Box<str>>),
-    /// Numbers: values, means of rows of them, or lengths of vectors.
-    Numbers(Vec<f64>),
-}
 
 /// Whose values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +92,10 @@ impl Drift {
             if side == Side::Base {
                 match values {
                     Values::Labels(more) => labels.extend(more.iter().take(FIRST).cloned()),
-                    Values::Numbers(more) => numbers.extend(more.iter().take(FIRST)),
+                    // What is no number fixes nothing, and could not be written down.
+                    Values::Numbers(more) => {
+                        numbers.extend(more.iter().filter(|number| number.is_finite()).take(FIRST));
+                    }
                 }
                 if labels.len().max(numbers.len()) >= FIRST {
                     self.bins = fixed(labels, numbers);
@@ -127,18 +117,26 @@ impl Drift {
         self.bins.place(values, |bin| counts[bin.min(all - 1)] += 1);
     }
 
+    /// ln E against "both are distributed the same".
+    pub fn ln_e(&self) -> f64 {
+        let split = self.epochs.iter().filter(|counts| counts.share > 0.0 && counts.share < 1.0);
+        split.map(|counts| bins::ln_e(&counts.candidate, &counts.base, counts.share)).sum()
+    }
+
     /// What both sides show; none before both were counted.
     pub fn report(&self) -> Option<Drifted> {
         let all = self.bins.count();
-        let (mut base, mut candidate, mut ln_e) = (vec![0; all], vec![0; all], 0.0);
+        let (mut base, mut candidate) = (vec![0; all], vec![0; all]);
         for counts in &self.epochs {
-            if counts.share > 0.0 && counts.share < 1.0 {
-                ln_e += bins::ln_e(&counts.candidate, &counts.base, counts.share);
-            }
             base.iter_mut().zip(&counts.base).for_each(|(sum, more)| *sum += more);
             candidate.iter_mut().zip(&counts.candidate).for_each(|(sum, more)| *sum += more);
         }
-        Some(Drifted { ln_e, ..self.bins.distances(&base, &candidate)? })
+        Some(Drifted { ln_e: self.ln_e(), ..self.bins.distances(&base, &candidate)? })
+    }
+
+    /// Begins to count anew, in the same bins.
+    pub fn renew(&mut self) {
+        self.epochs.clear();
     }
 
     /// The served side's counts, as a reference for later: bins and counts. None before there are any.
@@ -154,74 +152,6 @@ impl Drift {
             Bins::Edges(edges) => (None, Some(edges.clone())),
         };
         (counts.iter().sum::<u64>() > 0).then_some(Reference { labels, edges, counts })
-    }
-}
-
-/// A distribution that was kept, to hold others against.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// Labels that have a bin of their own, before the last one; none of numbers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub labels: Option<Vec<Box<str>>>,
-    /// Numbers between the bins, growing; none of labels.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub edges: Option<Vec<f64>>,
-    /// Values in each bin: one more than labels, two more than edges.
-    pub counts: Vec<u64>,
-}
-
-impl Reference {
-    /// What is wrong with it, if anything.
-    pub fn problem(&self) -> Option<&'static str> {
-        let bins = match (&self.labels, &self.edges) {
-            (Some(labels), None) => labels.len() + 1,
-            (None, Some(edges)) if edges.windows(2).all(|pair| pair[0] < pair[1]) => edges.len() + 2,
-            (None, Some(_)) => return Some("its edges do not grow"),
-            _ => return Some("it must have either labels or edges"),
-        };
-        if self.counts.len() != bins {
-            return Some("it has another number of counts than of bins");
-        }
-        (self.counts.iter().sum::<u64>() == 0).then_some("it counts nothing")
-    }
-
-    /// A drift that is held against this: the served side is what was kept.
-    pub fn begin(&self) -> Against {
-        let bins = match (&self.labels, &self.edges) {
-            (Some(labels), _) => Bins::Labels(labels.clone()),
-            (None, Some(edges)) => Bins::Edges(edges.clone()),
-            (None, None) => Bins::Labels(Vec::new()),
-        };
-        let seen = vec![0; bins.count()];
-        Against { bins, kept: self.counts.clone(), seen }
-    }
-}
-
-/// Values that are held against a distribution that was kept.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Against {
-    bins: Bins,
-    kept: Vec<u64>,
-    seen: Vec<u64>,
-}
-
-impl Against {
-    /// Counts values.
-    pub fn add(&mut self, values: &Values) {
-        let (seen, last) = (&mut self.seen, self.kept.len().saturating_sub(1));
-        self.bins.place(values, |bin| {
-            if let Some(count) = seen.get_mut(bin.min(last)) {
-                *count += 1;
-            }
-        });
-    }
-
-    /// What they show. The evidence takes what was kept for the law itself, and what it has none of for half a value.
-    pub fn report(&self) -> Option<Drifted> {
-        let shares: Vec<f64> = self.kept.iter().map(|count| (*count as f64).max(0.5)).collect();
-        let ln_e = crate::stats::sample_ratio::ln_e(&self.seen, &shares);
-        Some(Drifted { ln_e, ..self.bins.distances(&self.kept, &self.seen)? })
     }
 }
 
@@ -308,70 +238,6 @@ fn middles(edges: &[f64]) -> Vec<f64> {
     [first].into_iter().chain(inner).chain([last, last]).collect()
 }
 
-/// What the rows of an answer's outputs give, by output.
-pub fn values(reading: &Reading<'_>, answer: &Answer<'_>) -> Vec<(Arc<str>, Values)> {
-    let Some((chunks, peek)) = answer.chunks.zip(reading.peek) else { return Vec::new() };
-    let mut all = Vec::new();
-    for message in messages(chunks, answer.encoding, reading.limit).iter().flatten() {
-        let Said::Outputs(outputs) = said(message, peek) else { continue };
-        for tensor in &outputs.tensors {
-            let rule = reading.rules.iter().find(|rule| *rule.output == *tensor.name);
-            let measure = rule.map_or_else(|| infer(tensor), |rule| rule.measure);
-            if let Some(values) = of(tensor, &measure) {
-                all.push((tensor.name.into(), values));
-            }
-        }
-    }
-    all
-}
-
-fn of(tensor: &Tensor<'_>, measure: &Measure) -> Option<Values> {
-    let rows = tensor.rows().max(1);
-    match (tensor.content.as_ref().ok()?, tensor.dtype) {
-        _ if *measure == Measure::Ignore => None,
-        (Content::Texts(texts), _) => {
-            let width = (texts.len() / rows).max(1);
-            let label = |text: &&[u8]| {
-                String::from_utf8_lossy(&text[..text.len().min(4 * TEXT)])
-                    .chars()
-                    .take(TEXT)
-                    .collect::<String>()
-            };
-            Some(Values::Labels(
-                texts.iter().step_by(width).take(ROWS).map(|text| label(text).into()).collect(),
-            ))
-        }
-        (Content::Fixed(bytes), Dtype::Known(kind)) => {
-            let labels = !kind.is_float() && !matches!(measure, Measure::Numeric(_));
-            by_type!(kind, counted(measure, labels, bytes, rows), None)
-        }
-        _ => None,
-    }
-}
-
-fn counted<T: Number>(measure: &Measure, labels: bool, bytes: &[u8], rows: usize) -> Option<Values> {
-    let width = (bytes.len() / rows).max(T::WIDTH);
-    let rows = bytes.chunks_exact(width).take(ROWS);
-    let single = width == T::WIDTH;
-    if labels {
-        let label = |row| numbers::<T>(row).next().map(|value| value.place().to_string().into());
-        return Some(Values::Labels(rows.filter_map(label).collect()));
-    }
-    if matches!(measure, Measure::Class { .. } | Measure::Scores { .. } | Measure::Ranking { .. }) && !single
-    {
-        let place = |row| super::rows::largest::<T>(row).0.to_string().into();
-        return Some(Values::Labels(rows.map(place).collect()));
-    }
-    let number = |row| {
-        let values = || numbers::<T>(row).map(T::value);
-        match measure {
-            Measure::Embedding { .. } => values().map(|value| value * value).sum::<f64>().sqrt(),
-            _ => values().sum::<f64>() / (width / T::WIDTH) as f64,
-        }
-    };
-    Some(Values::Numbers(rows.map(number).collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,24 +290,5 @@ mod tests {
         // A text where numbers were is in no bin of theirs either.
         drift.add(Side::Candidate, 0.5, &labels("cow", 10));
         assert_eq!(drift.report().unwrap().candidate, 20);
-    }
-
-    #[test]
-    fn what_was_kept_is_held_against_what_comes() {
-        let mut drift = Drift::default();
-        drift.add(Side::Base, 0.5, &numbers(even(500)));
-        drift.add(Side::Base, 0.5, &numbers(even(10_000)));
-        let kept = drift.reference().unwrap();
-        let text = serde_json::to_string(&kept).unwrap();
-        let kept: Reference = serde_json::from_str(&text).unwrap();
-        assert_eq!(kept.problem(), None);
-        let (mut same, mut moved) = (kept.begin(), kept.begin());
-        assert_eq!(same.report(), None);
-        same.add(&numbers(even(1_000)));
-        moved.add(&numbers(even(1_000).map(|x| x * x)));
-        assert!(same.report().unwrap().ln_e < 0.0 && moved.report().unwrap().ln_e > 10.0);
-        let broken = Reference { counts: vec![1], ..kept.clone() };
-        assert!(broken.problem().is_some());
-        assert!(Reference { labels: Some(Vec::new()), ..kept }.problem().is_some());
     }
 }

@@ -259,13 +259,6 @@ impl Judge {
         }
     }
 
-    /// The served side's distribution of each output.
-    pub fn references(&self) -> BTreeMap<Arc<str>, super::drift::Reference> {
-        let kept =
-            self.outputs.iter().filter_map(|one| Some((Arc::clone(&one.name), one.drift.reference()?)));
-        kept.collect()
-    }
-
     /// What is proven.
     pub fn verdict(&self, terms: &Terms) -> Judgement {
         if self.different.is_some() {
@@ -442,13 +435,16 @@ impl Evidence {
             self.measure = Some(measure.into());
             self.inferred = output.inferred;
         }
-        self.distance.add(output.distance);
-        self.farthest = self.farthest.max(output.distance);
+        // What is written down must be a number, however far two answers are apart.
+        let finite = |x: f64| if x.is_nan() { 0.0 } else { x.clamp(-f64::MAX, f64::MAX) };
+        self.distance.add(finite(output.distance));
+        self.farthest = self.farthest.max(finite(output.distance));
         for (name, value) in &output.figures {
+            let value = finite(*value);
             let figure = self.figures.entry((*name).into()).or_default();
             figure.n += 1;
-            figure.sum += value;
-            figure.max = if figure.n == 1 { *value } else { figure.max.max(*value) };
+            figure.sum = finite(figure.sum + value);
+            figure.max = if figure.n == 1 { value } else { figure.max.max(value) };
         }
     }
 

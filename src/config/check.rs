@@ -20,6 +20,7 @@ mod admission;
 mod bandit;
 mod canary;
 mod compare;
+mod drift;
 mod endpoint;
 mod fallback;
 mod feedback;

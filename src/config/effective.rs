@@ -18,6 +18,7 @@ use super::{
 use crate::stats::hash::platforms::Platform;
 
 mod bandit;
+mod drift;
 mod shadow;
 
 use shadow::shadow;
@@ -93,6 +94,7 @@ pub fn model(model: &Model) -> Value {
         // Where one variant gets all calls there is none to be said.
         None => put(&mut map, "fallback", model.strategy.has_alternatives().then_some("off")),
     }
+    put(&mut map, "drift", model.drift.as_ref().map(drift::drift));
     let declared = model.feedback.iter().map(|found| (found.name.to_string(), feedback(found)));
     map.insert("feedback".into(), Value::Object(declared.collect()));
     Value::Object(map)

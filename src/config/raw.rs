@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::Deserializer;
 
 mod bandit;
+mod drift;
 mod log;
 mod scalar;
 mod several;
@@ -17,6 +18,7 @@ mod shadow;
 mod strategy;
 
 pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
+pub(super) use drift::{Drift, Output};
 pub(super) use log::{Log, Payloads};
 pub(super) use scalar::{
     Amount, Bytes, BytesOrAuto, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written,
@@ -166,6 +168,8 @@ pub(super) struct Model {
     pub(super) default_deadline: Option<Span>,
     /// Variants that get copies of its calls and answer nobody.
     pub(super) shadows: Option<Vec<Option<Shadow>>>,
+    /// Of which answers the distribution is watched, and what it is held against. Left out: of none.
+    pub(super) drift: Option<Drift>,
     /// What may be learnt later about a prediction, by name.
     pub(super) feedback: Option<Named<Feedback>>,
     /// How the baseline answers what another variant fails at; `off`: not at all.

@@ -30,7 +30,7 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 14);
+    assert_eq!(all.len(), 15);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/bandit"));
     all.extend(corpus("examples/ab"));
@@ -39,7 +39,7 @@ fn good() -> Vec<(PathBuf, String)> {
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
     all.extend(corpus("examples/rolling"));
-    assert_eq!(all.len(), 23);
+    assert_eq!(all.len(), 24);
     all
 }
 
@@ -153,7 +153,7 @@ fn every_key_means_what_it_says() {
         on_cancel: OnCancel::Keep,
         strip: vec![http::header::AUTHORIZATION, http::header::COOKIE],
         trace_sample: Some(share(1_000)),
-        stage: None,
+        stages: Vec::new(),
         answers: false,
         judging: Some(judging()),
     };
@@ -161,6 +161,15 @@ fn every_key_means_what_it_says() {
     let fallback =
         Fallback { timeout: Some(Duration::from_millis(400)), budget: share(30_000), hold: Size(256 << 10) };
     assert_eq!(fraud.fallback, Some(fallback));
+    let rule = |output: &str, measure| Compare { output: output.into(), measure };
+    let drift = Drift {
+        sample: share(20_000),
+        bytes: Size(4 << 20),
+        outputs: vec![rule("label", Measure::Class { top: 5 }), rule("took", Measure::Ignore)],
+        reference: Some("/etc/parhelion/fraud.reference.json".into()),
+        alpha: 0.005,
+    };
+    assert_eq!(fraud.drift, Some(drift));
     assert_eq!(config.model("ranker").unwrap().force, Force::Anyone);
     assert_eq!(config.limits.retain, Size(512 << 10));
     assert_eq!(config.limits.connection_age, Some(Duration::from_secs(3600)));
@@ -187,7 +196,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 77);
+    assert_eq!(files.len(), 78);
 }
 
 #[test]

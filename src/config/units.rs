@@ -33,6 +33,12 @@ impl Percent {
     pub fn probability(self) -> f64 {
         f64::from(self.0) / 100_000.0
     }
+
+    /// Whether `draw`, uniform in 32 bits, falls into it.
+    pub fn takes(self, draw: u32) -> bool {
+        let place = (u64::from(draw) * u64::from(Percent::ALL.0)) >> 32;
+        place < u64::from(self.0)
+    }
 }
 
 /// A number of bytes.
@@ -284,6 +290,14 @@ mod tests {
     #[test]
     fn counts_have_commas_between_thousands() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(write_count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_draw_falls_into_a_share_as_often_as_it_says() {
+        assert!(!Percent::NONE.takes(0) && Percent::ALL.takes(u32::MAX));
+        let share = Percent::from_thousandths(12_345).unwrap();
+        let taken = (0..100_000).filter(|place| share.takes(place * 42_949)).count();
+        assert!((12_344..=12_346).contains(&taken), "{taken}");
     }
 
     #[test]

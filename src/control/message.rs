@@ -11,6 +11,7 @@ use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, Varian
 use crate::strategy::rolling::{EndpointReport, Place};
 use crate::verdict::{Aim, ArmReport, Estimate, Finding, Interval, Learning, Scale, State, Verdict};
 
+mod drift;
 mod shadow;
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
@@ -41,6 +42,7 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         stage_name: report.stage.as_ref().map_or_else(String::new, |stage| stage.name.to_string()),
         endpoints: status.endpoints.iter().map(endpoint).collect(),
         shadows: status.shadows.iter().map(shadow::shadow).collect(),
+        drift: status.drift.as_ref().map(drift::answers),
         learning: report.learning.as_ref().map(learning),
     }
 }

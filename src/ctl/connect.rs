@@ -278,6 +278,12 @@ impl Client {
         let answer = self.inner.export(self.request(v1::ExportRequest { model })).await;
         self.answer(answer)
     }
+
+    pub(super) async fn reference(&mut self, model: String, variant: String) -> Result<String, Failure> {
+        let asked = v1::GetReferenceRequest { model, variant };
+        let answer = self.inner.get_reference(self.request(asked)).await;
+        Ok(self.answer(answer)?.file)
+    }
 }
 
 /// Rollouts as they change.

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-use super::shadow;
 use super::text::{self, word};
+use super::{drift, shadow};
 use crate::pb::v1;
 
 pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
@@ -25,6 +25,7 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "arms": rollout.arms.iter().map(arm).collect::<Value>(),
         "endpoints": rollout.endpoints.iter().map(endpoint).collect::<Value>(),
         "shadows": rollout.shadows.iter().map(shadow::json).collect::<Value>(),
+        "drift": rollout.drift.as_ref().map(drift::json),
         "verdict": text::verdict(rollout.verdict()),
         "guards": rollout.guards.iter().map(guard).collect::<Value>(),
         "waits_for": text(&rollout.waits_for),

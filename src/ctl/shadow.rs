@@ -117,7 +117,7 @@ fn details(output: &ShadowOutput) -> Vec<String> {
     lines
 }
 
-fn short_number(number: f64) -> String {
+pub(super) fn short_number(number: f64) -> String {
     let size = number.abs();
     match size {
         _ if size == 0.0 => "0".to_owned(),
@@ -202,7 +202,7 @@ fn output_json(output: &ShadowOutput) -> Value {
     })
 }
 
-fn drift_json(drift: &Drift) -> Value {
+pub(super) fn drift_json(drift: &Drift) -> Value {
     json!({
         "ln_e": drift.ln_e,
         "stability": drift.stability,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::compare;
+use super::drift;
 use super::paint::{Hue, Paint};
 use super::plot;
 use super::shadow;
@@ -74,6 +75,10 @@ pub(super) fn status(rollout: &Rollout, paint: Paint) -> Vec<String> {
         lines.push(String::new());
         lines.extend(shadow::lines(judged, paint));
     }
+    if let Some(drift) = &rollout.drift {
+        lines.push(String::new());
+        lines.extend(drift::lines(drift, paint));
+    }
     lines
 }
 
@@ -133,6 +138,9 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
     }
     for judged in &rollout.shadows {
         add(Told::Now, "shadow", shadow::brief(judged));
+    }
+    if let Some(drift) = &rollout.drift {
+        add(Told::Now, "drift", drift::brief(drift));
     }
     for (index, next) in rollout.next.iter().enumerate() {
         add(Told::All, if index == 0 { "next" } else { "" }, next.clone());

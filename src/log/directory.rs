@@ -124,7 +124,7 @@ mod tests {
         drop(held);
         take(&directory).unwrap();
         let text = fs::read_to_string(directory.join(SCHEMA)).unwrap();
-        assert!(text.contains("prediction_uuid") && text.contains("\"parhelion_log\": 1"));
+        assert!(text.contains("prediction_uuid") && text.contains(&format!("\"parhelion_log\": {VERSION}")));
     }
 
     #[test]

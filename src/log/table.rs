@@ -11,7 +11,7 @@ use arrow_schema::{DataType, Field as ArrowField, Fields, Schema, SchemaRef, Tim
 use super::rows;
 
 /// Of the tables, written into every file.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -254,7 +254,8 @@ async fn a_spool_of_a_newer_version_is_left_for_it() {
     let batch = columns.finish().unwrap();
     let place = partition::Partition { model: Some("fraud".into()), hour: 7 };
     let mut said = segment::metadata(Table::Predictions, &place);
-    said.insert(segment::SCHEMA, "2");
+    let said_version = (table::VERSION + 1).to_string();
+    said.insert(segment::SCHEMA, said_version.clone());
     let schema = arrow_schema::Schema::new(batch.schema().fields().clone()).with_metadata(said);
     let newer = arrow_array::RecordBatch::try_new(Arc::new(schema), batch.columns().to_vec()).unwrap();
     let mut stream = arrow_ipc::writer::StreamWriter::try_new(Vec::new(), &newer.schema()).unwrap();
@@ -264,7 +265,8 @@ async fn a_spool_of_a_newer_version_is_left_for_it() {
     let log = Log::start(&config(root.path()), 1).unwrap();
     until("it is named", || !log.tally().troubles().is_empty());
     let troubles = log.tally().troubles();
-    assert!(troubles[0].0 == Part::Seal && troubles[0].1.contains("is of schema 2"), "{troubles:?}");
+    let named = troubles[0].1.contains(&format!("is of schema {said_version}"));
+    assert!(troubles[0].0 == Part::Seal && named, "{troubles:?}");
     log.door(0).unwrap().call(call(2));
     close(log).await;
     assert!(spool.path().exists());

@@ -1,18 +1,22 @@
-//! Beside step 4: which calls shadows get copies of and whose messages are logged, and what copies are told of the call.
+//! Beside step 4: which calls shadows get copies of, whose messages are logged, whose answers are looked at, and what
+//! all of them are told of the call.
 //!
 //! Eligible is what the strategy assigns, or a caller forces: inference calls that name a model, and calls of services
 //! that are given to one. Hops are not, for the sidecar before has copied them, nor are questions about readiness and
 //! whatever goes to the default model without naming it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Recognised;
 use super::plan::Plan;
 use crate::assignment::Reason;
+use crate::drift::watch::Origin;
+use crate::fault::Code;
 use crate::outcome::Outcome;
 use crate::protocol::Peek;
 use crate::shadow::record::PrimaryEnd;
-use crate::shadow::{Given, Original, Tee};
+use crate::shadow::{Given, Original, Others, Tee};
 use crate::telemetry::propagate;
 use crate::worker::Worker;
 
@@ -24,9 +28,14 @@ pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> 
         Some(Peek::Stream) | None => None,
     };
     let copied = plan.addressed && plan.assignment.reason != Reason::Hop;
-    if captured.is_none() && (!copied || shadows.is_empty() && keep.is_none()) {
+    let watch = plan.rollout.watch.as_ref();
+    if captured.is_none() && (!copied || shadows.is_empty() && keep.is_none() && watch.is_none()) {
         return None;
     }
+    // One answer of one variant: streams have many, and what is merged is nobody's.
+    let watched = watch
+        .filter(|_| copied && call.peek == Some(Peek::Unary) && plan.together.is_none())
+        .and_then(|watch| watch.begin(worker.draw()));
     let (shadows, keep) = if copied { (&shadows[..], keep.as_ref()) } else { (&[][..], None) };
     let keep = keep.filter(|keep| call.peek != Some(Peek::Stream) && keep.wants(call.arrived));
     let sample = keep
@@ -34,7 +43,7 @@ pub(super) fn begin(worker: &Rc<Worker>, call: &Recognised, plan: &Plan<'_>) -> 
         .map(|(keep, path)| keep.take(path.clone(), &call.head.headers, (call.adapter, asked(plan))));
     let stage = plan.rollout.live.with(|snapshot| snapshot.standing.stage);
     let given = Given { variant: plan.variant(), stage };
-    Tee::begin(worker, shadows, given, || original(call, plan), (sample, captured))
+    Tee::begin(worker, shadows, given, || original(call, plan), Others { sample, captured, watched })
 }
 
 /// The model that the call names.
@@ -60,6 +69,23 @@ fn original(call: &Recognised, plan: &Plan<'_>) -> Original {
         trace: call.trace.clone(),
         message: plan.serving.config.limits.message.bytes(),
         controlled: Default::default(),
+    }
+}
+
+/// Hands on the answer of a call, where it is looked at and the assigned variant gave it.
+pub(super) fn seen(tee: &Tee, outcome: &Outcome, limit: usize) {
+    let (Some(watched), Some(route)) = (tee.watched(), &outcome.route) else { return };
+    let answered = outcome.status == Code::OK && outcome.fallback.is_none();
+    if answered && route.served == Some(route.assigned.variant) {
+        watched.end(|| Origin {
+            model: Arc::clone(&route.model),
+            variant: route.assigned.variant,
+            reason: route.assigned.reason,
+            odds: route.odds,
+            unit: route.unit,
+            prediction: outcome.prediction,
+            limit,
+        });
     }
 }
 

@@ -34,6 +34,7 @@ pub async fn adopt(
 impl Rollouts {
     /// Makes the rollouts those of `config`.
     pub(super) fn take(&self, config: &Arc<Config>) {
+        self.ground.drifts.follow(config);
         let before = self.lives.read().unwrap_or_else(PoisonError::into_inner).by_name.clone();
         let mut by_name = HashMap::with_capacity(config.models.len());
         for model in &config.models {
@@ -66,6 +67,7 @@ impl Rollouts {
     /// Takes in what an earlier process left, once that can be read; whether it is known.
     pub(super) fn read_left(&self) -> bool {
         let Some(left) = self.state.left().borrow().clone() else { return false };
+        let config = self.config();
         let mut memory = self.memory();
         if !memory.read {
             memory.read = true;
@@ -73,7 +75,9 @@ impl Rollouts {
             let renumbered = memory.audit.read(&left.audit);
             memory.left.extend(left.progress.iter().map(|(name, saved)| (name.clone(), saved.clone())));
             let audit = renumbered.iter().map(|record| audit::entry(record)).collect();
-            self.state.defer(Batch { audit, ..Batch::default() });
+            let mut evidence = self.ground.judges.restore(&left.evidence, &config);
+            evidence.extend(self.ground.drifts.restore(&left.evidence, &config));
+            self.state.defer(Batch { audit, evidence, ..Batch::default() });
             let restore = |mark: Mark, value: &[u8]| self.ground.intake.restore(&mark.key, value);
             if let Err(error) = self.state.marks(hour(self.clock.now()), restore) {
                 tracing::error!(%error, "feedback that was seen before is not known, and may count twice");

@@ -57,7 +57,8 @@ impl Rollouts {
         let model = Arc::clone(&inner.model);
         self.look_at_servers(inner);
         let stage = inner.act(|machine, model| machine.standing(model).stage);
-        let copied = model.shadows.iter().find(|shadow| shadow.stage.is_some() && shadow.stage == stage);
+        let copied =
+            model.shadows.iter().find(|shadow| stage.is_some_and(|stage| shadow.stages.contains(&stage)));
         if let Some(variant) = copied.and_then(|shadow| model.variants.get(shadow.variant)) {
             let shards = self.ground.shards.iter();
             let all = shards.fold(Copies::default(), |sum, shard| {
@@ -72,13 +73,14 @@ impl Rollouts {
         }
     }
 
-    /// Writes down verdicts on shadows that are new. They change no plan by themselves.
+    /// Writes down verdicts on shadows and drifts that are new. They change no plan by themselves.
     pub(super) async fn tell_judged(&self, live: &Live) {
         let model = Arc::clone(&live.inner().model);
-        if model.shadows.is_empty() {
+        if model.shadows.is_empty() && model.drift.is_none() {
             return;
         }
-        for news in self.ground.judges.news(&model) {
+        let judged = self.ground.judges.news(&model);
+        for news in judged.into_iter().chain(self.ground.drifts.news(&model)) {
             let _ordered = live.order.lock().await;
             let noted = {
                 let mut inner = live.inner();
@@ -244,9 +246,20 @@ impl Rollouts {
         }
         let changed = !progress.is_empty();
         let mark = |kept: feedback::Kept| (Mark { expires: kept.expires, key: kept.key }, kept.value);
+        let evidence = match self.state.is_kept() {
+            true => self
+                .ground
+                .judges
+                .take_changed()
+                .into_iter()
+                .chain(self.ground.drifts.take_changed())
+                .collect(),
+            false => HashMap::new(),
+        };
         // What feedback was seen and the evidence it made are written together or not at all.
         let batch = Batch {
             progress,
+            evidence,
             marks: drained.kept.into_iter().map(mark).collect(),
             expired: self.memory().hour(self.clock.now()),
             ..Batch::default()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::drift::Drifting;
 use crate::shadow::judges::Judged;
 use crate::strategy::rolling::EndpointReport;
 use crate::verdict::{Change, Report, State, Verdict};
@@ -104,6 +105,9 @@ pub struct Status {
     /// What the answers of shadows prove, in the order of the file.
     #[serde(default)]
     pub shadows: Vec<Judged>,
+    /// How its answers are distributed; none where nobody looks at them.
+    #[serde(default)]
+    pub drift: Option<Drifting>,
 }
 
 /// One variant of a rollout.

@@ -7,6 +7,7 @@ use super::live::Inner;
 use super::record::{Role, Status, Summary, VariantStatus};
 use crate::assignment::Reason;
 use crate::config::{Model, Strategy, Variant};
+use crate::drift::Drifting;
 use crate::shadow::judges::Judged;
 use crate::strategy::{Split, Standing, rolling};
 use crate::telemetry::metrics::rollouts as metrics;
@@ -64,6 +65,7 @@ impl Rollouts {
             kept: self.kept(true),
             endpoints: endpoints.unwrap_or_default(),
             shadows: self.ground.judges.of(&model),
+            drift: self.ground.drifts.of(&model),
         })
     }
 
@@ -105,6 +107,7 @@ impl Rollouts {
             all: self.all().into_iter().map(rollout).collect(),
             changes,
             judged: self.all().iter().flat_map(|live| self.judged(live)).collect(),
+            drifting: self.all().iter().filter_map(|live| self.drifting(live)).collect(),
             warmed: self.ground.warmer.sent().into_iter().map(warmed).collect(),
             keeping: state.is_kept().then(|| metrics::Keeping {
                 failing: state.trouble().or(state.undone()).is_some(),
@@ -117,6 +120,11 @@ impl Rollouts {
     fn judged(&self, live: &super::live::Live) -> Vec<Judged> {
         let model = Arc::clone(&live.inner().model);
         self.ground.judges.of(&model)
+    }
+
+    fn drifting(&self, live: &super::live::Live) -> Option<Drifting> {
+        let model = Arc::clone(&live.inner().model);
+        self.ground.drifts.of(&model)
     }
 
     fn of(&self, inner: &mut Inner) -> Report {

@@ -55,6 +55,7 @@ impl House {
             warmer: crate::warm::Warmer::new().0,
             log: None,
             judges: Arc::default(),
+            drifts: Arc::default(),
         };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };

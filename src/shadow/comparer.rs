@@ -13,6 +13,7 @@ use super::offenders::{Offender, far, how};
 use super::pair::Pair;
 use super::record::Role;
 use crate::comparison::drift::{self, Side};
+use crate::comparison::judge::Judgement;
 use crate::comparison::shown::{Showing, show};
 use crate::comparison::{Comparison, compare};
 use crate::config::{Judging, Shadow};
@@ -73,11 +74,11 @@ impl Comparer {
                 let Some((shadow, judging)) = judged.find(|(shadow, _)| own(shadow)) else {
                     return self.end(worker, pair);
                 };
-                let found = self.of_shadow((shadow, judging), &pair, now);
+                let (found, verdict) = self.of_shadow((shadow, judging), &pair, now).unzip();
                 if pair.outcome.skipped.is_none() {
                     pair.series.add_compared(found.as_deref());
                 }
-                pair.outcome.comparison = found;
+                (pair.outcome.comparison, pair.outcome.verdict) = (found, verdict.flatten());
             }
             Role::Control => {
                 let beside = |judging: &Judging| {
@@ -112,7 +113,7 @@ impl Comparer {
         (shadow, judging): (&Shadow, &Judging),
         pair: &Pair,
         now: Duration,
-    ) -> Option<Arc<Comparison>> {
+    ) -> Option<(Arc<Comparison>, Option<Judgement>)> {
         let found = Arc::new(held(judging, pair)?);
         let [served, candidate] = pair.answers()?;
         let outcome = &pair.outcome;
@@ -136,7 +137,7 @@ impl Comparer {
             }
         };
         let took = ([served.latency, candidate.latency], pair.controlled);
-        self.judges.pair(whose, (outcome.prediction, &found), took, offender, now);
+        let verdict = self.judges.pair(whose, (outcome.prediction, &found), took, offender, now);
         if found.kind.is_none() {
             let (base, own) = (drift::values(&reading, &served), drift::values(&reading, &candidate));
             self.judges.add(&outcome.model, shadow, judging, |judge| {
@@ -144,7 +145,7 @@ impl Comparer {
                 judge.values(Side::Candidate, 0.5, &own);
             });
         }
-        Some(found)
+        Some((found, verdict))
     }
 }
 

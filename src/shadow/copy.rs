@@ -171,6 +171,7 @@ impl Job {
             response_messages: facts.messages,
             reported_version: ended.said.version,
             comparison: None,
+            verdict: None,
         };
         let pair = Pair {
             outcome,

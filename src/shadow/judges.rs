@@ -1,8 +1,10 @@
 //! What all pairs of each shadow prove, for whoever asks: status pages, metrics, guards, the audit trail.
 //!
 //! One task adds to it ([`super::comparer`]), anybody reads. A judge lives as long as what it compares stays the same:
-//! the builds of both sides, and how they are compared. With anything else it begins anew.
+//! the builds of both sides, and how they are compared. With anything else it begins anew. So it does not end with the
+//! process either: what changed is handed to the state directory, and taken in from there at the next start.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,9 +15,10 @@ use uuid::Uuid;
 use super::offenders::{Offender, Offenders};
 use crate::comparison::Comparison;
 use crate::comparison::judge::{Judge, Judgement, Report, Terms};
-use crate::config::{Judging, Model, Shadow};
+use crate::config::{Config, Judging, Model, Shadow};
+use crate::state::Changed;
 use crate::strategy::guards::SHADOW;
-use crate::verdict::{Aim, Estimate, Finding, Scale, Verdict};
+use crate::verdict::{Aim, Estimate, Finding, News, Scale, Verdict};
 
 /// Pairs that wait for what their control said, and how long they do.
 const WAITING: usize = 1024;
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Judges {
     known: Mutex<BTreeMap<Key, Entry>>,
 }
+
+/// What keys begin with.
+const KEPT: &str = "shadow ";
 
 /// Model and shadow.
 type Key = (Arc<str>, Arc<str>);
@@ -41,6 +47,17 @@ struct Entry {
     /// Pairs and controls that wait for each other.
     waiting: HashMap<Uuid, Waiting>,
     /// What was told last.
+    told: Judgement,
+    /// Whether it is another than what was handed to the state directory last.
+    changed: bool,
+}
+
+/// What is kept of an entry. Calls that wait for their control are not.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept<'a> {
+    basis: Cow<'a, str>,
+    judge: Cow<'a, Judge>,
+    offenders: Cow<'a, Offenders>,
     told: Judgement,
 }
 
@@ -66,20 +83,9 @@ pub struct Judged {
     pub offenders: Vec<Offender>,
 }
 
-/// A verdict that is another one than before.
-#[derive(Debug, Clone, PartialEq)]
-pub struct News {
-    /// The shadow.
-    pub variant: Arc<str>,
-    /// In one sentence.
-    pub why: String,
-    /// What it rests on.
-    pub finding: Finding,
-}
-
 impl Judges {
-    /// Adds a pair of `shadow`; `wait`: a control was asked too. `offender` makes what is kept of it, where it is among
-    /// the worst.
+    /// Adds a pair of `shadow`, and says what all of them prove; `wait`: a control was asked too. `offender` makes what is
+    /// kept of it, where it is among the worst.
     pub fn pair(
         &self,
         (model, shadow, judging): (&Model, &Shadow, &Judging),
@@ -87,7 +93,7 @@ impl Judges {
         (latency, wait): ([Duration; 2], bool),
         offender: impl FnOnce() -> Offender,
         now: Duration,
-    ) {
+    ) -> Option<Judgement> {
         self.with(model, shadow, judging, |entry, terms| {
             entry.judge.pair(found, latency, terms, now);
             let keep = judging.offenders.keep;
@@ -98,7 +104,8 @@ impl Judges {
                 entry.wait(prediction, now).pair = Some(Arc::clone(found));
                 entry.join(prediction, terms, now);
             }
-        });
+            entry.judge.verdict(terms)
+        })
     }
 
     /// Adds what the control said of a call that `shadow` got too.
@@ -154,6 +161,7 @@ impl Judges {
             let terms = entry.terms?;
             let verdict = entry.judge.verdict(&terms);
             let before = std::mem::replace(&mut entry.told, verdict);
+            entry.changed |= verdict != before;
             // That there is not enough data any more is told by whoever began anew.
             if verdict == before || verdict == Judgement::NotEnoughData {
                 return None;
@@ -166,8 +174,14 @@ impl Judges {
         news.collect()
     }
 
-    fn with(&self, model: &Model, shadow: &Shadow, judging: &Judging, add: impl FnOnce(&mut Entry, &Terms)) {
-        let Some(variant) = model.variants.get(shadow.variant) else { return };
+    fn with<T>(
+        &self,
+        model: &Model,
+        shadow: &Shadow,
+        judging: &Judging,
+        add: impl FnOnce(&mut Entry, &Terms) -> T,
+    ) -> Option<T> {
+        let variant = model.variants.get(shadow.variant)?;
         let (basis, terms) = (basis(model, shadow, judging), terms(judging));
         let mut known = self.known();
         let entry = known.entry((Arc::clone(&model.name), Arc::clone(&variant.name))).or_default();
@@ -175,7 +189,58 @@ impl Judges {
             *entry = Entry { basis, ..Entry::default() };
         }
         entry.terms = Some(terms);
-        add(entry, &terms);
+        entry.changed = true;
+        Some(add(entry, &terms))
+    }
+
+    /// What changed since this was last asked, to be kept.
+    pub fn take_changed(&self) -> Changed {
+        let mut known = self.known();
+        let changed = known.iter_mut().filter(|(_, entry)| entry.changed);
+        let kept = |((model, variant), entry): (&Key, &mut Entry)| {
+            entry.changed = false;
+            let kept = Kept {
+                basis: Cow::Borrowed(&entry.basis),
+                judge: Cow::Borrowed(&entry.judge),
+                offenders: Cow::Borrowed(&entry.offenders),
+                told: entry.told,
+            };
+            // It is plain data: it can always be written.
+            Some((format!("{KEPT}{model} {variant}"), Some(serde_json::to_vec(&kept).ok()?)))
+        };
+        changed.filter_map(kept).collect()
+    }
+
+    /// Takes in what an earlier process kept, but where something was learnt meanwhile. What `config` has no shadow for
+    /// is returned, to be forgotten.
+    pub fn restore(&self, left: &HashMap<String, Vec<u8>>, config: &Config) -> Changed {
+        let mut gone = Changed::new();
+        for (key, bytes) in left {
+            // Neither name has a space in it.
+            let Some((model, variant)) = key.strip_prefix(KEPT).and_then(|names| names.split_once(' '))
+            else {
+                continue;
+            };
+            let shadow = |model: &Model, shadow: &Shadow| {
+                model.variants.get(shadow.variant).is_some_and(|known| *known.name == *variant)
+            };
+            if !config.model(model).is_some_and(|model| model.shadows.iter().any(|one| shadow(model, one))) {
+                gone.insert(key.clone(), None);
+                continue;
+            }
+            match serde_json::from_slice::<Kept<'_>>(bytes) {
+                Ok(Kept { basis, judge, offenders, told }) => {
+                    let (basis, judge) = (basis.into_owned(), judge.into_owned());
+                    let read =
+                        Entry { basis, judge, offenders: offenders.into_owned(), told, ..Entry::default() };
+                    self.known().entry((model.into(), variant.into())).or_insert(read);
+                }
+                Err(error) => {
+                    tracing::error!(model, variant, %error, "what a shadow's answers proved cannot be read: it begins anew");
+                }
+            }
+        }
+        gone
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<Key, Entry>> {
@@ -267,3 +332,6 @@ fn words(verdict: Judgement) -> &'static str {
         Judgement::NotEnoughData => "not judged",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,13 +25,13 @@ const ALONE: usize = 32 * 1024;
 const PIECE: u64 = 96;
 
 /// What holding a piece of an answer costs. One that is no copy may have a buffer of twice its size to itself.
-fn cost(data: &Bytes) -> u64 {
+pub(crate) fn cost(data: &Bytes) -> u64 {
     let size = data.len() as u64;
     PIECE + if data.len() < ALONE { size } else { 2 * size }
 }
 
 /// The same bytes, to be held: in a buffer of their own where they are few.
-pub(super) fn alone(data: &Bytes) -> Bytes {
+pub(crate) fn alone(data: &Bytes) -> Bytes {
     if data.len() < ALONE { Bytes::copy_from_slice(data) } else { data.clone() }
 }
 

@@ -30,7 +30,7 @@ pub struct Offender {
 }
 
 /// The few that are furthest apart, the worst first.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Offenders {
     kept: Vec<Offender>,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use http::uri::PathAndQuery;
 use uuid::Uuid;
 
+use crate::comparison::judge::Judgement;
 use crate::comparison::{Comparison, Kind};
 use crate::config::{Model, Variant};
 use crate::fault::{Blame, Code};
@@ -200,6 +201,8 @@ pub struct CopyOutcome {
     pub reported_version: Option<Box<str>>,
     /// Its answer beside the call's; none: they could not be compared.
     pub comparison: Option<Arc<Comparison>>,
+    /// What all answers of the shadow prove with this one; none where it is not compared.
+    pub verdict: Option<Judgement>,
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::link::{Link, Side, alone};
 use super::record::{PrimaryEnd, Role, Skip};
 use crate::config;
 use crate::dispatch::upload::SMALL;
+use crate::drift::Watching;
 use crate::fault::Code;
 use crate::log::payload::{Capture, Taken};
 use crate::outcome::Trace;
@@ -70,6 +71,19 @@ pub struct Tee {
     sample: Option<Taking>,
     /// Where the call's messages are logged.
     captured: Option<Capture>,
+    /// Where the call's answer is looked at.
+    watched: Option<Watching>,
+}
+
+/// Who wants what passes beside the copies.
+#[derive(Debug, Default)]
+pub struct Others {
+    /// Where the call's request becomes a sample to warm others with.
+    pub sample: Option<Taking>,
+    /// Where its messages are logged.
+    pub captured: Option<Capture>,
+    /// Where its answer is looked at.
+    pub watched: Option<Watching>,
 }
 
 /// The call's half of one copy.
@@ -97,9 +111,9 @@ pub struct Given {
 }
 
 impl Given {
-    /// Whether a shadow may get a copy: never of its own call, and only in its stage.
+    /// Whether a shadow may get a copy: never of its own call, and only in its stages.
     fn admits(&self, shadow: &config::Shadow) -> bool {
-        shadow.variant != self.variant && shadow.stage.is_none_or(|stage| stage == self.stage)
+        shadow.variant != self.variant && shadow.is_copied_in(self.stage)
     }
 }
 
@@ -112,7 +126,7 @@ impl Tee {
         shadows: &[Rc<Shadow>],
         given: Given,
         original: impl Fn() -> Original,
-        (sample, captured): (Option<Taking>, Option<Capture>),
+        Others { sample, captured, watched }: Others,
     ) -> Option<Rc<Tee>> {
         let call = OnceCell::new();
         let now = Instant::now();
@@ -137,8 +151,8 @@ impl Tee {
         if let Some(call) = call.get() {
             Tee::controls(worker, &controls, (call, now), &mut copies);
         }
-        let wanted = !copies.is_empty() || sample.is_some() || captured.is_some();
-        wanted.then(|| Rc::new(Tee { copies, sample, captured }))
+        let wanted = !copies.is_empty() || sample.is_some() || captured.is_some() || watched.is_some();
+        wanted.then(|| Rc::new(Tee { copies, sample, captured, watched }))
     }
 
     /// Begins the copies for controls of shadows that get one.
@@ -168,6 +182,9 @@ impl Tee {
 
     /// How the messages of the answer are compressed.
     pub fn encoding(&self, value: Option<&HeaderValue>) {
+        if let Some(watched) = &self.watched {
+            watched.encoding(value);
+        }
         self.copies.iter().for_each(|copy| copy.link.encoding(Side::Primary, value));
     }
 
@@ -205,10 +222,18 @@ impl Tee {
         self.captured.as_ref().map(Capture::take)
     }
 
+    /// Where the call's answer is looked at.
+    pub fn watched(&self) -> Option<&Watching> {
+        self.watched.as_ref()
+    }
+
     /// Bytes of the answer, as the call's server sent them.
     pub fn answer(&self, data: &Bytes) {
         if let Some(captured) = &self.captured {
             captured.answer(data);
+        }
+        if let Some(watched) = &self.watched {
+            watched.answer(data);
         }
         let mut kept = None;
         for copy in self.copies.iter().filter(|copy| copy.link.is_comparing()) {

@@ -7,6 +7,9 @@ use super::disk::RECORDS;
 /// Marks that wait while the directory takes nothing; more are lost, and counted.
 const WAITING: usize = 1 << 16;
 
+/// Evidence by the key that it is kept under; none: it is to be forgotten.
+pub type Changed = HashMap<String, Option<Vec<u8>>>;
+
 /// What shall be on the disk together, or not at all.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub struct Batch {
@@ -14,6 +17,8 @@ pub struct Batch {
     pub progress: HashMap<String, Option<Vec<u8>>>,
     /// By key; none: it is removed.
     pub blocks: HashMap<String, Option<Vec<u8>>>,
+    /// What answers proved, by key; none: it is removed.
+    pub evidence: Changed,
     /// By growing number.
     pub audit: Vec<(u64, Vec<u8>)>,
     /// What was seen, with a few bytes about it.
@@ -59,6 +64,7 @@ impl Batch {
     pub(super) fn add(&mut self, later: Batch) -> usize {
         self.progress.extend(later.progress);
         self.blocks.extend(later.blocks);
+        self.evidence.extend(later.evidence);
         self.audit.extend(later.audit);
         self.expired = self.expired.max(later.expired);
         let records = self.audit.len().saturating_sub(RECORDS as usize);

@@ -13,7 +13,8 @@ use redb::{StorageError, TableDefinition};
 
 use super::batch::{Batch, Mark};
 
-/// What this program writes. 1: progress, blocks, audit, marks.
+/// What this program writes. 1: progress, blocks, audit, marks, and evidence, which the first programs of this schema
+/// neither know nor touch.
 const SCHEMA: u64 = 1;
 /// Its name in the directory.
 const FILE: &str = "rollouts.redb";
@@ -25,6 +26,7 @@ pub const RECORDS: u64 = 2048;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const PROGRESS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("progress");
 const BLOCKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("blocks");
+const EVIDENCE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("evidence");
 const AUDIT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("audit");
 const MARKS: TableDefinition<'_, &[u8; 20], &[u8]> = TableDefinition::new("marks");
 
@@ -79,6 +81,8 @@ pub struct Left {
     pub progress: HashMap<String, Vec<u8>>,
     /// By key.
     pub blocks: HashMap<String, Vec<u8>>,
+    /// By key.
+    pub evidence: HashMap<String, Vec<u8>>,
     /// In the order of their numbers.
     pub audit: Vec<(u64, Vec<u8>)>,
 }
@@ -138,6 +142,7 @@ impl Disk {
         if schema <= SCHEMA {
             transaction.open_table(PROGRESS)?;
             transaction.open_table(BLOCKS)?;
+            transaction.open_table(EVIDENCE)?;
             transaction.open_table(AUDIT)?;
             transaction.open_table(MARKS)?;
             transaction.commit()?;
@@ -161,13 +166,14 @@ impl Disk {
 
     /// All of it, to be written elsewhere.
     pub(super) fn all(&self) -> Result<Batch, StateError> {
-        let Left { progress, blocks, audit } = self.left()?;
+        let Left { progress, blocks, evidence, audit } = self.left()?;
         let some = |values: HashMap<String, Vec<u8>>| {
             values.into_iter().map(|(key, value)| (key, Some(value))).collect()
         };
         let mut marks = Vec::new();
         self.marks(0, |mark, value| marks.push((mark, value.to_vec())))?;
-        Ok(Batch { progress: some(progress), blocks: some(blocks), audit, marks, expired: None })
+        let (progress, blocks, evidence) = (some(progress), some(blocks), some(evidence));
+        Ok(Batch { progress, blocks, evidence, audit, marks, expired: None })
     }
 
     /// What an earlier process left.
@@ -177,6 +183,7 @@ impl Disk {
             let mut left = Left {
                 progress: all(&transaction.open_table(PROGRESS)?)?,
                 blocks: all(&transaction.open_table(BLOCKS)?)?,
+                evidence: all(&transaction.open_table(EVIDENCE)?)?,
                 audit: Vec::new(),
             };
             for entry in transaction.open_table(AUDIT)?.iter()? {
@@ -200,6 +207,7 @@ impl Disk {
         {
             put(&mut transaction.open_table(PROGRESS)?, &batch.progress)?;
             put(&mut transaction.open_table(BLOCKS)?, &batch.blocks)?;
+            put(&mut transaction.open_table(EVIDENCE)?, &batch.evidence)?;
             let mut audit = transaction.open_table(AUDIT)?;
             for (number, record) in &batch.audit {
                 audit.insert(number, &record[..])?;

@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "ten thousand streams of ten thousand calls take a minute"]
+    #[ignore = "a figure of a release: cargo test --release --lib odd_one -- --ignored --nocapture"]
     fn noise_on_both_sides_alarms_in_five_percent_at_most() {
         let alarms = false_alarms(10_000);
         eprintln!("false alarms at 5 %: {alarms} of 10,000 streams");

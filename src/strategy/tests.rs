@@ -36,6 +36,7 @@ fn model(strategy: config::Strategy) -> config::Model {
         default_deadline: None,
         shadows: Vec::new(),
         fallback: None,
+        drift: None,
         feedback: Vec::new(),
         revision: 0,
     }

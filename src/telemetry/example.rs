@@ -51,6 +51,7 @@ pub(crate) fn model(name: &str) -> Arc<Model> {
         default_deadline: None,
         shadows: Vec::new(),
         fallback: None,
+        drift: None,
         feedback: Vec::new(),
         revision: 0,
     })
@@ -150,6 +151,7 @@ pub(crate) fn copy() -> CopyOutcome {
         response_messages: 0,
         reported_version: None,
         comparison: Some(Arc::new(Comparison { kind: Some(Kind::Status), ..Comparison::default() })),
+        verdict: None,
     }
 }
 

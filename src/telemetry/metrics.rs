@@ -23,6 +23,7 @@ use crate::outcome::merged::{Dropped, Unanalysed};
 use crate::server::cgroup::Memory;
 use crate::tls::End;
 
+mod drift;
 mod feedback;
 mod judged;
 mod log;
@@ -116,6 +117,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     traffic(&mut text, &merged);
     shadows::write(&mut text, sources.shards);
     judged::write(&mut text, &state.rollouts.judged);
+    drift::write(&mut text, &state.rollouts.drifting);
     rollouts::write(&mut text, &state.rollouts);
     feedback::write(&mut text, sources.feedback);
     log::write(&mut text, state.log.as_deref());

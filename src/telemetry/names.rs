@@ -308,8 +308,26 @@ pub mod metric {
     pub const SHADOW_NOISE: &str = "parhelion_shadow_noise_ratio";
     /// How an output is distributed beside what was served.
     pub const SHADOW_DRIFT: &str = "parhelion_shadow_stability_index";
+    /// Pairs in which an output does not agree, by how.
+    pub const SHADOW_DIFFERENCES: &str = "parhelion_shadow_output_differing_pairs";
     /// Declared outputs that no answer has.
     pub const SHADOW_ABSENT: &str = "parhelion_shadow_absent_output_pairs";
+    /// Answers whose distribution was looked at, by what became of them.
+    pub const DRIFT_ANSWERS: &str = "parhelion_drift_answers_total";
+    /// Whether the file with a reference cannot be used.
+    pub const DRIFT_REFERENCE_FAILING: &str = "parhelion_drift_reference_failing";
+    /// Whether an output was ever proven to be distributed otherwise.
+    pub const DRIFT_FOUND: &str = "parhelion_drift_found";
+    /// Today's evidence for it.
+    pub const DRIFT_EVIDENCE: &str = "parhelion_drift_ln_e";
+    /// Population stability index.
+    pub const DRIFT_INDEX: &str = "parhelion_drift_stability_index";
+    /// Jensen–Shannon distance.
+    pub const DRIFT_DIVERGENCE: &str = "parhelion_drift_jensen_shannon_ratio";
+    /// Kolmogorov–Smirnov distance.
+    pub const DRIFT_LARGEST: &str = "parhelion_drift_kolmogorov_smirnov_ratio";
+    /// Wasserstein-1 distance.
+    pub const DRIFT_MOVED: &str = "parhelion_drift_wasserstein";
     /// What happened to connections that carry copies.
     pub const SHADOW_CONNECTIONS: &str = "parhelion_shadow_connections_total";
     /// Reports that were taken, by what became of them.
@@ -408,7 +426,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 87] = [
+    pub const ALL: [&str; 96] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -452,7 +470,16 @@ pub mod metric {
         SHADOW_DISAGREEMENT,
         SHADOW_NOISE,
         SHADOW_DRIFT,
+        SHADOW_DIFFERENCES,
         SHADOW_ABSENT,
+        DRIFT_ANSWERS,
+        DRIFT_REFERENCE_FAILING,
+        DRIFT_FOUND,
+        DRIFT_EVIDENCE,
+        DRIFT_INDEX,
+        DRIFT_DIVERGENCE,
+        DRIFT_LARGEST,
+        DRIFT_MOVED,
         SHADOW_CONNECTIONS,
         SHADOW_DROPPED,
         ROLLOUT_STATE,

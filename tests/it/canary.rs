@@ -22,6 +22,8 @@ pub(crate) enum Mode {
     Hang,
     Slow,
     Late,
+    /// It answers otherwise.
+    Other,
 }
 
 /// A model server whose behaviour changes while it runs.
@@ -67,6 +69,11 @@ async fn behave(mut incoming: Incoming, mode: u8) {
     }
     if mode == Mode::Late as u8 {
         tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    if mode == Mode::Other as u8 {
+        incoming.messages().await;
+        incoming.send(&oip::other()).await;
+        return incoming.trailers(&[("grpc-status", "0")]);
     }
     oip::serve(incoming).await;
 }

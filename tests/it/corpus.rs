@@ -23,7 +23,7 @@ fn every_example_loads() {
             Err(errors) => panic!("{}:\n{errors}", file.display()),
         }
     }
-    assert_eq!(examples.len(), 11, "an example more or less: {examples:?}");
+    assert_eq!(examples.len(), 12, "an example more or less: {examples:?}");
 }
 
 #[test]
@@ -33,6 +33,7 @@ fn each_shows_what_it_is_named_after() {
         let secure = loaded.config.tls.listen.is_some();
         let shown = |model: &Arc<Model>| match model.shadows[..] {
             _ if secure => "tls",
+            _ if model.drift.is_some() => "drift",
             _ if model.strategy.kind() == "staged" => "staged",
             [] if model.variants.len() > 1 && model.strategy.kind() == "pinned" => "switch",
             [] => Strategy::kind(&model.strategy),

@@ -57,6 +57,8 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "fault.rs",
         "dispatch/budget.rs",
         "dispatch/patience.rs",
+        "drift/evidence.rs",
+        "drift/units.rs",
     ];
     let foreign = [
         "tokio",

@@ -13,6 +13,7 @@ mod control;
 mod corpus;
 mod deadline;
 mod demo;
+mod drift;
 mod endpoints;
 mod fallback;
 mod feedback;

@@ -143,6 +143,7 @@ fn says_who_has_the_candidate() {
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
         judges: std::sync::Arc::default(),
+        drifts: std::sync::Arc::default(),
     };
     let state = State::start(Path::new(&of(STATE))).unwrap();
     let standing = Rollouts::new(&config, state, ground).live(&config.models[0]).standing();

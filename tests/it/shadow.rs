@@ -12,7 +12,7 @@ use crate::support::oip::{self, INFER, STREAM};
 use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, frame};
 
 mod harm;
-mod judged;
+pub(crate) mod judged;
 mod told;
 
 /// Model `m`: v1 answers, v2 is a shadow with these settings.

@@ -102,3 +102,40 @@ async fn a_candidate_that_breaks_in_a_later_stage_is_taken_out() {
     house.until(State::RolledBack).await;
     assert_eq!(callers.stop().await.failures, 0, "the baseline answered what it failed at");
 }
+
+/// A canary that copies guard, then everything.
+const GUARDED: &str = "kind: staged, salt: s, stages: [{kind: canary, steps: [{share: 50%, hold: 0s, calls: 20}], \
+                       guards: {shadow: true, errors: off, rejections: off, latency: off}}, {kind: pinned}]";
+
+#[tokio::test]
+async fn a_canary_that_is_a_stage_is_guarded_by_copies_too() {
+    let house = House::of(GUARDED, "unit: [metadata:x-user]").await;
+    let callers = house.callers(4, &[]);
+    let status = house.until(State::Promoted).await;
+    let seen = callers.stop().await;
+    assert_eq!(seen.failures, 0);
+    // Half of the calls are its own; of the others it had copies, which proved what the guard asks for.
+    let judged = &status.shadows[0];
+    assert!(judged.report.pairs > 300 && judged.report.disagreeing == 0, "{:?}", judged.report);
+    let records = house.sidecar.rollouts.audit(Some("m"), 100);
+    let promoted = records.iter().find(|record| record.change.action == Action::Promoted).unwrap();
+    let guard = promoted.change.findings.iter().find(|finding| &*finding.guard == "shadow").unwrap();
+    assert_eq!(guard.verdict, parhelion::verdict::Verdict::Pass);
+    let (client, copied) = (Client::connect(house.sidecar.address).await, house.v2.calls());
+    for _ in 0..20 {
+        client.unary(INFER, &[("x-user", "anybody")], &oip::request("m", &[], 10)).await;
+    }
+    assert_eq!(house.v2.calls(), copied + 20, "nothing is copied any more");
+}
+
+#[tokio::test]
+async fn a_canary_that_is_a_stage_is_taken_back_for_answers_that_differ() {
+    let house = House::of(GUARDED, "unit: [metadata:x-user]").await;
+    house.v2.become_(Mode::Other);
+    let callers = house.callers(4, &[]);
+    house.until(State::RolledBack).await;
+    assert_eq!(callers.stop().await.failures, 0);
+    let records = house.sidecar.rollouts.audit(Some("m"), 100);
+    let back = records.iter().find(|record| record.change.action == Action::RolledBack).unwrap();
+    assert!(back.change.why.contains("shadow"), "{back:?}");
+}

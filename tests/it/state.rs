@@ -65,6 +65,7 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
         warmer: parhelion::warm::Warmer::new().0,
         log: None,
         judges: std::sync::Arc::default(),
+        drifts: std::sync::Arc::default(),
     };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))
@@ -430,6 +431,49 @@ async fn a_reload_that_changes_nothing_the_rollout_rests_on_keeps_its_evidence()
     assert_eq!((actions, status.report.state), (vec![Action::Started, Action::Began], At::Running));
     let calls: u64 = status.report.calls.iter().sum();
     assert!(calls >= before, "{calls} of {before} calls, and those after them");
+}
+
+#[tokio::test]
+async fn what_answers_proved_outlives_a_kill_but_for_the_last_flush() {
+    let models = [&Model::start("1"), &Model::start("2")];
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let [v1, v2] = models.map(|model| model.address);
+    let yaml = format!(
+        "state: {}\nmodels:\n  m:\n    variants: {{v1: {{endpoint: 'http://{v1}', version: '1'}}, \
+         v2: {{endpoint: 'http://{v2}', version: '2'}}}}\n    shadows: [{{variant: v2}}]\n    drift: {{sample: 100%}}\n",
+        state.display()
+    );
+    let sidecar = Sidecar::ready(&yaml).await;
+    let client = sidecar.client();
+    for _ in 0..60 {
+        process::infer(&client, "").await.unwrap();
+    }
+    let known = |sidecar: &Sidecar| {
+        let status = ctl(sidecar, &["status", "m", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let pairs = status["shadows"][0]["pairs"].as_u64().unwrap();
+        let answers = status["drift"]["answers"].as_object().unwrap().values();
+        (pairs, answers.filter_map(serde_json::Value::as_u64).sum::<u64>())
+    };
+    until("all to be compared", || async { known(&sidecar) == (60, 60) }).await;
+    // Two flushes, so that what was compared before is on the disk.
+    sleep(Duration::from_millis(2500)).await;
+    sidecar.signal("KILL");
+    drop(sidecar);
+    let (status, _) = left(&yaml, &state);
+    assert_eq!(status.shadows[0].report.pairs, 60);
+    let again = Sidecar::ready(&yaml).await;
+    process::infer(&again.client(), "").await.unwrap();
+    until("one more", || async { known(&again).0 == 61 }).await;
+}
+
+/// What `parhelion ctl` prints.
+fn ctl(sidecar: &Sidecar, words: &[&str]) -> String {
+    let admin = sidecar.admin.to_string();
+    let words: Vec<&str> = ["ctl", "--admin", &admin].iter().chain(words).copied().collect();
+    String::from_utf8(process::run_to_end(&words, &[]).stdout).unwrap()
 }
 
 #[tokio::test]

@@ -88,7 +88,14 @@ class Sidecar:
 
     def audit(self, model: str) -> list[dict]:
         """What was decided, as `parhelion ctl` says it."""
-        command = [binary(), "ctl", "audit", model, "--json", "--admin", self.admin]
+        return self._ctl("audit", model)
+
+    def status(self, model: str) -> dict:
+        """Where a rollout is, and what is known of it."""
+        return self._ctl("status", model)
+
+    def _ctl(self, *words: str):
+        command = [binary(), "ctl", *words, "--json", "--admin", self.admin]
         said = subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
         return json.loads(said)
 

@@ -107,7 +107,8 @@ fn what(model: &Model, strategy: &Strategy, stage: usize, traffic: &Traffic) -> 
         Strategy::Canary(canary) => no_worse(canary, traffic, traffic.rate),
         Strategy::Shadow(canary) => {
             let of_stage = |shadow: &&crate::config::Shadow| {
-                shadow.variant == canary.candidate && shadow.stage.is_none_or(|only| only as usize == stage)
+                shadow.variant == canary.candidate
+                    && u32::try_from(stage).is_ok_and(|stage| shadow.is_copied_in(stage))
             };
             let copied = model.shadows.iter().find(of_stage);
             let sample = copied.map_or(Percent::ALL, |shadow| shadow.sample).probability();

@@ -105,16 +105,21 @@ impl Check<'_> {
         let mut found: Vec<Compare> = Vec::new();
         for (path, raw) in list {
             let Some(rule) = self.rule(&path, raw) else { continue };
-            if found.iter().any(|known| known.output == rule.output) {
-                let problem = Problem::new(join(&path, "output"), "is declared before this one");
-                self.error(problem.with_value(format!("{:?}", rule.output)).with_hint("keep one of them"));
-            }
+            self.once(&path, &rule, &found);
             found.push(rule);
         }
         Some(Some(found))
     }
 
-    fn rule(&mut self, path: &str, raw: &raw::Compare) -> Option<Compare> {
+    /// Refuses an output that is among those before it.
+    pub(super) fn once(&mut self, path: &str, rule: &Compare, before: &[Compare]) {
+        if before.iter().any(|known| known.output == rule.output) {
+            let problem = Problem::new(join(path, "output"), "is declared before this one");
+            self.error(problem.with_value(format!("{:?}", rule.output)).with_hint("keep one of them"));
+        }
+    }
+
+    pub(super) fn rule(&mut self, path: &str, raw: &raw::Compare) -> Option<Compare> {
         let at = |key: &str| join(path, key);
         match raw.output.as_deref() {
             None => self.missing(&at("output"), "say which, as the model names it"),

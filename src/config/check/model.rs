@@ -94,6 +94,7 @@ impl Check<'_> {
                 default_deadline: None,
                 shadows: Vec::new(),
                 fallback: None,
+                drift: None,
                 feedback: Vec::new(),
                 revision: 0,
             };
@@ -141,6 +142,7 @@ impl Check<'_> {
         }
         let admission = self.admission(&join(path, "strategy"), &strategy, sticky, raw.strategy.as_ref());
         let fallback = self.fallback(&join(path, "fallback"), raw.fallback.as_ref(), &strategy);
+        let drift = self.drift(&join(path, "drift"), raw.drift.as_ref(), &strategy);
         let mut model = Model {
             name: name.into(),
             variants,
@@ -151,6 +153,7 @@ impl Check<'_> {
             default_deadline,
             shadows,
             fallback,
+            drift,
             feedback,
             revision: 0,
         };

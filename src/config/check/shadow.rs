@@ -37,17 +37,22 @@ impl Check<'_> {
             };
             let at = join(&path, "variant");
             let gets = |variant| named(strategy).any(|(one, share)| one == variant && share > Percent::NONE);
-            let stage = copying(strategy).filter(|(candidate, _)| *candidate == shadow.variant);
+            let stages = copying(strategy).filter(|(candidate, _)| *candidate == shadow.variant);
             // A canary's candidate may get copies of the baseline's calls beside its own.
             let guarded = matches!(strategy, Strategy::Canary(canary) if canary.candidate == shadow.variant && canary.guards.shadow);
-            let shadow = Shadow { stage: stage.map(|(_, stage)| stage), answers: guarded, ..shadow };
+            let stages = stages.map(|(_, stages)| stages).unwrap_or_default();
+            let shadow = Shadow { stages, answers: guarded, ..shadow };
             self.control_answers(&path, &shadow, strategy.baseline(), &gets);
-            if gets(shadow.variant) && stage.is_none() && !guarded {
+            if gets(shadow.variant) && shadow.stages.is_empty() && !guarded {
                 let problem =
                     Problem::new(&*at, "is given calls by the strategy, so it cannot be a shadow too");
                 let name = variants.get(shadow.variant).map_or("", |variant| &*variant.name);
                 let hint = "give it no calls there (0%), or remove it here";
                 self.error(problem.with_value(format!("{name:?}")).with_hint(hint));
+            }
+            if shadow.judging.is_none() && is_guarded(strategy, shadow.variant) {
+                let problem = Problem::new(join(&path, "compare"), "is off, so a guard has nothing to judge");
+                self.error(problem.with_hint("compare its answers, or leave `shadow` out of the guards"));
             }
             if found.iter().any(|known| known.variant == shadow.variant) {
                 let problem = Problem::new(at, "is a shadow before this one");
@@ -55,10 +60,10 @@ impl Check<'_> {
             }
             found.push(shadow);
         }
-        if let Some((variant, stage)) = copying(strategy)
+        if let Some((variant, stages)) = copying(strategy)
             && found.iter().all(|shadow| shadow.variant != variant)
         {
-            found.push(Shadow { stage: Some(stage), ..usual(variant) });
+            found.push(Shadow { stages, ..usual(variant) });
         }
         if let Strategy::Canary(canary) = strategy
             && canary.guards.shadow
@@ -88,7 +93,7 @@ impl Check<'_> {
             on_cancel: self.on_cancel(&at("on_cancel"), raw.on_cancel.as_deref()),
             strip: self.strip(&at("strip"), raw.strip.as_deref().unwrap_or_default()),
             trace_sample: self.share(&at("trace_sample"), raw.trace_sample.as_ref()),
-            stage: None,
+            stages: Vec::new(),
             answers: false,
             judging: self.judging(path, raw, variants),
         };
@@ -129,6 +134,12 @@ impl Check<'_> {
     }
 }
 
+/// Whether a guard on that variant asks what its answers to copies prove.
+fn is_guarded(strategy: &Strategy, variant: usize) -> bool {
+    let asks = |stage: &Strategy| matches!(stage, Strategy::Canary(canary) | Strategy::Shadow(canary) if canary.guards.shadow);
+    strategy.candidate() == Some(variant) && strategy.stages().any(asks)
+}
+
 /// A shadow of which nothing is said.
 fn usual(variant: usize) -> Shadow {
     Shadow {
@@ -140,7 +151,7 @@ fn usual(variant: usize) -> Shadow {
         on_cancel: OnCancel::End,
         strip: Vec::new(),
         trace_sample: None,
-        stage: None,
+        stages: Vec::new(),
         answers: false,
         judging: Some(Judging::default()),
     }

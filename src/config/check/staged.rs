@@ -128,11 +128,6 @@ impl Check<'_> {
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);
-                if raw.guards.as_ref().is_some_and(|guards| guards.shadow == Some(true)) {
-                    let at = join(&join(path, "guards"), "shadow");
-                    let problem = Problem::new(at, "has no copies to judge in this stage");
-                    self.error(problem.with_hint("write it in a stage of `kind: shadow` before this one"));
-                }
                 self.canary(path, whole.around, &own)
             }
             Some("shadow") => {
@@ -273,9 +268,16 @@ fn timed(raw: &raw::Strategy) -> [(&'static str, bool); 2] {
     [("hold", raw.hold.is_some()), ("calls", raw.calls.is_some())]
 }
 
-/// Which stage copies calls for the candidate, where one does.
-pub(super) fn copying(strategy: &Strategy) -> Option<(usize, u32)> {
+/// In which stages calls are copied to the candidate, where any does: in that of copies, and where a canary is judged by
+/// them too.
+pub(super) fn copying(strategy: &Strategy) -> Option<(usize, Vec<u32>)> {
     let Strategy::Staged(staged) = strategy else { return None };
-    let stage = staged.stages.iter().position(|stage| matches!(stage.strategy, Strategy::Shadow(_)))?;
-    Some((staged.candidate, u32::try_from(stage).ok()?))
+    let copies = |stage: &Stage| match &stage.strategy {
+        Strategy::Shadow(_) => true,
+        Strategy::Canary(canary) => canary.guards.shadow,
+        _ => false,
+    };
+    let stages: Vec<u32> =
+        (0..).zip(&staged.stages).filter(|(_, stage)| copies(stage)).map(|(index, _)| index).collect();
+    (!stages.is_empty()).then_some((staged.candidate, stages))
 }

@@ -61,7 +61,7 @@ fn output(output: &OutputReport) -> v1::ShadowOutput {
     }
 }
 
-fn drift(drifted: &Drifted) -> v1::Drift {
+pub(super) fn drift(drifted: &Drifted) -> v1::Drift {
     v1::Drift {
         ln_e: drifted.ln_e,
         stability: drifted.stability,
@@ -96,6 +96,6 @@ fn verdict(verdict: Judgement) -> v1::ShadowVerdict {
     }
 }
 
-fn millis(at: Duration) -> i64 {
+pub(super) fn millis(at: Duration) -> i64 {
     i64::try_from(at.as_millis()).unwrap_or(i64::MAX)
 }

@@ -311,13 +311,43 @@ fn tell_copy(copy: &Row, out: &mut impl Write) -> io::Result<()> {
     let how = format!("{} in {}", text(copy, "rpc_status_code"), took(number(copy, "latency_us")));
     writeln!(
         out,
-        "  copy      {} {} at {}: {how}{skipped}; beside the answer: {}; trace {}",
+        "  {:<8}  {} {} at {}: {how}{skipped}; beside the answer: {}; trace {}",
+        if text(copy, "role") == "control" { "control" } else { "copy" },
         text(copy, "variant"),
         text(copy, "version"),
         text(copy, "server_address"),
         text(copy, "comparison"),
         text(copy, "trace_id"),
-    )
+    )?;
+    tell_outputs(copy, out)
+}
+
+/// The outputs in which both answers differ, and what all answers of the shadow proved then.
+fn tell_outputs(copy: &Row, out: &mut impl Write) -> io::Result<()> {
+    let outputs =
+        copy.get("outputs").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
+    let outputs: Vec<Value> = outputs.unwrap_or_default();
+    for output in outputs.iter().filter(|output| output["kind"].is_string()) {
+        let word = |key: &str| output[key].as_str().unwrap_or("–").to_owned();
+        let figures = output["figures"].as_object().into_iter().flatten();
+        let figures: Vec<String> = figures
+            .map(|(name, figure)| format!("{name} {:.4}", figure.as_f64().unwrap_or(f64::NAN)))
+            .collect();
+        writeln!(
+            out,
+            "            {} ({}): {}, {} of {} rows; {}",
+            word("name"),
+            word("as"),
+            word("kind"),
+            output["differing"],
+            output["rows"],
+            figures.join(", ")
+        )?;
+    }
+    match copy.get("verdict").and_then(Value::as_str) {
+        Some(verdict) => writeln!(out, "            the verdict then: {}", verdict.replace('_', " ")),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,19 @@ async fn written(calls: u128) -> tempfile::TempDir {
     }
     let copy = crate::shadow::record::CopyOutcome { prediction: seen.prediction.uuid, ..sample::copy() };
     door.copy(&copy);
+    let output = crate::comparison::Output {
+        name: "label".into(),
+        measure: Some("class"),
+        inferred: true,
+        kind: Some(crate::comparison::Kind::Values),
+        rows: 4,
+        differing: 1,
+        distance: 0.25,
+        figures: vec![("flips", 0.25)],
+    };
+    let found = crate::comparison::Comparison { outputs: vec![output], ..Default::default() };
+    let verdict = Some(crate::comparison::judge::Judgement::NotEnoughData);
+    door.copy(&crate::shadow::record::CopyOutcome { comparison: Some(found.into()), verdict, ..copy });
     rest.report(&seen);
     log.close(Duration::from_secs(20)).await;
     root
@@ -71,6 +84,9 @@ async fn a_prediction_has_one_story() {
         "trace     00000000000000000000000000000abc span 0000000000000011 (sampled)",
         "rollout   held by operator",
         "copy      v2 2.0.0 at 10.0.0.7:8001: DEADLINE_EXCEEDED in 2.0 s; beside the answer: status",
+        "beside the answer: values",
+        "label (class): values, 1 of 4 rows; flips 0.2500",
+        "the verdict then: not enough data",
         "feedback  approved = 1, 60.0 s later (first, evidence now)",
     ] {
         assert!(told.contains(part), "{part}\n{told}");

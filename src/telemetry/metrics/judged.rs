@@ -37,6 +37,21 @@ pub(super) fn write(text: &mut Text, all: &[Judged]) {
     each(metric::SHADOW_NOISE, "The same of the control.", |output| output.noise);
     let drift = "Population stability index of a shadow's output beside what was served.";
     each(metric::SHADOW_DRIFT, drift, |output| output.drift.map(|drift| drift.stability));
+    let differing = "Pairs in which an output does not agree, by how.";
+    text.family(metric::SHADOW_DIFFERENCES, Kind::Gauge, differing);
+    for judged in all {
+        for output in &judged.report.outputs {
+            for (kind, pairs) in &output.kinds {
+                let labels = [
+                    ("model", &*judged.model),
+                    ("variant", &*judged.variant),
+                    ("output", &*output.name),
+                    ("kind", kind.name()),
+                ];
+                text.sample(metric::SHADOW_DIFFERENCES, &labels, *pairs);
+            }
+        }
+    }
     text.family(metric::SHADOW_ABSENT, Kind::Gauge, "Pairs in which no answer has a declared output.");
     for judged in all {
         for (output, pairs) in &judged.report.absent {

@@ -73,6 +73,8 @@ pub struct Rollouts {
     pub warmed: Vec<Warmed>,
     /// What answers of shadows prove.
     pub judged: Vec<crate::shadow::judges::Judged>,
+    /// How answers are distributed.
+    pub drifting: Vec<crate::drift::Drifting>,
     /// None: nothing is kept.
     pub keeping: Option<Keeping>,
 }

@@ -39,6 +39,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
                 default_deadline: None,
                 shadows: Vec::new(),
                 fallback: None,
+                drift: None,
                 feedback: Vec::new(),
                 revision: 0,
             })

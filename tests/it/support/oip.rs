@@ -2,6 +2,7 @@
 
 use parhelion::pb::inference::infer_parameter::ParameterChoice;
 use parhelion::pb::inference::model_infer_request::InferInputTensor;
+use parhelion::pb::inference::model_infer_response::InferOutputTensor;
 use parhelion::pb::inference::{
     InferParameter, ModelInferRequest, ModelInferResponse, ModelStreamInferResponse,
 };
@@ -62,6 +63,12 @@ pub(crate) fn answer(request: &ModelInferRequest) -> ModelInferResponse {
         raw_output_contents: vec![vec![1, 2, 3].into()],
         ..ModelInferResponse::default()
     }
+}
+
+/// An answer that no other server gives: one output, and no raw contents.
+pub(crate) fn other() -> Vec<u8> {
+    let output = InferOutputTensor { name: "other".into(), datatype: "INT64".into(), ..Default::default() };
+    ModelInferResponse { outputs: vec![output], ..ModelInferResponse::default() }.encode_to_vec()
 }
 
 /// Answers both inference methods, each message as it comes.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parhelion::app;
 use parhelion::assignment::Reason;
-use parhelion::config::{self, Config, Listen};
+use parhelion::config::{self, Config, Listen, Model};
 use parhelion::fault::{Blame, Code};
 use parhelion::outcome::Fallback;
 use parhelion::rollout::Rollouts;
@@ -80,6 +80,11 @@ impl Sidecar {
                 Target::all(&self.config).map(|(_, _, target)| self.board.get(&target).why()).collect();
             panic!("readiness is not as wanted: {why:?}");
         }
+    }
+
+    /// The model of that name, as the configuration has it.
+    pub(crate) fn model(&self, name: &str) -> Arc<Model> {
+        Arc::clone(self.config.model(name).unwrap())
     }
 
     pub(crate) fn count(&self, counter: Counter) -> u64 {
