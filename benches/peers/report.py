@@ -27,10 +27,18 @@ def checks(row, rounds):
             values = spread(check.of(one) for one in rounds)
         except KeyError:
             values = None
-        holds = None if check.at_most is None or values is None else values["median"] <= check.at_most
-        found.append({"label": check.label, "at_most": check.at_most, "unit": check.unit, "digits": check.digits,
+        at_most = bound(check, rounds)
+        holds = None if at_most is None or values is None else values["median"] <= at_most
+        found.append({"label": check.label, "at_most": at_most, "unit": check.unit, "digits": check.digits,
                       "values": values, "holds": holds})
     return found
+
+
+def bound(check, rounds):
+    """What a check is held to: its own bound, or the noise where that is more."""
+    if check.noise is None or check.at_most is None:
+        return check.at_most
+    return max(check.at_most, statistics.median(abs(check.noise(one)) for one in rounds))
 
 
 def summary(rounds):
@@ -78,10 +86,10 @@ def _bounds(rows):
     for row in rows.values():
         for check in row["checks"]:
             unit = f" {check['unit']}" if check["unit"] else ""
-            bound = "–" if check["at_most"] is None else f"{check['at_most']:g}{unit}"
+            at_most = "–" if check["at_most"] is None else f"{check['at_most']:.4g}{unit}"
             verdict = {True: "ok", False: "**over**", None: ""}[check["holds"]]
             values = cell(check["values"], check["digits"])
-            table.append([row["title"], check["label"], values + (unit if check["values"] else ""), bound, verdict])
+            table.append([row["title"], check["label"], values + (unit if check["values"] else ""), at_most, verdict])
     return grid(table)
 
 

@@ -281,6 +281,25 @@ pub fn write_duration(duration: Duration) -> String {
     format!("{}{name}", nanoseconds / length)
 }
 
+/// For people: `3d 4h`, `2m 5s`, `0s`, the two largest units of whole seconds.
+pub fn rough_duration(duration: Duration) -> String {
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut rest = duration.as_secs();
+    let mut parts = Vec::new();
+    for (length, name) in units {
+        if rest >= length {
+            parts.push(format!("{}{name}", rest / length));
+            rest %= length;
+        } else if !parts.is_empty() {
+            break;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -352,6 +371,14 @@ mod tests {
         #[test]
         fn no_text_is_too_odd(text in "\\PC{0,30}") {
             let _ = (percent(&text), duration(&text), size(&text));
+        }
+    }
+
+    #[test]
+    fn people_are_told_the_two_largest_units() {
+        let told = [(0, "0s"), (59, "59s"), (60, "1m"), (125, "2m 5s"), (3_601, "1h"), (90_000, "1d 1h")];
+        for (seconds, text) in told {
+            assert_eq!(rough_duration(Duration::from_secs(seconds)), text);
         }
     }
 }

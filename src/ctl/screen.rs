@@ -15,7 +15,8 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 use super::compare;
 use super::paint::{Hue, Paint};
 use super::status::Told;
-use super::{status, text};
+use super::status;
+use crate::config::units::rough_duration;
 use crate::pb::v1::Rollout;
 
 /// Points of a share that are kept, two for each change: enough for days, and bounded.
@@ -191,7 +192,7 @@ impl Screen {
         for ((name, _), (colour, (_, shown))) in lines.iter().zip(looks()) {
             title.push(Span::styled(format!("   {shown} {name}"), Style::new().fg(*colour)));
         }
-        let ago = text::span(Duration::from_secs_f64(now - from));
+        let ago = rough_duration(Duration::from_secs_f64(now - from));
         let axis = Axis::default().bounds([from, now]).labels([format!("{ago} ago"), "now".to_owned()]);
         let percent = Axis::default().bounds([0.0, 100.0]).labels(["0 %", "50 %", "100 %"]);
         let block = Block::new().title(Line::from(title));

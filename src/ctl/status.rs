@@ -8,7 +8,7 @@ use super::paint::{Hue, Paint};
 use super::plot;
 use super::shadow;
 use super::text::{self, Cell, share, table, within, wrapped};
-use crate::config::units::write_count;
+use crate::config::units::{rough_duration, write_count};
 use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
 
 /// Columns of an interval's line.
@@ -172,7 +172,7 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
 
 /// `step 2 of 4, 5 % to v2, for 3m 12s`.
 fn place(rollout: &Rollout) -> String {
-    let since = text::span(Duration::from_millis(rollout.since_ms));
+    let since = rough_duration(Duration::from_millis(rollout.since_ms));
     let step = rollout.step.map_or(String::new(), |step| format!("step {step} of {}, ", rollout.steps));
     format!("{step}{}, for {since}", shares(rollout))
 }

@@ -13,26 +13,6 @@ pub(super) fn share(part: f64) -> String {
     format!("{} %", decimals(part * 100.0, 3))
 }
 
-/// `3d 4h`, `2m 5s`, `0s`: the two largest units.
-pub(super) fn span(span: Duration) -> String {
-    let seconds = span.as_secs();
-    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (length, name) in units {
-        if rest >= length {
-            parts.push(format!("{}{name}", rest / length));
-            rest %= length;
-        } else if !parts.is_empty() {
-            break;
-        }
-        if parts.len() == 2 {
-            break;
-        }
-    }
-    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
-}
-
 /// `2026-11-22T12:00:00Z`.
 pub(super) fn time(unix_ms: i64) -> String {
     let millis = u64::try_from(unix_ms).unwrap_or(0);
@@ -215,10 +195,6 @@ mod tests {
             (share(0.05), share(0.00125), share(1.0)),
             ("5 %".into(), "0.125 %".into(), "100 %".into())
         );
-        let spans = [(0, "0s"), (59, "59s"), (60, "1m"), (125, "2m 5s"), (3_601, "1h"), (90_000, "1d 1h")];
-        for (seconds, text) in spans {
-            assert_eq!(span(Duration::from_secs(seconds)), text);
-        }
         assert_eq!(time(0), "1970-01-01T00:00:00Z");
         assert_eq!(
             (three(0.000_123_4), three(123_456.0), three(-0.0)),

@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Standing;
-use crate::config::units::write_duration;
+use crate::config::units::rough_duration;
 use crate::config::{OnFail, Rolling};
 use crate::evidence::Gain;
 use crate::strategy::limits::{Evidence, failing};
@@ -402,7 +402,7 @@ impl Progress {
 
 /// How long ago, for people.
 fn ago(since: Duration, now: Duration) -> String {
-    write_duration(Duration::from_secs(now.saturating_sub(since).as_secs()))
+    rough_duration(now.saturating_sub(since))
 }
 
 #[cfg(test)]

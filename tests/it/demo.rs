@@ -48,7 +48,7 @@ fn a_good_candidate_walks_its_steps_and_is_promoted() {
     let (said, story) = scenario("canary-good");
     assert_eq!((&said["verdict"], &said["action"]), (&"pass".into(), &"promoted".into()), "{story}");
     assert_eq!(said["candidate_failures"], 0);
-    for guard in ["errors", "rejections", "latency p90", "feedback right"] {
+    for guard in ["errors", "rejections", "latency p50", "feedback right"] {
         let finding = found(&said, guard);
         assert_eq!(finding["verdict"], "pass", "{finding}");
         assert!(finding["harm"]["high"].as_f64() <= finding["margin"].as_f64(), "{finding}");
@@ -79,7 +79,7 @@ fn a_broken_candidate_is_gone_and_no_caller_notices() {
 fn a_slow_candidate_is_rolled_back_by_its_latency() {
     let (said, story) = scenario("canary-slow");
     assert_eq!((&said["verdict"], &said["action"]), (&"fail".into(), &"rolled_back".into()), "{story}");
-    let latency = found(&said, "latency p90");
+    let latency = found(&said, "latency p50");
     assert_eq!(latency["verdict"], "fail", "{latency}");
     assert!(latency["candidate"]["value"].as_f64() > latency["baseline"]["value"].as_f64(), "{latency}");
     assert_ne!(found(&said, "errors")["verdict"], "fail");
@@ -131,7 +131,7 @@ fn the_better_of_two_versions_is_found_by_what_callers_report() {
     assert_eq!((&right["aim"], &right["verdict"]), (&"success".into(), &"pass".into()), "{right}");
     // Better by so much at least that chance explains none of it.
     assert!(right["harm"]["high"].as_f64() < Some(0.0), "{right}");
-    for guard in ["errors", "rejections", "latency p90", "sample ratio", "reports right"] {
+    for guard in ["errors", "rejections", "latency p50", "sample ratio", "reports right"] {
         assert_eq!(found(&said, guard)["verdict"], "pass", "{said}");
     }
     let order = ["the comparison begins", "v2 gets 100 %: v2 is better: feedback right", ": better by +"];

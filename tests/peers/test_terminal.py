@@ -14,7 +14,7 @@ from processes import Program
 from sidecar import binary
 from terminal import Terminal
 
-GUARDS = ["errors", "rejections", "latency p90", "feedback right"]
+GUARDS = ["errors", "rejections", "latency p50", "feedback right"]
 GREEN = "00cd00"  # the second of the 256 colours
 SIZES = [(80, 24), (120, 40), (40, 10)]
 # An interval, with the margin that it is held against: at least a middle or an end, then or before it the margin.

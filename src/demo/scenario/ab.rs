@@ -28,7 +28,7 @@ models:
       guards:
         errors: {{absolute: 2%}}
         rejections: {{absolute: 2%}}
-        latency: {{quantile: 90%, relative: 300%}}
+        latency: {{quantile: 50%, relative: 300%}}
       # Latency counts from then on. Default: 30s and 50 calls.
       warmup: {{time: 1s, calls: 20}}
       # Of either version, before anything is decided. Default: 100.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Evidence;
 use super::shares::split_of;
-use crate::config::units::write_duration;
+use crate::config::units::{rough_duration, write_duration};
 use crate::config::{Ab, Judge, OnFail, OnPass};
 use crate::evidence::{Gain, Moments};
 use crate::strategy::course::{Learnt, Ready};
@@ -378,7 +378,7 @@ impl Progress {
             }
         }
         let left = terms.1.max_duration.saturating_sub(now.saturating_sub(self.resumed));
-        waits.push(format!("or {} s, after which it is inconclusive", left.as_secs()));
+        waits.push(format!("or {}, after which it is inconclusive", rough_duration(left)));
         waits.join("; ")
     }
 

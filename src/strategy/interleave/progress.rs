@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Evidence;
-use crate::config::units::write_duration;
+use crate::config::units::{rough_duration, write_duration};
 use crate::config::{Interleave, OnFail, OnPass};
 use crate::evidence::Votes;
 use crate::strategy::course::Ready;
@@ -313,12 +313,12 @@ impl Progress {
             State::Held => "a person to resume it, pin a ranker or roll it back".to_owned(),
             State::Passed => "a person to promote the winner".to_owned(),
             State::Running => {
-                let left = config.max_duration.saturating_sub(now.saturating_sub(self.resumed)).as_secs();
+                let left = config.max_duration.saturating_sub(now.saturating_sub(self.resumed));
                 let of = |(arm, variant)| {
                     format!("{} to be preferred: {} so far", name_of(config, variant), self.told(arm))
                 };
                 let mut waits: Vec<String> = self.live(config).map(of).collect();
-                waits.push(format!("or {left} s, after which it is inconclusive"));
+                waits.push(format!("or {}, after which it is inconclusive", rough_duration(left)));
                 waits.join("; ")
             }
             State::Steady | State::Promoted | State::RolledBack => String::new(),
