@@ -14,8 +14,8 @@ use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, Paragraph};
 
 use super::compare;
 use super::paint::{Hue, Paint};
-use super::status::Told;
 use super::status;
+use super::status::Told;
 use crate::config::units::rough_duration;
 use crate::pb::v1::Rollout;
 
