@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -184,31 +185,47 @@ pub async fn start(
     let rollouts = Arc::new(Rollouts::new(&config, kept, ground));
     // Known to those who look at endpoints first, then to the keeper of rollouts, then in force.
     let (introduce, introduced) = watch::channel(Arc::clone(&config));
-    tasks.spawn("keeper", rollout::keeper::run(Arc::clone(&rollouts)));
-    tasks.spawn("rollouts", rollout::adopt(introduced, publish, Arc::clone(&rollouts)));
+    let (of_keeper, of_adoption) = (Arc::clone(&rollouts), Arc::clone(&rollouts));
+    tasks.keep("keeper", move || rollout::keeper::run(Arc::clone(&of_keeper)));
+    tasks.keep("rollouts", move || {
+        rollout::adopt(introduced.clone(), publish.clone(), Arc::clone(&of_adoption))
+    });
     let copies = started.telemetry.copies();
     let comparer = Comparer { copies, judges, log: door(workers), clock: rollouts.clock() };
-    tasks.spawn("comparer", comparer.run());
-    tasks.spawn("drift", drift::counter::run(drifts, configs.clone(), rollouts.clock()));
+    tasks.keep("comparer", move || comparer.clone().run());
+    let drifting = (drifts, configs.clone(), rollouts.clock());
+    tasks.keep("drift", move || {
+        let (drifts, configs, clock) = drifting.clone();
+        drift::counter::run(drifts, configs, clock)
+    });
     let exporter = started.exporter;
-    tasks.spawn("exporter", exporter.run());
-    tasks.spawn(
-        "prober",
-        probe::run(accepted.clone(), Arc::clone(&board), (Arc::clone(&counters), Arc::clone(&certificates))),
-    );
+    tasks.keep("exporter", move || exporter.clone().run());
     let pressure = Arc::new(Pressure::default());
-    tasks.spawn("memory", memory::run(configs.clone(), Arc::clone(&pressure)));
-    tasks.spawn(
-        "certificates",
-        tls::follow::run(configs.clone(), Arc::clone(&certificates), Arc::clone(&counters)),
-    );
-    tasks.spawn("names", crate::upstream::names::run(accepted.clone(), Arc::clone(&board)));
-    tasks.spawn("introduction", introduce::run(accepted, introduce, Arc::clone(&board)));
     let ledger = Arc::new(Ledger::default());
-    let reader =
-        resources::run(configs.clone(), Arc::clone(&rollouts), Arc::clone(&ledger), Arc::clone(&counters));
-    tasks.spawn("resources", reader);
-    tasks.spawn("telemetry reload", reload_telemetry(configs.clone(), started.telemetry.clone()));
+    let looks = (accepted.clone(), Arc::clone(&board), Arc::clone(&counters), Arc::clone(&certificates));
+    tasks.keep("prober", move || {
+        let (accepted, board, counters, certificates) = looks.clone();
+        probe::run(accepted, board, (counters, certificates))
+    });
+    let read = (configs.clone(), Arc::clone(&pressure));
+    tasks.keep("memory", move || memory::run(read.0.clone(), Arc::clone(&read.1)));
+    let follows = (configs.clone(), Arc::clone(&certificates), Arc::clone(&counters));
+    tasks.keep("certificates", move || {
+        let (configs, certificates, counters) = follows.clone();
+        tls::follow::run(configs, certificates, counters)
+    });
+    let named = (accepted.clone(), Arc::clone(&board));
+    tasks.keep("names", move || crate::upstream::names::run(named.0.clone(), Arc::clone(&named.1)));
+    let seen = Arc::clone(&board);
+    tasks
+        .keep("introduction", move || introduce::run(accepted.clone(), introduce.clone(), Arc::clone(&seen)));
+    let reads = (configs.clone(), Arc::clone(&rollouts), Arc::clone(&ledger), Arc::clone(&counters));
+    tasks.keep("resources", move || {
+        let (configs, rollouts, ledger, counters) = reads.clone();
+        resources::run(configs, rollouts, ledger, counters)
+    });
+    let reloads = (configs.clone(), started.telemetry.clone());
+    tasks.keep("telemetry reload", move || reload_telemetry(reloads.0.clone(), reloads.1.clone()));
     let metrics = metrics_page(
         view.clone(),
         Arc::clone(&state),
@@ -237,8 +254,16 @@ pub async fn start(
     let ended = start_workers(listeners, recorders, &shared)?;
     match source {
         Some(Source { path, environment }) => {
-            let follow = config::watch::watch(path, environment, config, accept, state);
-            tasks.spawn("configuration", follow);
+            tasks.keep("configuration", move || {
+                let (path, environment) = (path.clone(), environment.clone());
+                config::watch::watch(
+                    path,
+                    environment,
+                    Arc::clone(&config),
+                    accept.clone(),
+                    Arc::clone(&state),
+                )
+            });
         }
         // Without a source nothing changes, but every receiver must see that the sender is still there.
         None => {
@@ -310,8 +335,11 @@ fn start_workers(
         };
         let tell = tell.clone();
         std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
+            // Its tasks' panics are theirs; one of the thread itself ends the process, as any other end of it.
+            let run = catch_unwind(AssertUnwindSafe(|| worker::run(parts)));
+            let ended = run.unwrap_or_else(|_| Err(io::Error::other("a worker thread panicked")));
             // Nobody listens only while the process ends.
-            let _ = tell.blocking_send(worker::run(parts));
+            let _ = tell.blocking_send(ended);
         })?;
     }
     Ok(ended)

@@ -42,6 +42,7 @@
 //! | [`demo`] | real models and callers to try it all on |
 //! | [`pb`] | generated protobuf code |
 //! | [`tasks`] | the only place that starts tasks |
+//! | [`failpoint`] | places where a debug build can be told to go wrong |
 //! | [`command`] | the command line |
 //! | [`app`] | the only place where the rooms are wired together |
 
@@ -59,6 +60,7 @@ pub mod dispatch;
 pub mod drift;
 pub mod evaluate;
 pub mod evidence;
+pub mod failpoint;
 pub mod fault;
 pub mod feedback;
 pub mod hop;

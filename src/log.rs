@@ -33,6 +33,7 @@
 //! | `uploader` | the thread that uploads |
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -40,6 +41,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::config;
+use crate::tasks::text;
 
 pub mod ask;
 pub mod columns;
@@ -67,9 +69,12 @@ pub use tally::Tally;
 use payload::Rule;
 use sealer::Sealer;
 use shelf::Shelf;
-use tally::Part;
+use tally::{Cause, Part};
 use uploader::Uploader;
 use writer::{Command, Settings, Writer};
+
+/// How long a thread that panicked rests.
+const REST: Duration = Duration::from_millis(100);
 
 /// A log that is written. Dropping it ends it as [`Log::close`] does, without waiting.
 #[derive(Debug)]
@@ -99,22 +104,22 @@ impl Log {
         let (order, orders) = mpsc::channel();
         let (alive, ended) = watch::channel(false);
         let (alive, sealed) = (Arc::new(Alive(alive)), watch::Sender::new(0));
-        let writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), order);
+        let mut writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), order);
         if let Some(url) = &config.upload {
             match store::open(url, std::env::vars()) {
                 Ok(place) => {
-                    let work =
+                    let mut work =
                         Uploader::new(place, Arc::clone(&shelf), Arc::clone(&tally), sealed.subscribe());
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-                    thread("log-upload", &alive, move || runtime.block_on(work.run()))?;
+                    thread("log-upload", (&alive, &tally), move || runtime.block_on(work.run()))?;
                 }
                 // What is sealed waits below the cap for a start that knows the store.
                 Err(why) => tally.trouble(Part::Upload, Some(format!("{url}: {why}"))),
             }
         }
-        let sealer = Sealer::new(shelf, Arc::clone(&tally), sealed);
-        thread("log", &alive, move || writer.run(&told))?;
-        thread("log-seal", &alive, move || sealer.run(&orders))?;
+        let mut sealer = Sealer::new(shelf, Arc::clone(&tally), sealed);
+        thread("log", (&alive, &tally), move || writer.run(&told))?;
+        thread("log-seal", (&alive, &tally), move || sealer.run(&orders))?;
         Ok(Log { doors, tally, commands, ended })
     }
 
@@ -146,10 +151,25 @@ impl Drop for Alive {
     }
 }
 
-fn thread(name: &str, alive: &Arc<Alive>, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let alive = Arc::clone(alive);
+/// Starts a thread that goes on after a panic: what it had in hand counts as lost.
+fn thread(
+    name: &'static str,
+    (alive, tally): (&Arc<Alive>, &Arc<Tally>),
+    mut work: impl FnMut() + Send + 'static,
+) -> io::Result<()> {
+    let (alive, tally) = (Arc::clone(alive), Arc::clone(tally));
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        work();
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(&mut work)) {
+            tally.lose(Cause::Panic, 1);
+            tracing::error!(
+                thread = name,
+                panic = text(&*panic),
+                "a thread of the prediction log panicked; it goes on"
+            );
+            std::thread::sleep(REST);
+        }
+        // Whoever works for this one hears of its end before anybody is told.
+        drop(work);
         drop(alive);
     })?;
     Ok(())

@@ -19,6 +19,7 @@ use tower::Service;
 
 use crate::dispatch::upload::{Chunk, Upload};
 use crate::dispatch::{Delivery, Journal, Leg, Shipment};
+use crate::failpoint;
 use crate::fault::{Blame, Code, Failure};
 use crate::feedback;
 use crate::outcome::{Fallback, Trace};
@@ -167,6 +168,7 @@ async fn run<'s>(
     journal: &mut Journal,
 ) -> Delivery {
     let deadline = call.timeout.and_then(|timeout| call.arrived.checked_add(timeout));
+    failpoint::panics("call");
     let reading = worker.recorder.enter_unrouted();
     match within(deadline, pin!(read(worker, call, serving, upload))).await {
         Some(Ok(())) => {}

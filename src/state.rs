@@ -99,7 +99,7 @@ impl State {
         let state = State(Some(Arc::clone(&shared)));
         std::thread::Builder::new()
             .name("state".to_owned())
-            .spawn(move || shared.run(open, &errand, done))?;
+            .spawn(move || shared.work(open, &errand, done))?;
         Ok(state)
     }
 

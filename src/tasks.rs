@@ -1,7 +1,8 @@
 //! The only place that starts tasks: each has a name, is tracked, and never disappears silently.
 //!
 //! [`Tasks`] is for the control runtime: few, long-lived, and each owned by the room that started it. Dropping it
-//! aborts what still runs, so a room that ends takes its tasks along. [`Local`] is for a worker's calls and
+//! aborts what still runs, so a room that ends takes its tasks along; what must never be missing is begun anew after a
+//! panic ([`Tasks::keep`]). [`Local`] is for a worker's calls and
 //! connections: it costs one counter up and one down, for it runs once per call. In both a panic ends that task
 //! alone, and is logged and counted.
 
@@ -13,12 +14,17 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::telemetry::counter::{Counter, Counters};
+
+/// How long a task that panicked rests before it is begun anew: doubled each time up to the longest, and as at first
+/// for one that ran for longer than that.
+const REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_secs(30);
 
 /// Named tasks of the control runtime; dropping it aborts them.
 #[derive(Debug)]
@@ -65,12 +71,41 @@ impl Tasks {
         #[expect(clippy::disallowed_methods, reason = "this is the place")]
         let handle = tokio::spawn(async move {
             let _entry = entry;
-            watched.await;
+            let _ = watched.await;
         });
         if let Some((_, abort)) = self.shared.lock().tasks.get_mut(&id) {
             *abort = Some(handle.abort_handle());
         }
         handle
+    }
+
+    /// Starts what must not be missing while the process lives: what ends by a panic is begun anew after a rest, until it
+    /// ends by itself. The rest is 100 ms and doubles up to 30 s.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn keep<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: impl Into<Arc<str>>,
+        mut begin: impl FnMut() -> F + Send + 'static,
+    ) -> JoinHandle<()> {
+        let name = name.into();
+        let (kept, counters) = (Arc::clone(&name), Arc::clone(&self.counters));
+        self.spawn(name, async move {
+            let mut rest = REST;
+            loop {
+                let began = Instant::now();
+                let (name, counters) = (Arc::clone(&kept), Arc::clone(&counters));
+                if (Watched { future: Box::pin(begin()), name, counters }).await.is_ok() {
+                    return;
+                }
+                if began.elapsed() > LONGEST_REST {
+                    rest = REST;
+                }
+                tokio::time::sleep(rest).await;
+                rest = (rest * 2).min(LONGEST_REST);
+            }
+        })
     }
 
     /// How many run.
@@ -133,31 +168,35 @@ impl Drop for Entry {
     }
 }
 
-/// Reports the panic of the future it polls, and then counts as finished.
+/// Reports the panic of the future it polls, and then is finished, with an error.
 struct Watched {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
     name: Arc<str>,
     counters: Arc<Counters>,
 }
 
-impl Future for Watched {
-    type Output = ();
+/// A task ended by a panic.
+struct Panicked;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+impl Future for Watched {
+    type Output = Result<(), Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         // Unwind safety: the future is never polled again, and what it shared with others is theirs to guard.
         match catch_unwind(AssertUnwindSafe(|| this.future.as_mut().poll(cx))) {
-            Ok(polled) => polled,
+            Ok(polled) => polled.map(Ok),
             Err(payload) => {
                 this.counters.add(Counter::Panics);
                 tracing::error!(task = %this.name, panic = text(&*payload), "a task panicked and has ended");
-                Poll::Ready(())
+                Poll::Ready(Err(Panicked))
             }
         }
     }
 }
 
-fn text(payload: &(dyn Any + Send)) -> &str {
+/// What a panic said.
+pub(crate) fn text(payload: &(dyn Any + Send)) -> &str {
     let literal = payload.downcast_ref::<&str>().copied();
     literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("(no text)")
 }
@@ -287,6 +326,21 @@ mod tests {
         assert_eq!(counters.get(Counter::Panics), 1);
         assert_eq!(tasks.live(), 1);
         assert!(!other.is_finished());
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_is_begun_anew_after_a_panic_and_not_after_its_end() {
+        let counters = Arc::new(Counters::default());
+        let tasks = Tasks::new(Arc::clone(&counters));
+        let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = Arc::clone(&begun);
+        let kept = tasks.keep("kept", move || {
+            let turn = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            async move { assert!(turn == 2, "on purpose") }
+        });
+        tokio::time::timeout(LONG, kept).await.unwrap().unwrap();
+        assert_eq!(begun.load(std::sync::atomic::Ordering::Relaxed), 3);
+        assert_eq!((counters.get(Counter::Panics), tasks.live()), (2, 0));
     }
 
     #[tokio::test]

@@ -111,6 +111,7 @@ pub fn start(
     };
     let (settings, changes) = watch::channel(settings);
     let (flushes, flush) = mpsc::channel(1);
+    let flush = Arc::new(tokio::sync::Mutex::new(flush));
     let exporter = Exporter { shared: shared.clone(), settings: changes, flushes: flush };
     let telemetry = Telemetry {
         environment: Arc::new(environment),

@@ -34,8 +34,8 @@ impl Upstream {
     }
 
     /// The endpoint with the fewest calls in flight among those that are ready and not taken out; one of `tried` only
-    /// where there is no other, one that is taken out only where all are, one that is cordoned where no other is ready. `None` where none is ready, unless
-    /// `even_unready`.
+    /// where there is no other, one that is taken out or silent only where all are, one that is cordoned where no other
+    /// is ready. `None` where none is ready, unless `even_unready`.
     pub fn choose(&self, tried: &[Arc<str>], now: Instant, even_unready: bool) -> Option<&Rc<Endpoint>> {
         if let [only] = &self.endpoints[..] {
             return (even_unready || only.readiness().is_ready()).then_some(only);
@@ -46,7 +46,7 @@ impl Upstream {
             // Among equals those that had fewer calls so far, or an idle variant would use its first only.
             (
                 endpoint.readiness().is_cordoned(),
-                endpoint.is_ejected(now),
+                endpoint.is_ejected(now) || endpoint.readiness().is_suspected(),
                 tried.contains(endpoint.name()),
                 endpoint.in_flight(),
                 endpoint.started(),

@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::failpoint;
 use crate::tls;
 
 use super::{Config, Environment, Errors, Loaded, Problem, accept, effective, environment, source};
@@ -121,6 +122,7 @@ pub async fn watch(
             _ = poll.tick() => {}
         }
         if let Some(reload) = follower.change().await {
+            failpoint::panics("reload");
             state.note(&reload, SystemTime::now());
             log(&reload);
             if let Reload::Applied(loaded) = reload {

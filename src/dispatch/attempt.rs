@@ -18,7 +18,7 @@ use crate::server::respond::Responder;
 use crate::serving::retag;
 use crate::shadow::SHADOW;
 use crate::telemetry::counter::Counter;
-use crate::upstream::connection::InFlight;
+use crate::upstream::connection::{InFlight, Unopened};
 use crate::upstream::endpoint::{Endpoint, Load};
 
 /// Why an attempt gave no answer.
@@ -80,10 +80,10 @@ impl Shipment<'_> {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
-        let mut sender = connection.sender();
-        let (response, stream) = match sender.send_request(request, false) {
+        let (response, stream) = match connection.open(request) {
             Ok(opened) => opened,
-            Err(error) => return Err(self.unprocessed(leg.journal, error.to_string())),
+            Err(why @ Unopened::TooLarge { .. }) => return Ok(self.unsendable(leg.journal, &why)),
+            Err(Unopened::Closed(error)) => return Err(self.unprocessed(leg.journal, error.to_string())),
         };
         let id = response.stream_id().as_u32();
         let ahead = connection.ahead();
@@ -196,6 +196,17 @@ impl Shipment<'_> {
     fn unprocessed(&self, journal: &mut Journal, why: String) -> Miss {
         journal.close(Code::UNAVAILABLE, Blame::Upstream, self.arrived.elapsed());
         Miss::Unprocessed(why)
+    }
+
+    /// The call has more headers than the endpoint takes: nothing was sent, and no other endpoint is asked.
+    fn unsendable(&self, journal: &mut Journal, why: &Unopened) -> Delivery {
+        self.worker.counters.add(Counter::ShedHeaders);
+        journal.close(Code::RESOURCE_EXHAUSTED, Blame::Client, self.arrived.elapsed());
+        Delivery::Failed(Failure {
+            code: Code::RESOURCE_EXHAUSTED,
+            message: why.to_string(),
+            blame: Blame::Client,
+        })
     }
 
     fn too_large(

@@ -293,7 +293,7 @@ impl Shipment<'_> {
         *request.method_mut() = http::Method::POST;
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = headers;
-        let opened = connection.sender().send_request(request, false);
+        let opened = connection.open(request);
         let (response, stream) = opened.map_err(|error| unreached(error.to_string()))?;
         let id = response.stream_id().as_u32();
         let ahead = connection.ahead();

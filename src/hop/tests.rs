@@ -34,6 +34,30 @@ fn one_id_with_another_secret_does_not_verify() {
 }
 
 #[test]
+fn of_many_forgeries_none_is_believed() {
+    const TIMES: u32 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let keys = keys(&line("k", 'a')).unwrap();
+    let good = sign(&keys, Uuid::from_u128(7), "v1").to_str().unwrap().to_owned();
+    let (head, tag) = good.rsplit_once('.').unwrap();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for turn in 0..TIMES {
+        // Xorshift: any bits will do, the same ones each time.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let random = format!("{state:016x}");
+        let bad = match turn % 4 {
+            0 => format!("{head}.{random}{random}"),
+            1 => format!("{}.{tag}", head.replace("v1", ["v2", "v10", "V1", "v1%20"][(state % 4) as usize])),
+            2 => format!("{}{tag}", &good[..(state % (good.len() - tag.len()) as u64) as usize]),
+            _ => format!("1.k.{random}{random}.v1.{tag}"),
+        };
+        assert_eq!(verify(&keys, &HeaderValue::from_str(&bad).unwrap()), None, "{bad}");
+    }
+    assert!(verify(&keys, &HeaderValue::from_str(&good).unwrap()).is_some());
+}
+
+#[test]
 fn the_value_stays_as_it_is() {
     // Written down so that a change of the format, which would break mixed versions of sidecars, is seen.
     let keys = keys(&line("k", '1')).unwrap();

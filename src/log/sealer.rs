@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::seal::{self, Made, SealError};
 use super::shelf::Shelf;
 use super::tally::{Figure, Part, Tally};
+use crate::failpoint;
 
 /// How long what failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
@@ -37,7 +38,7 @@ impl Sealer {
     }
 
     /// Works until nobody hands spools on any more, and tries the last ones once.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    pub(super) fn run(&mut self, orders: &Receiver<Order>) {
         loop {
             let order = if self.waiting.is_empty() {
                 orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -62,6 +63,7 @@ impl Sealer {
     fn seal(&mut self) {
         let mut why = None;
         for spool in self.waiting.clone() {
+            failpoint::panics("log.seal");
             match seal::seal(self.shelf.directory(), &spool) {
                 Ok(made) => {
                     self.waiting.remove(&spool);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::frame;
 use super::table::Table;
 use super::tally::Cause;
+use crate::failpoint;
 
 /// The folder of spools, in the log's directory.
 pub const FOLDER: &str = "spool";
@@ -75,12 +76,15 @@ impl Spool {
     /// When it is not on the disk; then it never will be, and [`Spool::is_usable`] says whether another may follow.
     pub fn append(&mut self, rows: u32, segment: &[u8]) -> Result<(), Failed> {
         let header = frame::header(rows, segment);
-        let written = self.file.write_all(&header).and_then(|()| self.file.write_all(segment));
+        // Fails in the middle, as a disk does.
+        let written = self.file.write_all(&header);
+        let written = written.and_then(|()| failpoint::fails("log.append"));
+        let written = written.and_then(|()| self.file.write_all(segment));
         if let Err(error) = written {
             self.usable = self.cut();
             return Err(Failed::new("writing", &self.path, error));
         }
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = failpoint::fails("log.sync").and_then(|()| self.file.sync_data()) {
             self.usable = false;
             self.cut();
             return Err(Failed::new(SYNCING, &self.path, error));

@@ -20,19 +20,22 @@ pub enum Cause {
     Directory,
     /// The directory was at its cap.
     Cap,
+    /// A thread of the log panicked: a fault of this program.
+    Panic,
     /// The process ended first.
     Ended,
 }
 
 impl Cause {
     /// Every cause, in the order of the enum.
-    pub const ALL: [Cause; 7] = [
+    pub const ALL: [Cause; 8] = [
         Cause::Queue,
         Cause::DiskFull,
         Cause::Write,
         Cause::Sync,
         Cause::Directory,
         Cause::Cap,
+        Cause::Panic,
         Cause::Ended,
     ];
 
@@ -45,6 +48,7 @@ impl Cause {
             Cause::Sync => "sync",
             Cause::Directory => "directory",
             Cause::Cap => "cap",
+            Cause::Panic => "panic",
             Cause::Ended => "ended",
         }
     }

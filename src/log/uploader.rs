@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::shelf::{Contents, Sealed, Shelf};
 use super::store::Store;
 use super::tally::{Figure, Part, Tally};
+use crate::failpoint;
 
 /// How long a store that fails is left alone at first, and at most.
 const FIRST: Duration = Duration::from_secs(1);
@@ -38,7 +39,7 @@ impl<S: Store> Uploader<S> {
     }
 
     /// Works until nobody seals any more and what was sealed is stored, or cannot be now.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(&mut self) {
         let mut pause = FIRST;
         loop {
             let last = self.sealed.has_changed().is_err();
@@ -92,6 +93,7 @@ impl<S: Store> Uploader<S> {
 
     async fn upload(&mut self, sealed: &Sealed) -> Result<(), Failed> {
         let path = self.shelf.directory().join(&sealed.place);
+        failpoint::fails("log.upload")?;
         let bytes = fs::read(&path)?.into();
         // Names are made of what can stand in a path anywhere.
         let name = sealed.place.to_string_lossy();

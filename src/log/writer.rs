@@ -26,6 +26,7 @@ use super::spool::Spool;
 use super::table::Table;
 use super::tally::{Cause, Figure, Part, Tally};
 use crate::config::Model;
+use crate::failpoint;
 
 /// How often the doors are emptied.
 const TICK: Duration = Duration::from_millis(20);
@@ -105,7 +106,7 @@ impl Writer {
     }
 
     /// Works until it is told to end, or nobody is left who could.
-    pub(super) fn run(mut self, commands: &Receiver<Command>) {
+    pub(super) fn run(&mut self, commands: &Receiver<Command>) {
         self.open();
         let mut next = Instant::now() + self.settings.flush;
         loop {
@@ -169,6 +170,7 @@ impl Writer {
     fn gather(&mut self) {
         for door in self.doors.clone() {
             for outcome in door.calls() {
+                failpoint::panics("log");
                 let model = outcome.route.as_ref().map(|route| Arc::clone(&route.model));
                 let name = model.as_ref().map(|model| Arc::clone(&model.name));
                 let gathered = self.place(Table::Predictions, name, outcome.started);

@@ -204,6 +204,45 @@ fn every_flipped_bit_is_seen() {
 }
 
 #[test]
+fn of_many_forgeries_none_is_believed() {
+    const TIMES: u64 = if cfg!(debug_assertions) { 100_000 } else { 1_000_000 };
+    let keys = keys(&[("k", '1'), ("old", '2')]);
+    let sealed = |arms| URL_SAFE_NO_PAD.decode(prediction(arms).seal(&keys).as_bytes()).unwrap();
+    let (good, other) = (sealed(2), sealed(1));
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |below: usize| {
+        // Xorshift: any bits will do, the same ones each time.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for turn in 0..TIMES {
+        let mut bad = good.clone();
+        match turn % 5 {
+            // Another signature; some flipped bits; cut off; longer; another id's head before this one's end.
+            0 => {
+                let end = bad.len() - 16;
+                bad[end..].iter_mut().for_each(|byte| *byte = draw(256) as u8);
+            }
+            1 => (0..=draw(8)).for_each(|_| {
+                let bit = draw(good.len() * 8);
+                bad[bit / 8] ^= 1 << (bit % 8);
+            }),
+            2 => bad.truncate(draw(good.len())),
+            3 => bad.extend((0..=draw(20)).map(|_| 0)),
+            _ => {
+                let cut = draw(other.len().min(good.len()));
+                bad[..cut].copy_from_slice(&other[..cut]);
+            }
+        }
+        if bad != good && bad != other {
+            assert!(open(&URL_SAFE_NO_PAD.encode(&bad), &keys).is_err(), "turn {turn}: {bad:?}");
+        }
+    }
+}
+
+#[test]
 #[ignore = "a measurement: cargo test --release --lib prediction -- --ignored --nocapture"]
 fn an_id_costs_little() {
     const TIMES: u32 = 200_000;

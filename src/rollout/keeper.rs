@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::Rollouts;
 use super::live::Depth;
+use crate::failpoint;
 use crate::state::FLUSH;
 
 /// How often everything is looked at.
@@ -40,7 +41,10 @@ pub async fn run(rollouts: Arc<Rollouts>) {
                 sleep(PAUSE).await;
             }
             Ok(()) = endpoints.changed() => look_at_all(&rollouts).await,
-            _ = look.tick() => look_at_all(&rollouts).await,
+            _ = look.tick() => {
+                failpoint::panics("keeper");
+                look_at_all(&rollouts).await;
+            }
             _ = flush.tick() => rollouts.flush(),
             changed = left.changed(), if waits => {
                 rollouts.resume();

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::cgroup::{self, Groups, Memory};
 use crate::config::units::Size;
 use crate::config::{Config, MemoryLimit};
+use crate::failpoint;
 
 /// Calls are refused from here on,
 const FULL: f64 = 0.90;
@@ -114,6 +115,7 @@ fn next(before: Level, share: f64) -> Level {
 pub async fn run(mut config: watch::Receiver<Arc<Config>>, pressure: Arc<Pressure>) {
     let groups = Groups::of_process();
     loop {
+        failpoint::panics("memory");
         let limit = config.borrow_and_update().limits.memory;
         let memory = match limit {
             MemoryLimit::Off => None,

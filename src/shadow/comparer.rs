@@ -17,6 +17,7 @@ use crate::comparison::judge::Judgement;
 use crate::comparison::shown::{Showing, show};
 use crate::comparison::{Comparison, compare};
 use crate::config::{Judging, Shadow};
+use crate::failpoint;
 use crate::log::Door;
 use crate::rollout::Clock;
 use crate::telemetry::copies::Copies;
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const TURN: Duration = Duration::from_millis(2);
 
 /// What it works with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Comparer {
     /// Pairs come from here, and go on from here to spans.
     pub copies: Arc<Copies>,
@@ -61,6 +62,7 @@ impl Comparer {
     }
 
     fn compare(&self, worker: usize, mut pair: Pair) {
+        failpoint::panics("comparer");
         let now = self.clock.now();
         let model = Arc::clone(&pair.outcome.model);
         let name = Arc::clone(&pair.outcome.variant.name);

@@ -14,6 +14,7 @@ use super::link::{Answers, Link};
 use super::pair::Pair;
 use super::record::{CopyOutcome, PrimaryEnd, Skip};
 use super::tee::Original;
+use crate::failpoint;
 use crate::fault::{Blame, Code};
 use crate::outcome::Trace;
 use crate::protocol::Peek;
@@ -106,6 +107,7 @@ impl Job {
     }
 
     async fn run(mut self, link: Rc<Link>) {
+        failpoint::panics("copy");
         let (started, begun) = (SystemTime::now(), Instant::now());
         let mut facts = Facts::default();
         let until = self.until.into();

@@ -26,7 +26,7 @@ use crate::dispatch::{broken_by, is_refused};
 use crate::fault::Code;
 use crate::protocol::frame::Messages;
 use crate::protocol::{Peek, encoding, timeout};
-use crate::upstream::connection::InFlight;
+use crate::upstream::connection::{InFlight, Unopened};
 use crate::wire::piece::Piece;
 
 /// Reads between two turns of others.
@@ -80,8 +80,10 @@ pub(super) async fn exchange(job: &Job, link: &Link, facts: &mut Facts) -> End {
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = job.call.uri.clone();
     *request.headers_mut() = headers;
-    let Ok((response, stream)) = connection.sender().send_request(request, false) else {
-        return End::Unreachable;
+    let (response, stream) = match connection.open(request) {
+        Ok(opened) => opened,
+        Err(Unopened::TooLarge { .. }) => return End::Left(Skip::TooLarge),
+        Err(Unopened::Closed(_)) => return End::Unreachable,
     };
     let id = response.stream_id().as_u32();
     let ahead = connection.ahead();

@@ -12,6 +12,7 @@ use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable, Readab
 use redb::{StorageError, TableDefinition};
 
 use super::batch::{Batch, Mark};
+use crate::failpoint;
 
 /// What this program writes. 1: progress, blocks, audit, marks, and evidence, which the first programs of this schema
 /// neither know nor touch.
@@ -201,6 +202,7 @@ impl Disk {
     }
 
     fn transact(&self, batch: &Batch) -> Result<(), redb::Error> {
+        failpoint::panics("state");
         let mut transaction = self.database.begin_write()?;
         // Costs a little at each commit, and spares a look at the whole file at the start after a kill.
         transaction.set_quick_repair(true);
@@ -224,6 +226,7 @@ impl Disk {
                 marks.retain_in::<&[u8; 20], _>(..&end, |_, _| false)?;
             }
         }
+        failpoint::fails("state.write").map_err(redb::Error::Io)?;
         transaction.commit()?;
         Ok(())
     }

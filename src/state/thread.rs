@@ -1,19 +1,34 @@
 //! The thread that owns the file: opens it, writes what waits, and begins anew after a failure.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, StateError};
-use super::{Errand, FLUSH, Shared};
+use super::{Batch, Errand, FLUSH, Shared};
+use crate::tasks::text;
 
 /// How long a directory that failed is left alone.
 const RETRY: Duration = Duration::from_secs(2);
 
 impl Shared {
+    /// Works until the end is asked for; after a panic it begins anew, with what waited then.
+    pub(super) fn work(&self, mut open: bool, errand: &Errand, mut done: bool) {
+        let _ended = Ended(self);
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.run(open, errand, done))) {
+            tracing::error!(
+                panic = text(&*panic),
+                "the thread that keeps the state panicked; it begins anew"
+            );
+            self.errors.fetch_add(1, Ordering::Relaxed);
+            self.set_disk(None);
+            (open, done) = (false, false);
+        }
+    }
+
     /// Works until the end is asked for and nothing waits any more, or cannot be written.
-    pub(super) fn run(&self, mut open: bool, errand: &Errand, mut done: bool) {
-        let ended = Ended(self);
+    fn run(&self, mut open: bool, errand: &Errand, mut done: bool) {
         let mut next = Instant::now() + if open { FLUSH } else { RETRY };
         let mut again = Instant::now() + RETRY;
         loop {
@@ -37,7 +52,6 @@ impl Shared {
             next = Instant::now() + if open { FLUSH } else { RETRY };
         }
         self.set_disk(None);
-        drop(ended);
     }
 
     /// Tries the errand; whether it is done.
@@ -113,17 +127,15 @@ impl Shared {
         let Some(disk) = self.disk.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
             return false;
         };
-        if !batch.is_empty()
-            && let Err(error) = disk.write(&batch)
-        {
-            let mut waiting = self.waiting();
-            let later = std::mem::replace(&mut waiting.batch, batch);
-            let lost = waiting.batch.add(later);
-            self.lost.fetch_add(lost as u64, Ordering::Relaxed);
-            drop(waiting);
-            drop(disk);
-            self.set_disk(None);
-            return self.failed(&error);
+        if !batch.is_empty() {
+            let mut batch = Unwritten { shared: self, batch };
+            if let Err(error) = disk.write(&batch.batch) {
+                drop(batch);
+                drop(disk);
+                self.set_disk(None);
+                return self.failed(&error);
+            }
+            batch.batch = Batch::default();
         }
         self.written.send_replace(ticket);
         self.well();
@@ -148,6 +160,24 @@ impl Shared {
             tracing::error!(error = %text, "the state cannot be kept; calls go on, and it is tried again");
         }
         false
+    }
+}
+
+/// What is being written: dropped before that is done, it waits again, before all that came since.
+struct Unwritten<'a> {
+    shared: &'a Shared,
+    batch: Batch,
+}
+
+impl Drop for Unwritten<'_> {
+    fn drop(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut waiting = self.shared.waiting();
+        let later = std::mem::replace(&mut waiting.batch, std::mem::take(&mut self.batch));
+        let lost = waiting.batch.add(later);
+        self.shared.lost.fetch_add(lost as u64, Ordering::Relaxed);
     }
 }
 

@@ -31,12 +31,16 @@ pub enum Counter {
     RetriesTooLarge,
     /// An endpoint was taken out for failing calls.
     Ejections,
+    /// An endpoint was passed over, for it answered neither probes nor calls.
+    Suspicions,
     /// A request was refused that is not gRPC: its method, content type, `te` or `grpc-timeout`.
     NotGrpc,
     /// A call was refused: too many in flight.
     ShedInFlight,
     /// A call ended: a message over `limits.message`.
     ShedMessage,
+    /// A call was refused: more headers than the model server takes.
+    ShedHeaders,
     /// A call was refused or ended: memory is nearly used up.
     ShedMemory,
     /// A stream was cut: its peer took nothing, or left a message unfinished, for `limits.stall`.
@@ -81,7 +85,7 @@ pub enum Counter {
 
 impl Counter {
     /// Every counter, in the order of the enum.
-    pub const ALL: [Counter; 36] = [
+    pub const ALL: [Counter; 38] = [
         Counter::ConnectionsAccepted,
         Counter::ConnectionsClosed,
         Counter::ConnectionsTimedOut,
@@ -95,9 +99,11 @@ impl Counter {
         Counter::RetriesTransparent,
         Counter::RetriesTooLarge,
         Counter::Ejections,
+        Counter::Suspicions,
         Counter::NotGrpc,
         Counter::ShedInFlight,
         Counter::ShedMessage,
+        Counter::ShedHeaders,
         Counter::ShedMemory,
         Counter::Stalls,
         Counter::ForceStripped,

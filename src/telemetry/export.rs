@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use opentelemetry_sdk::trace::SpanData;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::copies::Copies;
@@ -24,6 +24,7 @@ use super::recorder::Queue;
 use super::settings::{Collector, Settings};
 use super::span::Writer;
 use super::tally::{Cause, Tally};
+use crate::failpoint;
 use crate::outcome::Outcome;
 
 mod beside;
@@ -63,25 +64,30 @@ pub(super) struct Flush {
 }
 
 /// Sends spans until every handle to telemetry is gone.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Exporter {
     pub(super) shared: Shared,
     pub(super) settings: watch::Receiver<Arc<Settings>>,
-    pub(super) flushes: mpsc::Receiver<Flush>,
+    /// Held by the one that runs.
+    pub(super) flushes: Arc<Mutex<mpsc::Receiver<Flush>>>,
 }
 
 impl Exporter {
-    /// Runs until every [`super::Telemetry`] is dropped. To be started once, on the control runtime.
+    /// Runs until every [`super::Telemetry`] is dropped. To run once at a time, on the control runtime.
     pub async fn run(mut self) {
+        let mut flushes = self.flushes.lock().await;
         let settings = Arc::clone(&self.settings.borrow_and_update());
         let mut work = Work::new(self.shared, &settings);
         let mut ticks = tokio::time::interval(DRAIN);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = ticks.tick() => work.drain(),
+                _ = ticks.tick() => {
+                    failpoint::panics("exporter");
+                    work.drain();
+                }
                 done = under_way(&mut work.sending) => work.settle(done),
-                flush = self.flushes.recv() => match flush {
+                flush = flushes.recv() => match flush {
                     Some(flush) => work.begin_flush(flush),
                     None => return,
                 },

@@ -271,6 +271,7 @@ fn help(name: &str) -> &'static str {
         metric::UPSTREAM_CONNECTIONS => "What happened to connections to upstreams.",
         metric::RETRIES => "Streams the upstream never processed: sent again, or too large for that.",
         metric::EJECTIONS => "Endpoints taken out for failing calls.",
+        metric::SUSPICIONS => "Endpoints passed over for answering neither probes nor calls.",
         metric::SHED => "Calls refused or ended over a limit.",
         metric::STALLS => "Streams cut for a peer that stood still.",
         metric::FORCE_STRIPPED => "Forced variants that the caller may not force.",

@@ -268,6 +268,8 @@ pub mod metric {
     pub const RETRIES: &str = "parhelion_retries_total";
     /// Endpoints taken out for failing calls.
     pub const EJECTIONS: &str = "parhelion_ejections_total";
+    /// Counter: endpoints passed over for answering neither probes nor calls.
+    pub const SUSPICIONS: &str = "parhelion_suspicions_total";
     /// Calls refused or ended over a limit.
     pub const SHED: &str = "parhelion_shed_total";
     /// Streams cut for a peer that stood still.
@@ -426,7 +428,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 96] = [
+    pub const ALL: [&str; 97] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -450,6 +452,7 @@ pub mod metric {
         UPSTREAM_CONNECTIONS,
         RETRIES,
         EJECTIONS,
+        SUSPICIONS,
         SHED,
         STALLS,
         FORCE_STRIPPED,
@@ -542,9 +545,11 @@ pub fn counter(counter: Counter) -> (&'static str, Option<(&'static str, &'stati
         Counter::RetriesTransparent => (metric::RETRIES, Some(("result", "sent"))),
         Counter::RetriesTooLarge => (metric::RETRIES, Some(("result", "too_large"))),
         Counter::Ejections => (metric::EJECTIONS, None),
+        Counter::Suspicions => (metric::SUSPICIONS, None),
         Counter::NotGrpc => (metric::SHED, Some(("cause", "not_grpc"))),
         Counter::ShedInFlight => (metric::SHED, Some(("cause", "in_flight"))),
         Counter::ShedMessage => (metric::SHED, Some(("cause", "message"))),
+        Counter::ShedHeaders => (metric::SHED, Some(("cause", "headers"))),
         Counter::ShedMemory => (metric::SHED, Some(("cause", "memory"))),
         Counter::Stalls => (metric::STALLS, None),
         Counter::ForceStripped => (metric::FORCE_STRIPPED, None),

@@ -7,7 +7,9 @@
 //! Spans that this crate opens through `tracing` (a reload, say) go to the same collector as those of calls. Nothing that
 //! lies below an export makes one, or each export would cause the next.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +27,7 @@ use super::Telemetry;
 use super::environment::{Environment, LogFormat};
 use super::propagate::Root;
 use super::tally::{Cause, Tally};
+use crate::tasks::text;
 
 /// A log is already being written in this process.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +46,20 @@ pub fn install(environment: &Environment, telemetry: &Telemetry) -> Result<(), A
     let log = log(format, io::stderr).with_filter(filter);
     let subscriber = tracing_subscriber::registry().with(log).with(spans(environment, telemetry));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadySet)?;
+    std::panic::set_hook(Box::new(tell));
     for warning in environment.warnings.iter().chain(&problem) {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// A panic is a record like any other: one line, with its place, and the way there where RUST_BACKTRACE asks for it.
+fn tell(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let way = Backtrace::capture();
+    let way = (way.status() == BacktraceStatus::Captured).then(|| tracing::field::display(way));
+    let thread = std::thread::current();
+    tracing::error!(thread = thread.name(), place, way, panic = text(panic.payload()), "panicked");
 }
 
 /// The directives as they were given; `info` where there are none or they cannot be read, and what is wrong with them.

@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use h2::client::{self, SendRequest};
+use h2::SendStream;
+use h2::client::{self, ResponseFuture, SendRequest};
+use http::Request;
 
 use crate::wire::piece::Piece;
 use crate::wire::socket::Socket;
@@ -52,6 +54,8 @@ struct Seen {
     goaway: Cell<Option<u32>>,
     /// The newest stream whose headers were written.
     sent: Cell<u32>,
+    /// The largest header list that the peer takes.
+    header_list: Cell<Option<u32>>,
     closed: Cell<bool>,
 }
 
@@ -92,9 +96,19 @@ impl Connection {
         if self.has_room() { AHEAD } else { 0 }
     }
 
-    /// The sender for one request.
-    pub fn sender(&self) -> SendRequest<Piece> {
-        self.send.clone()
+    /// Opens a stream for a request that may have a body.
+    ///
+    /// # Errors
+    /// When it has more headers than the peer takes: sent all the same, they could cost the connection and every call on
+    /// it. Or when the connection takes no stream any more.
+    pub fn open(&self, request: Request<()>) -> Result<(ResponseFuture, SendStream<Piece>), Unopened> {
+        if let Some(most) = self.seen.header_list.get() {
+            let size = header_list(&request);
+            if size > most as usize {
+                return Err(Unopened::TooLarge { size, most });
+            }
+        }
+        self.send.clone().send_request(request, false).map_err(Unopened::Closed)
     }
 
     /// Whether the peer never processed `stream`, which has failed: it said so by GOAWAY, or the stream was still
@@ -111,6 +125,35 @@ impl Connection {
         }
         InFlight { connection: Rc::clone(self), complete: Cell::new(false) }
     }
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Unopened {
+    /// It would have had more headers than the peer takes.
+    #[error("the call's metadata has {size} bytes as HTTP/2 counts them, and the model server takes {most}")]
+    TooLarge {
+        /// Bytes of its header list.
+        size: usize,
+        /// The peer's SETTINGS_MAX_HEADER_LIST_SIZE.
+        most: u32,
+    },
+    /// The connection takes none.
+    #[error("{0}")]
+    Closed(h2::Error),
+}
+
+/// The size of a request's header list: names, values, and 32 bytes each (RFC 9113, section 6.5.2).
+fn header_list(request: &Request<()>) -> usize {
+    const EACH: usize = 32;
+    const PSEUDO: usize = ":method".len() + ":scheme".len() + ":path".len() + ":authority".len() + 4 * EACH;
+    let uri = request.uri();
+    let own = request.method().as_str().len()
+        + uri.scheme_str().map_or(0, str::len)
+        + uri.path_and_query().map_or(1, |path| path.as_str().len())
+        + uri.authority().map_or(0, |authority| authority.as_str().len());
+    let fields = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + EACH);
+    PSEUDO + own + fields.sum::<usize>()
 }
 
 /// A stream in flight; counted until it is dropped, and as reset from this side if it is not complete by then.
@@ -187,6 +230,7 @@ pub async fn handshake(
         Err(_) => return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 SETTINGS within 2 s")),
     }
     let seen = Rc::new(Seen::default());
+    seen.header_list.set(cork.watch().header_list());
     let connection = Rc::new(Connection {
         send,
         peer,
@@ -206,6 +250,7 @@ where
         let polled = cork.drive(cx, |cx| std::pin::Pin::new(&mut driver).poll(cx));
         seen.goaway.set(cork.watch().goaway());
         seen.sent.set(cork.newest_sent());
+        seen.header_list.set(cork.watch().header_list());
         match polled {
             Ok(poll) => poll.map_err(io::Error::other),
             Err(error) => Poll::Ready(Err(error)),

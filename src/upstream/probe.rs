@@ -4,10 +4,13 @@
 //! a second failure takes the endpoint out: a server that pauses for a moment loses no traffic, one that refuses
 //! connections loses it 100 ms after the first look, one that is silent after two seconds. But silence says nothing of
 //! a server that answered calls meanwhile: it is busy, and taking it out would fail the calls that it does answer.
+//! Long before that a server that answers nobody is passed over where there is another: see `suspicion`. An endpoint
+//! with calls is asked twice as often as an idle one, so a server that hangs is passed over within a second.
 //! Workers that see calls fail say so ([`Readiness::doubt`]), so nobody waits for the next regular look. What is asked
 //! is in `ask`; what to do when a connection does not even speak HTTP/2 is in `look`.
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,25 +20,26 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::readiness::{Board, Readiness, Target};
 use crate::config::Config;
+use crate::failpoint;
 use crate::tasks::Tasks;
-use crate::telemetry::counter::Counters;
+use crate::telemetry::counter::{Counter, Counters};
 use crate::tls;
 use ask::{Asker, Cause, No};
+use suspicion::Suspicion;
 
 mod ask;
 mod look;
+mod suspicion;
 
 pub use look::refuse_http1;
 
-/// Between probes of an endpoint that is ready.
+/// Between probes of an endpoint that is ready and has no calls; with calls half of it.
 const READY_INTERVAL: Duration = Duration::from_secs(1);
 /// Between probes of one that is not: the first, then doubled up to the longest.
 const FIRST_INTERVAL: Duration = Duration::from_millis(250);
 const LONGEST_INTERVAL: Duration = Duration::from_secs(1);
 /// Before a failure is believed, and at least between any two probes.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
-/// Between looks at the tasks themselves.
-const REVIEW: Duration = Duration::from_secs(30);
 /// For a connection, and again for the answers.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -47,7 +51,7 @@ pub async fn run(
     board: Arc<Board>,
     (counters, tls): (Arc<Counters>, Arc<tls::Store>),
 ) {
-    let tasks = Tasks::new(counters);
+    let tasks = Tasks::new(Arc::clone(&counters));
     let mut owners: HashMap<Target, JoinHandle<()>> = HashMap::new();
     loop {
         let current = Arc::clone(&config.borrow_and_update());
@@ -61,24 +65,29 @@ pub async fn run(
         board.retain(|target| wanted.contains(target));
         for (model, variant, target) in Target::all(&current).chain(Target::controls(&current)) {
             board.get(&target).declare(Target::outputs(model, variant));
-            // A task that panicked has ended, and is started again here.
-            if owners.get(&target).is_some_and(|owner| !owner.is_finished()) {
+            if owners.contains_key(&target) {
                 continue;
             }
             let name = format!("probe {}/{} {}", model.name, variant.name, target.endpoint.address);
-            let owner = Owner {
-                model: Arc::clone(&model.name),
-                variant: Arc::clone(&variant.name),
-                asker: Asker::new(target.clone(), Arc::clone(&tls)),
-                readiness: board.get(&target),
+            let (names, readiness) =
+                ((Arc::clone(&model.name), Arc::clone(&variant.name)), board.get(&target));
+            let (asked, tls) = (target.clone(), Arc::clone(&tls));
+            let (board, counters) = (Arc::clone(&board), Arc::clone(&counters));
+            let owner = move || Owner {
+                model: Arc::clone(&names.0),
+                variant: Arc::clone(&names.1),
+                asker: Asker::new(asked.clone(), Arc::clone(&tls)),
+                readiness: Arc::clone(&readiness),
                 board: Arc::clone(&board),
                 pace: Pace::default(),
+                suspicion: Suspicion::default(),
+                counters: Arc::clone(&counters),
                 warned: false,
             };
-            owners.insert(target, tasks.spawn(name, owner.run()));
+            owners.insert(target, tasks.keep(name, move || owner().run()));
         }
         board.announce();
-        if let Ok(Err(_)) = timeout(REVIEW, config.changed()).await {
+        if config.changed().await.is_err() {
             return;
         }
     }
@@ -119,6 +128,8 @@ struct Owner {
     readiness: Arc<Readiness>,
     board: Arc<Board>,
     pace: Pace,
+    suspicion: Suspicion,
+    counters: Arc<Counters>,
     /// Whether a reason that waiting does not cure was warned of: once is enough.
     warned: bool,
 }
@@ -126,8 +137,9 @@ struct Owner {
 impl Owner {
     async fn run(mut self) {
         loop {
+            failpoint::panics("probe");
             let (started, answered) = (Instant::now(), self.readiness.answered());
-            let found = self.asker.ask().await;
+            let found = self.ask().await;
             if found.is_ok() {
                 self.question().await;
             }
@@ -135,12 +147,41 @@ impl Owner {
                 Err(No { cause: Cause::Silent, .. }) if self.lives(answered) => READY_INTERVAL,
                 found => self.take_in(found).await,
             };
+            let busy = self.readiness.in_flight() > 0 || self.readiness.answered() > answered;
+            let wait = if busy && wait > READY_INTERVAL / 2 { wait / 2 } else { wait };
             let due = Instant::now() + wait;
             tokio::select! {
                 () = sleep_until(due) => {}
                 () = self.readiness.doubted() => sleep_until((started + SHORTEST_INTERVAL).min(due)).await,
             }
         }
+    }
+
+    /// Asks once. Where meanwhile the server says nothing, here or to any caller, it is suspected until it does.
+    async fn ask(&mut self) -> Result<&'static str, No> {
+        let Owner { model, variant, asker, readiness, suspicion, counters, .. } = self;
+        let endpoint = asker.target().endpoint.address.clone();
+        let mut asking = pin!(asker.ask());
+        let found = loop {
+            let answered = readiness.answered();
+            match timeout(suspicion.patience(), asking.as_mut()).await {
+                Ok(found) => break found,
+                Err(_) if readiness.answered() > answered => suspicion.spoke(readiness),
+                Err(_) if suspicion.nothing(readiness) => {
+                    counters.add(Counter::Suspicions);
+                    tracing::info!(%model, %variant, %endpoint, "endpoint answers neither probes nor calls; others are preferred");
+                }
+                Err(_) => {}
+            }
+        };
+        let spoke = match &found {
+            Ok(_) => true,
+            Err(no) => no.cause == Cause::Said,
+        };
+        if spoke {
+            suspicion.spoke(readiness);
+        }
+        found
     }
 
     /// Whether an endpoint that is ready answered calls since there were `before`.
@@ -187,6 +228,10 @@ impl Owner {
             self.readiness.set_mismatch(None);
         }
         let changed = self.readiness.set(ready);
+        if !ready {
+            // Given up, it need not be passed over.
+            self.readiness.suspect(false);
+        }
         if changed || new_reason {
             self.tell((before, ready), loud, &why);
             self.board.announce();

@@ -24,6 +24,7 @@ pub struct Readiness {
     addresses: Mutex<Addresses>,
     moves: AtomicU64,
     cordoned: AtomicBool,
+    suspected: AtomicBool,
     /// What the prober shall ask beside: 0 nothing, else one more than the place in [`QUESTIONS`].
     asked: AtomicU8,
     said: Mutex<Option<Versions>>,
@@ -135,6 +136,16 @@ impl Readiness {
     /// Lets new calls go elsewhere, or come again.
     pub fn set_cordoned(&self, cordoned: bool) {
         self.cordoned.store(cordoned, Ordering::Relaxed);
+    }
+
+    /// Whether its server answers neither probes nor calls just now, so that calls go elsewhere where there is anybody else.
+    pub fn is_suspected(&self) -> bool {
+        self.suspected.load(Ordering::Relaxed)
+    }
+
+    /// Says whether its server is silent; returns whether that is a change.
+    pub fn suspect(&self, suspected: bool) -> bool {
+        self.suspected.swap(suspected, Ordering::Relaxed) != suspected
     }
 
     /// Has the prober ask the server what it runs, at each probe from now on.

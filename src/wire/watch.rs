@@ -1,5 +1,6 @@
 //! Sees HTTP/2 frames pass and remembers the little that `h2` keeps to itself: whether the peer acknowledged our
-//! SETTINGS, whether a header block has begun and not ended, and the last stream of a GOAWAY. Pure.
+//! SETTINGS and what it said in its own of header lists, whether a header block has begun and not ended, and the last
+//! stream of a GOAWAY. Pure.
 
 use super::merge::Candidates;
 
@@ -15,6 +16,9 @@ const SETTINGS: u8 = 0x4;
 const GOAWAY: u8 = 0x7;
 const CONTINUATION: u8 = 0x9;
 const FLAG_ACK: u8 = 0x1;
+/// SETTINGS_MAX_HEADER_LIST_SIZE, and the bytes of a setting with its value.
+const HEADER_LIST: [u8; 2] = [0, 6];
+const SETTING: usize = 6;
 const FLAG_END_HEADERS: u8 = 0x4;
 
 /// A reader of frame headers, fed with everything a peer sends, in chunks cut anywhere.
@@ -30,6 +34,9 @@ pub struct FrameWatch {
     last_stream: [u8; 4],
     last_stream_len: usize,
     settings_acked: bool,
+    setting: [u8; SETTING],
+    setting_len: usize,
+    header_list: Option<u32>,
     open_block: bool,
     goaway: Option<u32>,
     newest: u32,
@@ -51,6 +58,9 @@ impl FrameWatch {
             last_stream: [0; 4],
             last_stream_len: 0,
             settings_acked: false,
+            setting: [0; SETTING],
+            setting_len: 0,
+            header_list: None,
             open_block: false,
             goaway: None,
             newest: 0,
@@ -83,6 +93,11 @@ impl FrameWatch {
     /// Whether our SETTINGS were acknowledged.
     pub fn settings_acked(&self) -> bool {
         self.settings_acked
+    }
+
+    /// The largest header list that the peer takes, where it said so.
+    pub fn header_list(&self) -> Option<u32> {
+        self.header_list
     }
 
     /// The number of the header block that has begun and not ended, or of the frame, other than DATA, that is cut
@@ -143,6 +158,7 @@ impl FrameWatch {
             self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
             self.kind = kind;
             self.last_stream_len = 0;
+            self.setting_len = 0;
             let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
             self.candidates.see(kind, self.payload, stream);
             match kind {
@@ -171,8 +187,22 @@ impl FrameWatch {
                 self.goaway = Some(self.goaway.map_or(last, |before| before.min(last)));
             }
         }
+        if self.kind == SETTINGS {
+            self.feed_settings(&bytes[..n]);
+        }
         self.payload -= n;
         &bytes[n..]
+    }
+
+    fn feed_settings(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.setting[self.setting_len] = *byte;
+            self.setting_len = (self.setting_len + 1) % SETTING;
+            let [a, b, value @ ..] = self.setting;
+            if self.setting_len == 0 && [a, b] == HEADER_LIST {
+                self.header_list = Some(u32::from_be_bytes(value));
+            }
+        }
     }
 }
 
@@ -220,6 +250,24 @@ mod tests {
         bytes.extend(&frame(HEADERS, FLAG_END_HEADERS, b"cut")[..10]);
         assert_eq!(seen(&bytes, 3).unfinished(), Some(3));
         assert_eq!(seen(&bytes, 5).newest_stream(), 1);
+    }
+
+    #[test]
+    fn the_newest_word_on_header_lists_counts() {
+        let setting = |id: u8, value: u32| [&[0, id][..], &value.to_be_bytes()].concat();
+        let first = [setting(4, 65_535), setting(6, 16_384), setting(5, 6)].concat();
+        let mut bytes = frame(SETTINGS, 0, &first);
+        for cut in [1, 2, 5, 9, 11, 1000] {
+            let mut watch = FrameWatch::of_server();
+            assert_eq!(watch.header_list(), None);
+            bytes.chunks(cut).for_each(|chunk| watch.feed(chunk));
+            assert_eq!(watch.header_list(), Some(16_384), "cut {cut}");
+        }
+        bytes.extend(frame(SETTINGS, FLAG_ACK, b""));
+        bytes.extend(frame(SETTINGS, 0, &setting(6, 8_192)));
+        let mut watch = FrameWatch::of_server();
+        bytes.chunks(4).for_each(|chunk| watch.feed(chunk));
+        assert_eq!(watch.header_list(), Some(8_192));
     }
 
     #[test]

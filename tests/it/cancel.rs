@@ -118,6 +118,24 @@ async fn before_the_first_message_of_an_inference_nothing_is_sent() {
 }
 
 #[tokio::test]
+#[ignore = "minutes: cargo test --test it -- --ignored hundred_thousand"]
+async fn a_hundred_thousand_in_a_row_are_no_flood_to_anybody() {
+    let (upstream, sidecar, client) = before(never).await;
+    // Connections are replaced in good order long before anybody counts their resets as too many.
+    for number in 1..=100_000 {
+        let mut call = client.open(PATH, &[]).await;
+        upstream.wait("the call", |requests| requests.len() == number).await;
+        call.reset(Reason::CANCEL);
+        upstream.wait("its reset", |requests| requests[number - 1].reset.is_some()).await;
+    }
+    assert!(upstream.requests().iter().all(|request| request.reset == Some(Reason::CANCEL)));
+    assert!(sidecar.count(Counter::UpstreamRotations) <= 20);
+    assert_eq!(sidecar.count(Counter::RetriesTransparent), 0);
+    eventually("the count", || (sidecar.calls(Code::CANCELLED, Blame::Nobody) == 100_000).then_some(()))
+        .await;
+}
+
+#[tokio::test]
 async fn two_thousand_in_a_row_leave_the_connection_alone() {
     let (upstream, sidecar, client) = before(never).await;
     for number in 1..=2_000 {

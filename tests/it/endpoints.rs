@@ -7,7 +7,7 @@ use h2::Reason;
 use parhelion::assignment::Reason as Why;
 use parhelion::telemetry::counter::Counter;
 
-use crate::support::{Call, Client, Incoming, Sidecar, Upstream, pinned, soon};
+use crate::support::{Call, Client, Incoming, Sidecar, Upstream, eventually, pinned, soon};
 
 const PATH: &str = "/any.Service/Method";
 
@@ -98,6 +98,45 @@ async fn five_failures_take_one_out_and_it_comes_back() {
     ill.store(false, Ordering::Relaxed);
     let back = async {
         while gray.requests().len() == 5 {
+            assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+        }
+    };
+    soon("its return", back).await;
+}
+
+#[tokio::test]
+async fn one_that_hangs_is_passed_over_and_comes_back_when_it_speaks() {
+    let (good, hung) = (Upstream::start(Incoming::echo).await, Upstream::start(Incoming::echo).await);
+    let sidecar = Sidecar::start(&pinned(&[&good.url, &hung.url])).await;
+    let client = Client::connect(sidecar.address).await;
+    for _ in 0..4 {
+        assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+    }
+    assert_eq!(hung.requests().len(), 2, "both are used");
+    hung.hush(true);
+    let mut lost = Vec::new();
+    while hung.requests().len() < 4 {
+        let mut call = client.open(PATH, &[]).await;
+        call.send_last(b"x").await;
+        lost.push(call);
+        let arrived = async {
+            while good.requests().len() + hung.requests().len() < 4 + lost.len() {
+                tokio::task::yield_now().await;
+            }
+        };
+        soon("the call", arrived).await;
+    }
+    eventually("suspicion", || (sidecar.count(Counter::Suspicions) == 1).then_some(())).await;
+    let (before, reached) = (good.requests().len(), hung.requests().len());
+    for _ in 0..20 {
+        assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+    }
+    assert_eq!((good.requests().len() - before, hung.requests().len()), (20, reached));
+    assert_eq!(sidecar.count(Counter::Ejections), 0, "no call had to fail for it");
+    hung.hush(false);
+    drop(lost);
+    let back = async {
+        while hung.requests().len() == reached {
             assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
         }
     };

@@ -7,6 +7,7 @@ use parhelion::telemetry::counter::Counter;
 use std::time::Duration;
 
 use crate::support::oip::{self, INFER, STREAM};
+use crate::support::process;
 use crate::support::{Call, Client, Incoming, Sidecar, Upstream, eventually, frame, pinned};
 
 const PATH: &str = "/any.Service/Method";
@@ -341,6 +342,57 @@ async fn an_http_error_with_a_page_counts_as_what_it_is() {
     let answer = client.unary(PATH, &[], b"x").await;
     assert_eq!((answer.http, answer.status(), answer.texts()), (503, None, vec![&b"oops"[..]]));
     eventually("the count", || (sidecar.calls(Code::UNAVAILABLE, Blame::Upstream) == 1).then_some(())).await;
+}
+
+/// A stream of messages of 100 bytes up and down through a process of its own; how much that grew from the first tenth on,
+/// in KiB.
+async fn of_messages(count: u32) -> u64 {
+    const BATCH: u32 = 500;
+    let upstream = Upstream::start(|mut incoming| async move {
+        while let Some(Ok(data)) = incoming.body.data().await {
+            let _ = incoming.body.flow_control().release_capacity(data.len());
+            incoming.send_raw(data).await;
+        }
+        incoming.trailers(&[("grpc-status", "0")]);
+    })
+    .await;
+    let sidecar = process::Sidecar::ready(&pinned(&[&upstream.url])).await;
+    let client = Client::connect(sidecar.data).await;
+    let mut call = client.open(STREAM, &[]).await;
+    let message = |number: u32| [&number.to_be_bytes()[..], &[7; 96]].concat();
+    let mut before = 0;
+    for first in (0..count).step_by(BATCH as usize) {
+        let batch = (first..first + BATCH).flat_map(|number| frame(0, &message(number)));
+        assert!(call.send_raw(batch.collect::<Vec<u8>>(), false).await);
+        if first == 0 {
+            call.head().await.unwrap();
+        }
+        for number in first..first + BATCH {
+            let (_, got) = call.next().await.unwrap().unwrap();
+            assert!(got == message(number), "message {number} is another one");
+        }
+        if first <= count / 10 {
+            before = sidecar.resident();
+        }
+    }
+    call.end();
+    assert_eq!(call.next().await.unwrap(), None, "there are no more than were sent");
+    let grown = sidecar.resident().saturating_sub(before);
+    assert_eq!(sidecar.metric("parhelion_panics_total").await, 0);
+    grown
+}
+
+#[tokio::test]
+async fn a_long_stream_arrives_in_order_and_holds_nothing() {
+    let grown = of_messages(100_000).await;
+    assert!(grown < 2 * 1024, "{grown} KiB");
+}
+
+#[tokio::test]
+#[ignore = "minutes: cargo test --test it -- --ignored ten_million"]
+async fn ten_million_messages_arrive_in_order_and_hold_nothing() {
+    let grown = of_messages(10_000_000).await;
+    assert!(grown < 1024, "{grown} KiB");
 }
 
 #[tokio::test]

@@ -83,7 +83,8 @@ impl Bench {
     #[expect(clippy::disallowed_methods, reason = "a test")]
     fn start(&self) -> tokio::task::JoinHandle<()> {
         let (shelf, tally) = (Arc::clone(&self.shelf), Arc::clone(&self.tally));
-        tokio::spawn(Uploader::new(self.store.clone(), shelf, tally, self.sealed.subscribe()).run())
+        let mut work = Uploader::new(self.store.clone(), shelf, tally, self.sealed.subscribe());
+        tokio::spawn(async move { work.run().await })
     }
 
     fn left(&self) -> usize {

@@ -151,15 +151,21 @@ async fn odd(tasks: &Tasks, answer: &'static [u8], hang_up: bool) -> Address {
 struct Probed {
     config: watch::Sender<Arc<Config>>,
     board: Arc<Board>,
+    counters: Arc<Counters>,
 }
 
 impl Probed {
     fn start(tasks: &Tasks, address: Address) -> Self {
         let variant = sample::variant("v1", address);
         let config = watch::Sender::new(sample::config(vec![("m", vec![variant])]));
-        let board = Arc::new(Board::default());
-        tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Default::default()));
-        Probed { config, board }
+        let (board, counters) = (Arc::new(Board::default()), Arc::<Counters>::default());
+        let shared = (Arc::clone(&counters), Default::default());
+        tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), shared));
+        Probed { config, board, counters }
+    }
+
+    fn suspicions(&self) -> u64 {
+        self.counters.get(Counter::Suspicions)
     }
 
     fn readiness(&self) -> Arc<Readiness> {
@@ -226,7 +232,7 @@ async fn the_servers_own_name_and_version_are_asked_for() {
     let config = watch::Sender::new(sample::config(vec![("fraud", vec![variant])]));
     let board = Arc::new(Board::default());
     tasks.spawn("prober", run(config.subscribe(), Arc::clone(&board), Default::default()));
-    Probed { config, board }.until(true).await;
+    Probed { config, board, counters: Arc::default() }.until(true).await;
     assert_eq!(fake.asked()[0], "fraud-next:7");
 }
 
@@ -323,9 +329,49 @@ async fn silence_is_no_failure_while_calls_are_answered() {
     // Without calls two silent probes take no longer than this.
     tokio::time::sleep((READY_INTERVAL + PATIENCE * 2 + SHORTEST_INTERVAL).mul_f64(1.2)).await;
     assert!(readiness.is_ready(), "{:?}", readiness.why());
-    assert_eq!(readiness.changes(), 1);
+    assert_eq!((readiness.changes(), probed.suspicions()), (1, 0));
     calls.abort();
     assert_eq!(probed.until(false).await, "does not answer within 1s");
+}
+
+#[tokio::test]
+async fn who_answers_nobody_is_passed_over_before_it_is_given_up() {
+    let tasks = tasks();
+    let (fake, hushed) = (Fake::new(Ok(true), Ok(true)), watch::Sender::new(false));
+    let gate = hushed.subscribe();
+    let quiet =
+        fake.router().layer(axum::middleware::from_fn(move |request, next: axum::middleware::Next| {
+            let mut gate = gate.clone();
+            async move {
+                let _ = gate.wait_for(|hushed| !hushed).await;
+                next.run(request).await
+            }
+        }));
+    let (address, _stop) = serve(&tasks, quiet).await;
+    let probed = Probed::start(&tasks, address);
+    probed.until(true).await;
+    let readiness = probed.readiness();
+    let suspected = async |want: bool| {
+        let seen = async {
+            while readiness.is_suspected() != want {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(LONG, seen).await.unwrap();
+    };
+    hushed.send_replace(true);
+    suspected(true).await;
+    assert_eq!((readiness.is_ready(), readiness.changes()), (true, 1), "no verdict yet");
+    hushed.send_replace(false);
+    suspected(false).await;
+    assert_eq!((readiness.is_ready(), readiness.changes(), probed.suspicions()), (true, 1, 1));
+    hushed.send_replace(true);
+    suspected(true).await;
+    assert_eq!(probed.until(false).await, "does not answer within 1s");
+    assert!(!readiness.is_suspected(), "it gets no calls at all");
+    hushed.send_replace(false);
+    probed.until(true).await;
+    assert_eq!((readiness.is_suspected(), probed.suspicions()), (false, 2));
 }
 
 #[tokio::test]

@@ -51,6 +51,7 @@ struct Shared {
     script: Script,
     builder: Builder,
     ready: AtomicBool,
+    hushed: AtomicBool,
     requests: Mutex<Vec<Request>>,
     changed: watch::Sender<()>,
     connections: Mutex<usize>,
@@ -136,6 +137,11 @@ impl Upstream {
         self.shared.ready.store(ready, Ordering::Relaxed);
     }
 
+    /// Has it answer nothing that comes from now on, probes neither, as a process that hangs; or answer again.
+    pub(crate) fn hush(&self, hushed: bool) {
+        self.shared.hushed.store(hushed, Ordering::Relaxed);
+    }
+
     /// All requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.shared.requests.lock().unwrap().clone()
@@ -187,6 +193,7 @@ impl Shared {
             script: Arc::new(move |incoming| Box::pin(script(incoming))),
             builder,
             ready: AtomicBool::new(true),
+            hushed: AtomicBool::new(false),
             requests: Mutex::default(),
             changed: watch::Sender::new(()),
             connections: Mutex::default(),
@@ -259,7 +266,15 @@ impl Shared {
     ) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         let (head, body) = request.into_parts();
         let path = head.uri.path().to_owned();
-        if path.ends_with("/ModelReady") || path.ends_with("/ServerReady") {
+        let hushed = self.hushed.load(Ordering::Relaxed);
+        let is_probe = path.ends_with("/ModelReady") || path.ends_with("/ServerReady");
+        if hushed && is_probe {
+            return Box::pin(async move {
+                let _unanswered = (respond, body);
+                std::future::pending().await
+            });
+        }
+        if is_probe {
             let ready = self.ready.load(Ordering::Relaxed);
             return Box::pin(async move {
                 let answer = if ready { frame(0, &[8, 1]) } else { frame(0, b"") };
@@ -287,7 +302,14 @@ impl Shared {
         drop(requests);
         self.changed.send_replace(());
         let shared = Arc::clone(self);
-        (self.script)(Incoming { index, body, respond, stream: None, deframer: Deframer::default(), shared })
+        let incoming = Incoming { index, body, respond, stream: None, deframer: Deframer::default(), shared };
+        if hushed {
+            return Box::pin(async move {
+                let _unanswered = incoming;
+                std::future::pending().await
+            });
+        }
+        (self.script)(incoming)
     }
 }
 
