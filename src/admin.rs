@@ -21,7 +21,7 @@ use crate::upstream::readiness::Board;
 mod control;
 mod guard;
 mod health;
-mod listener;
+pub(crate) mod listener;
 mod report;
 mod serving;
 mod stamp;
@@ -123,7 +123,7 @@ impl Health {
                 () = shutdown => {}
             }
         };
-        listener::serve(listener, router, (around.0, around.1, Port::Health), keep).await
+        listener::serve(listener, router, (around.0, move || around.1.port(Port::Health)), keep).await
     }
 }
 
@@ -140,7 +140,7 @@ impl Control {
             config: self.view.config.clone(),
         };
         let router = guard::guarded(control::router(self), gate);
-        listener::serve(listener, router, (around.0, around.1, Port::Admin), shutdown).await
+        listener::serve(listener, router, (around.0, move || around.1.port(Port::Admin)), shutdown).await
     }
 }
 

@@ -20,12 +20,12 @@ use crate::rollout::{AuditRecord, Status};
 use crate::shadow::record::RESULTS;
 use crate::simulate;
 use crate::telemetry::Telemetry;
-use crate::telemetry::environment::Environment;
+use crate::telemetry::environment::{Environment, LogSettings};
 use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
-use crate::{ctl, demo, evaluate, inject, intercept, log, replay};
+use crate::{ctl, demo, evaluate, inject, intercept, log, replay, webhook};
 
 mod needs;
 mod neighbour;
@@ -102,6 +102,8 @@ parhelion drain sends, drains likewise and then waits for SIGTERM.")]
     Drain,
     /// Put the sidecar into Kubernetes manifests, or take it out again
     Inject(Box<inject::Options>),
+    /// Put the sidecar into pods as the cluster makes them: a mutating admission webhook
+    Webhook(Box<webhook::Options>),
     /// Redirect the model's port to the sidecar's, as an init container of the pod
     Intercept(intercept::Options),
     /// Try it: real models, a sidecar before them, and callers, in this process
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Simulate(options) => simulate(&options),
         Command::Drain => Ok(drain()),
         Command::Inject(options) => inject(&options),
+        Command::Webhook(options) => control(webhook(*options)),
         Command::Intercept(options) => intercept(&options),
         Command::Demo(options) => control(demonstrate(options)),
     };
@@ -222,6 +225,17 @@ fn intercept(options: &intercept::Options) -> io::Result<ExitCode> {
         Err(failure @ intercept::Failure::Same(_)) => Ok(fail(&failure, REFUSED)),
         Err(failure) => Ok(fail(&failure, 1)),
     }
+}
+
+async fn webhook(options: webhook::Options) -> io::Result<ExitCode> {
+    let log = LogSettings::read(|name| std::env::var(name).ok());
+    if let Err(error) = setup::install_log(&log) {
+        return Ok(fail(&error, 1));
+    }
+    Ok(match webhook::run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => fail(&failure, if failure.at_start() { REFUSED } else { 1 }),
+    })
 }
 
 fn inject(options: &inject::Options) -> io::Result<ExitCode> {

@@ -17,6 +17,7 @@ use crate::config::Problem;
 use crate::yaml::edit::{self, Edit};
 use crate::yaml::{self, Change, Document, Path};
 
+mod admit;
 mod fleet;
 mod place;
 mod plan;
@@ -26,10 +27,11 @@ mod sidecar;
 mod undo;
 mod way;
 
+pub use admit::{Admitted, admit};
 use fleet::Fleet;
 pub use place::Place;
 pub use plan::{DRAINED, Planned, plan};
-pub use settings::{INJECTED, Settings};
+pub use settings::{INJECTED, Intercept, Settings};
 use way::{Service, Way};
 
 /// `parhelion inject`.
@@ -51,6 +53,9 @@ pub struct Options {
     /// Take the sidecar out again
     #[arg(long)]
     uninject: bool,
+    /// How calls get to the sidecar
+    #[arg(long, value_enum, default_value = "auto")]
+    intercept: Intercept,
     #[command(flatten)]
     settings: Settings,
 }
@@ -75,7 +80,7 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let name = if name == "-" { "standard input" } else { &name };
     let result = match options.uninject {
         true => uninject(name, &text),
-        false => inject(name, &text, &options.settings),
+        false => inject(name, &text, &Settings { intercept: options.intercept, ..options.settings.clone() }),
     };
     let mut log = io::stderr().lock();
     match result {
@@ -334,7 +339,7 @@ impl Injection<'_> {
             Ok(None) | Err(_) => (own.listen_port, own.health_port, None),
         };
         let settings = Settings { listen_port: listen, health_port: health, ..self.settings.clone() };
-        let planned = plan(document, place, &settings, &self.services, drain)?;
+        let planned = plan(document, place, &settings, Some(&self.services), drain)?;
         // Only who gets a sidecar needs its configuration to be good.
         match planned {
             Planned::Left(_) => Ok((planned, Vec::new())),

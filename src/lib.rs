@@ -37,6 +37,7 @@
 //! | [`evaluate`] | what another policy would have earned, from the log |
 //! | [`replay`] | logged calls to a candidate |
 //! | [`inject`] | the sidecar put into manifests of pods |
+//! | [`webhook`] | the same for pods as a cluster makes them |
 //! | [`intercept`] | the redirect in a pod's network |
 //! | [`yaml`] | YAML texts that are edited and stay as they were written |
 //! | [`demo`] | real models and callers to try it all on |
@@ -89,6 +90,7 @@ pub mod tls;
 pub mod upstream;
 pub mod verdict;
 pub mod warm;
+pub mod webhook;
 pub mod wire;
 pub mod worker;
 pub mod yaml;

@@ -1,4 +1,4 @@
-//! The accept loop of both ports, bounded in every direction: connections, the time for a request's headers, and the
+//! The accept loop of both ports, and of the webhook's, bounded in every direction: connections, the time for a request's headers, and the
 //! age of a connection.
 //!
 //! A peer that connects and says nothing, or half a request, is closed after ten seconds; over HTTP/1 so is one that
@@ -28,7 +28,6 @@ use crate::tls::certificate::Facts;
 use crate::tls::name::Names;
 use crate::tls::refusal::Refusal;
 use crate::tls::server::Server;
-use crate::tls::{self, Port};
 use crate::wire::socket::Socket;
 
 /// Open connections of one port.
@@ -41,10 +40,15 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Before accepting again, when the system has no descriptor or memory for it.
 const EXHAUSTED: Duration = Duration::from_millis(200);
 
-pub(super) async fn serve(
+/// Serves `router` until `shutdown` is ready, and then at most two seconds longer; `certificate` is asked for the one of
+/// each connection.
+///
+/// # Errors
+/// When the listener cannot be used with the runtime.
+pub(crate) async fn serve(
     listener: std::net::TcpListener,
     router: Router,
-    (counters, tls, place): (Arc<Counters>, Arc<tls::Store>, Port),
+    (counters, certificate): (Arc<Counters>, impl Fn() -> Option<Arc<Server>>),
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
@@ -70,7 +74,7 @@ pub(super) async fn serve(
             tracing::debug!(port, "as many connections as allowed are open; one more was closed");
             continue;
         };
-        let (router, stop, server) = (router.clone(), stop.subscribe(), tls.port(place));
+        let (router, stop, server) = (router.clone(), stop.subscribe(), certificate());
         let counters = Arc::clone(&counters);
         tasks.spawn(format!("connection to port {port}"), async move {
             let _slot = slot;

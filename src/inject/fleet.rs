@@ -1,18 +1,28 @@
 //! The configuration that injected sidecars will have, where its ConfigMap is in the stream too.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::place::Place;
 use super::settings::{Settings, VARIANT};
-use crate::config::{Config, Environment, Errors, Listen, Loaded, Problem, Strategy, read_all};
+use crate::config::{Config, Environment, Errors, Listen, Problem, Strategy, read_all};
 
 /// The ConfigMaps of a stream, by namespace and name.
 #[derive(Debug, Default)]
 pub(super) struct Fleet {
-    maps: HashMap<(String, String), Vec<(String, String)>>,
+    maps: HashMap<(String, String), Texts>,
+    /// What was read of them, by the variant at home too: thousands of pods may have the same one.
+    read: RefCell<HashMap<Asked, Read>>,
 }
+
+/// Files and what they hold.
+type Texts = Vec<(String, String)>;
+/// Namespace and name of a ConfigMap, and the variant at home.
+type Asked = (String, String, Option<String>);
+type Read = Result<Arc<Config>, Vec<Problem>>;
 
 /// What a configuration says that a pod must know.
 #[derive(Debug, Clone)]
@@ -53,20 +63,23 @@ impl Fleet {
         place: &Place,
         settings: &Settings,
     ) -> Result<Option<Known>, Vec<Problem>> {
-        let Some(texts) = self.maps.get(&(place.namespace.clone(), settings.config_map.clone())) else {
-            return Ok(None);
-        };
-        let environment = Environment {
-            local: place.noted(document, "labels", VARIANT).map(str::to_owned),
-            ..Environment::default()
-        };
-        let texts = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let map = (place.namespace.clone(), settings.config_map.clone());
+        let Some(texts) = self.maps.get(&map) else { return Ok(None) };
         let in_map = |problem: Problem| {
             let path = format!("ConfigMap/{}: {}", settings.config_map, problem.path);
             Problem { path: path.trim_end_matches([':', ' ']).to_owned(), ..problem }
         };
-        let Loaded { config, .. } = read_all(texts, &environment)
-            .map_err(|Errors(problems)| problems.into_iter().map(in_map).collect::<Vec<_>>())?;
+        let local = place.noted(document, "labels", VARIANT).map(str::to_owned);
+        let mut read = self.read.borrow_mut();
+        let read = read.entry((map.0, map.1, local)).or_insert_with_key(|(.., local)| {
+            let environment = Environment { local: local.clone(), ..Environment::default() };
+            let texts = texts.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+            match read_all(texts, &environment) {
+                Ok(loaded) => Ok(loaded.config),
+                Err(Errors(problems)) => Err(problems.into_iter().map(in_map).collect()),
+            }
+        });
+        let config = Arc::clone(read.as_ref().map_err(Clone::clone)?);
         let Listen::Tcp(listen) = config.listen else {
             let hint = "injected sidecars listen on a TCP port, such as 0.0.0.0:9000";
             let problem = Problem::new("listen", "is a unix socket, which no call from outside reaches");

@@ -45,6 +45,9 @@ impl Place {
         let (group, _) = document.get("apiVersion")?.as_str()?.rsplit_once('/').unwrap_or_default();
         let template = || (Path::of("/spec/template/spec"), Path::of("/spec/template"));
         let (is, (spec, holder)) = match (group, kind) {
+            ("", "Pod") if owner(document, "Job").is_some() => {
+                (Kind::Job, (Path::of("/spec"), Path::default()))
+            }
             ("", "Pod") => (Kind::Pod, (Path::of("/spec"), Path::default())),
             ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet") => (Kind::Pod, template()),
             ("", "ReplicationController") => (Kind::Pod, template()),
@@ -76,10 +79,26 @@ impl Place {
         self.holder.key("metadata").find(document)
     }
 
+    /// The name of the Deployment that makes the pod, as far as the manifest says: of a pod its ReplicaSet's name does.
+    pub fn deployment<'a>(&'a self, document: &'a Value) -> Option<&'a str> {
+        let named = self.name.strip_prefix("Deployment/").and_then(|name| name.split(' ').next());
+        let of_pod = || {
+            let hash = self.noted(document, "labels", "pod-template-hash")?;
+            owner(document, "ReplicaSet")?.strip_suffix(hash)?.strip_suffix('-')
+        };
+        named.or_else(of_pod)
+    }
+
     /// An entry of the pod's annotations or labels.
     pub fn noted<'a>(&self, document: &'a Value, map: &str, key: &str) -> Option<&'a str> {
         self.metadata(document)?.get(map)?.get(key)?.as_str()
     }
+}
+
+/// The name of the owner of that kind, if the document has one.
+fn owner<'a>(document: &'a Value, kind: &str) -> Option<&'a str> {
+    let owners = document.pointer("/metadata/ownerReferences")?.as_array()?;
+    owners.iter().find(|one| one["kind"] == kind)?.get("name")?.as_str()
 }
 
 fn is_knative(document: &Value) -> bool {
@@ -118,5 +137,26 @@ mod tests {
         assert_eq!(knative, owned(Kind::Knative, "/spec/template/spec", "/spec/template"));
         assert_eq!(place("v1", "Service"), None);
         assert_eq!(place("example.org/v1", "Deployment"), None);
+    }
+
+    #[test]
+    fn a_pod_says_by_its_owner_what_made_it() {
+        let pod = |kind: &str, name: &str| {
+            json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {
+                    "generateName": "fraud-6d5f7-",
+                    "labels": {"pod-template-hash": "6d5f7"},
+                    "ownerReferences": [{"kind": kind, "name": name}],
+                },
+            })
+        };
+        let document = pod("ReplicaSet", "fraud-6d5f7");
+        let place = Place::of(&document).unwrap();
+        assert_eq!((place.kind, place.deployment(&document)), (Kind::Pod, Some("fraud")));
+        let document = pod("ReplicaSet", "by-hand");
+        assert_eq!(Place::of(&document).unwrap().deployment(&document), None);
+        assert_eq!(Place::of(&pod("Job", "nightly")).unwrap().kind, Kind::Job);
     }
 }

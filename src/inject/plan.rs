@@ -37,7 +37,8 @@ pub enum Planned {
 
 /// What `document` needs for a sidecar.
 ///
-/// `drain` is how long the sidecar's end may take by its configuration, in seconds, where that is known.
+/// `services` are those that may lead to it; none: they cannot be seen. `drain` is how long the sidecar's end may take by
+/// its configuration, in seconds, where that is known.
 ///
 /// # Errors
 /// What keeps a pod that is a model's from getting one.
@@ -45,7 +46,7 @@ pub fn plan(
     document: &Value,
     place: &Place,
     settings: &Settings,
-    services: &[Service],
+    services: Option<&[Service]>,
     drain: Option<u64>,
 ) -> Result<Planned, Vec<Problem>> {
     let (settings, wish) = settings.with(place.metadata(document))?;
@@ -97,7 +98,7 @@ impl Planner<'_> {
             model_port: self.model.port,
             port_name: if self.way == Way::Port { way::sidecar_port(self.model) } else { names::PORT },
             metadata: place.metadata(self.document),
-            deployment: place.name.strip_prefix("Deployment/").and_then(|name| name.split(' ').next()),
+            deployment: place.deployment(self.document),
         };
         let sidecar = sidecar::container(settings, &around);
         let is_plain = settings.plain || place.kind == Kind::Knative;

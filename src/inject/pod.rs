@@ -207,6 +207,10 @@ fn hurdles(
         );
     }
     let listen = settings.listen_port;
+    if listen == settings.health_port {
+        let hint = "give `listen` and `health` of its configuration two ports, and --listen-port and --health-port too";
+        refuse(&place.spec, format!("port {listen} is the sidecar's for callers and for health"), hint);
+    }
     if port == listen || port == settings.health_port {
         refuse(
             &place.spec,

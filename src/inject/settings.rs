@@ -64,8 +64,8 @@ pub struct Settings {
     /// Whether the port is said of one pod, which need not declare it then
     #[arg(skip)]
     pub certain: bool,
-    /// How calls get to the sidecar
-    #[arg(long, value_enum, default_value = "auto")]
+    /// How calls get to the sidecar.
+    #[arg(skip = Intercept::Auto)]
     pub intercept: Intercept,
     /// A container like any other instead of a native sidecar, for Kubernetes before 1.29
     #[arg(long)]

@@ -128,7 +128,8 @@ pub(super) fn annotate(document: &Value, holder: &Path, noted: &str) -> Change {
     }
 }
 
-/// The way for one pod, and the changes of Services that it needs, by document.
+/// The way for one pod, and the changes of Services that it needs, by document. Where Services cannot be seen its own
+/// network redirects.
 ///
 /// # Errors
 /// When a way is asked for that this pod cannot have.
@@ -137,8 +138,13 @@ pub(super) fn choose(
     place: &Place,
     model: &Model,
     asked: Intercept,
-    services: &[Service],
+    services: Option<&[Service]>,
 ) -> Result<(Way, ByDocument), Problem> {
+    let Some(services) = services else {
+        // What leads to the pod may change every minute, so nothing but the pod itself can be relied on.
+        let way = if asked == Intercept::None { Way::None } else { Way::Transparent };
+        return Ok((way, Vec::new()));
+    };
     let metadata = place.metadata(document);
     let leading: Vec<&Service> = services
         .iter()

@@ -149,6 +149,26 @@ impl Environment {
     }
 }
 
+/// The part of [`Environment`] that is about the log, for a process that has no spans.
+#[derive(Debug, Clone, Default)]
+pub struct LogSettings {
+    /// What is written, as `tracing` directives.
+    pub filter: Option<String>,
+    /// How records look.
+    pub format: Option<LogFormat>,
+    /// What was said but cannot be heeded.
+    pub warnings: Vec<String>,
+}
+
+impl LogSettings {
+    /// Reads them.
+    pub fn read(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let mut reader = Reader { lookup, warnings: Vec::new(), refused: Vec::new() };
+        let (filter, format) = (reader.log_filter(), reader.log_format());
+        LogSettings { filter, format, warnings: reader.warnings }
+    }
+}
+
 /// Reads variables one by one and gathers what is wrong with them.
 struct Reader<F> {
     lookup: F,

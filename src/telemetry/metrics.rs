@@ -30,9 +30,11 @@ mod log;
 pub mod rollouts;
 mod shadows;
 mod text;
+mod webhook;
 
 pub use text::Format;
 use text::{Kind, Text};
+pub use webhook::webhook;
 
 /// What the rest of the process has to say for itself at the moment of a scrape.
 #[derive(Debug, Clone, Default)]
@@ -121,7 +123,7 @@ pub(super) fn render(sources: Sources<'_>, state: &State, format: Format) -> Str
     rollouts::write(&mut text, &state.rollouts);
     feedback::write(&mut text, sources.feedback);
     log::write(&mut text, state.log.as_deref());
-    counters(&mut text, sources.counters);
+    counters(&mut text, sources.counters, |_| true);
     spans(&mut text, sources.tally);
     resources(&mut text, &state.resources);
     process(&mut text, state);
@@ -252,10 +254,13 @@ fn traffic(text: &mut Text, merged: &Merged) {
     }
 }
 
-fn counters(text: &mut Text, counters: &Counters) {
+fn counters(text: &mut Text, counters: &Counters, shown: impl Fn(&str) -> bool) {
     let mut last = "";
     for counter in Counter::ALL {
         let (name, label) = names::counter(counter);
+        if !shown(name) {
+            continue;
+        }
         if name != last {
             text.family(name, Kind::Counter, help(name));
             last = name;
@@ -326,7 +331,7 @@ fn process(text: &mut Text, state: &State) {
         text.family(metric::MEMORY_LIMIT, Kind::Gauge, "Bytes of memory that are allowed.");
         text.sample(metric::MEMORY_LIMIT, &[], memory.limit);
     }
-    certificates(text, state);
+    certificates(text, &state.certificates, state.certificates_current);
     text.family(metric::CONFIG_RELOADS, Kind::Counter, "Changed configurations, applied or refused.");
     text.sample(metric::CONFIG_RELOADS, &[("result", "applied")], state.reloads_applied);
     text.sample(metric::CONFIG_RELOADS, &[("result", "refused")], state.reloads_refused);
@@ -334,24 +339,28 @@ fn process(text: &mut Text, state: &State) {
     text.sample(metric::CONFIG_CURRENT, &[], u64::from(state.current));
     text.family(metric::CONFIG, Kind::Gauge, "The configuration that is served; always 1.");
     text.sample(metric::CONFIG, &[("revision", &*state.revision)], 1);
+    build(text);
+}
+
+fn build(text: &mut Text) {
     text.family(metric::BUILD, Kind::Gauge, "The program; always 1.");
     text.sample(metric::BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1);
 }
 
-fn certificates(text: &mut Text, state: &State) {
-    if state.certificates.is_empty() {
+fn certificates(text: &mut Text, ends: &[End], current: bool) {
+    if ends.is_empty() {
         return;
     }
     let help = "When a certificate in force ends, seconds since 1970.";
     text.family(metric::CERTIFICATE_EXPIRY, Kind::Gauge, help);
-    for end in &state.certificates {
+    for end in ends {
         let seconds = end.until.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let file = end.file.to_string_lossy();
         text.sample(metric::CERTIFICATE_EXPIRY, &[("use", end.used), ("file", &*file)], seconds);
     }
     let help = "Whether the newest certificates are in force: 1 or 0.";
     text.family(metric::CERTIFICATES_CURRENT, Kind::Gauge, help);
-    text.sample(metric::CERTIFICATES_CURRENT, &[], u64::from(state.certificates_current));
+    text.sample(metric::CERTIFICATES_CURRENT, &[], u64::from(current));
 }
 
 fn sum(series: &[Arc<Series>], part: impl Fn(&Series) -> u64) -> u64 {

@@ -416,6 +416,12 @@ pub mod metric {
     pub const LOG_FILES: &str = "parhelion_log_files";
     /// Whether a part of the log fails now.
     pub const LOG_FAILING: &str = "parhelion_log_failing";
+    /// Reviews of pods by the webhook, by what became of them.
+    pub const WEBHOOK_REVIEWS: &str = "parhelion_webhook_reviews_total";
+    /// How long they took.
+    pub const WEBHOOK_DURATION: &str = "parhelion_webhook_review_duration_seconds";
+    /// Those that only `parhelion webhook` has; [`ALL`] has the sidecar's.
+    pub const OF_WEBHOOK: [&str; 2] = [WEBHOOK_REVIEWS, WEBHOOK_DURATION];
     /// Whether an endpoint may get calls.
     pub const ENDPOINT_READY: &str = "parhelion_endpoint_ready";
     /// Attempts to read the configuration again, by result.

@@ -24,7 +24,7 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::Telemetry;
-use super::environment::{Environment, LogFormat};
+use super::environment::{Environment, LogFormat, LogSettings};
 use super::propagate::Root;
 use super::tally::{Cause, Tally};
 use crate::tasks::text;
@@ -39,11 +39,8 @@ pub struct AlreadySet;
 /// # Errors
 /// It was called before.
 pub fn install(environment: &Environment, telemetry: &Telemetry) -> Result<(), AlreadySet> {
-    let format = environment
-        .log_format
-        .unwrap_or_else(|| if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json });
     let (filter, problem) = filter(environment.log_filter.as_deref());
-    let log = log(format, io::stderr).with_filter(filter);
+    let log = log(format(environment.log_format), io::stderr).with_filter(filter);
     let subscriber = tracing_subscriber::registry().with(log).with(spans(environment, telemetry));
     tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadySet)?;
     std::panic::set_hook(Box::new(tell));
@@ -60,6 +57,26 @@ fn tell(panic: &PanicHookInfo<'_>) {
     let way = (way.status() == BacktraceStatus::Captured).then(|| tracing::field::display(way));
     let thread = std::thread::current();
     tracing::error!(thread = thread.name(), place, way, panic = text(panic.payload()), "panicked");
+}
+
+/// The same for a process that has no spans.
+///
+/// # Errors
+/// It was called before.
+pub fn install_log(wanted: &LogSettings) -> Result<(), AlreadySet> {
+    let (filter, problem) = filter(wanted.filter.as_deref());
+    let log = log(format(wanted.format), io::stderr).with_filter(filter);
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(log))
+        .map_err(|_| AlreadySet)?;
+    std::panic::set_hook(Box::new(tell));
+    for warning in wanted.warnings.iter().chain(&problem) {
+        tracing::warn!("{warning}");
+    }
+    Ok(())
+}
+
+fn format(wanted: Option<LogFormat>) -> LogFormat {
+    wanted.unwrap_or_else(|| if io::stderr().is_terminal() { LogFormat::Text } else { LogFormat::Json })
 }
 
 /// The directives as they were given; `info` where there are none or they cannot be read, and what is wrong with them.

@@ -78,7 +78,7 @@ pub struct Histogram {
 }
 
 impl Histogram {
-    pub(super) fn add(&self, duration: Duration) {
+    pub(crate) fn add(&self, duration: Duration) {
         self.buckets[bucket(duration)].add(1);
         self.nanoseconds.add(nanoseconds(duration));
     }

@@ -4,10 +4,13 @@
 
 TARGETS is ADDRESS[,ADDRESS…], CALLS how many there are at most. SIGTERM ends them early; calls under way end first. RESULT
 gets one JSON object: ids that were answered well, ids that failed with their status, and the moments of first and last.
+CHANNELS in the environment: so many channels with connections of their own, else one.
 """
 
 import asyncio
+import contextlib
 import json
+import os
 import signal
 import sys
 import time
@@ -28,15 +31,20 @@ async def main(targets, calls, concurrency, deadline, result):
         ("grpc.enable_retries", 0),
         # Of two addresses grpcio would make a name that is none.
         ("grpc.default_authority", "model"),
+        ("grpc.use_local_subchannel_pool", 1),
     ]
     ok, failed, slowest, last = [], [], 0.0, 0.0
     ids, tag = iter(range(calls)), Path(result).stem
-    async with grpc.aio.insecure_channel("ipv4:" + targets, options=options) as channel:
-        call = channel.unary_unary(METHOD)
-        await asyncio.wait_for(channel.channel_ready(), 30)
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [
+            await stack.enter_async_context(grpc.aio.insecure_channel("ipv4:" + targets, options=options))
+            for _ in range(int(os.environ.get("CHANNELS", "1")))
+        ]
+        for channel in channels:
+            await asyncio.wait_for(channel.channel_ready(), 30)
         print("calling", flush=True)
 
-        async def work():
+        async def work(call):
             nonlocal slowest, last
             for number in ids:
                 if stop.is_set():
@@ -49,7 +57,8 @@ async def main(targets, calls, concurrency, deadline, result):
                     failed.append([name, error.code().name, error.details(), time.time()])
                 slowest, last = max(slowest, time.monotonic() - began), time.time()
 
-        await asyncio.gather(*(work() for _ in range(concurrency)))
+        methods = [channel.unary_unary(METHOD) for channel in channels]
+        await asyncio.gather(*(work(methods[index % len(methods)]) for index in range(concurrency)))
     with open(result, "w") as file:
         json.dump({"ok": ok, "failed": failed, "slowest": slowest, "last": last}, file)
 

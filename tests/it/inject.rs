@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_parhelion");
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
@@ -52,14 +52,14 @@ fn options(text: &str) -> Vec<&str> {
 }
 
 /// All manifests of a stream, those in lists too.
-fn manifests(text: &str) -> Vec<Value> {
+pub(crate) fn manifests(text: &str) -> Vec<Value> {
     let documents = yaml::parse(text).unwrap_or_else(|broken| panic!("{broken:?}\n{text}"));
     let values = documents.iter().map(|document| document.root.value().unwrap());
     values.flat_map(|value| value["items"].as_array().cloned().unwrap_or_else(|| vec![value])).collect()
 }
 
 /// `value` as Kubernetes reads it: a field that it does not know or that has another type there fails.
-fn read<T: DeserializeOwned + Serialize>(value: &Value) {
+pub(crate) fn read<T: DeserializeOwned + Serialize>(value: &Value) {
     let read: T = serde_json::from_value(value.clone()).unwrap_or_else(|error| panic!("{error}\n{value:#}"));
     assert_eq!(serde_json::to_value(&read).unwrap(), *value, "a field that Kubernetes does not know");
 }

@@ -314,7 +314,8 @@ pub(crate) fn client(address: SocketAddr) -> Client {
     GrpcInferenceServiceClient::new(endpoint.connect_lazy())
 }
 
-fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
+/// Adds what comes of `stream` to `into`, until it ends.
+pub(crate) fn collect(stream: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
         let mut lines = BufReader::new(stream);
         let mut line = String::new();
