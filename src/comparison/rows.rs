@@ -102,7 +102,7 @@ pub(super) fn compare(
 }
 
 /// Rows of measures that look at all values of one together: a vector is one.
-fn by_row(tensor: &Tensor<'_>) -> usize {
+pub(super) fn by_row(tensor: &Tensor<'_>) -> usize {
     if tensor.shape.len() > 1 { tensor.rows() } else { 1 }
 }
 
@@ -217,9 +217,7 @@ fn distribution<T: Number>(row: &[u8]) -> Vec<f64> {
     match values.as_slice() {
         [yes] if (0.0..=1.0).contains(yes) => vec![*yes, 1.0 - yes],
         [_] => vec![1.0],
-        _ if (sum - 1.0).abs() < 1e-2 && values.iter().all(|value| *value >= 0.0) => {
-            values.iter().map(|value| value / sum).collect()
-        }
+        values if is_distribution(values) => values.iter().map(|value| value / sum).collect(),
         _ => {
             let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let powers: Vec<f64> = values.iter().map(|value| (value - most).exp()).collect();
@@ -227,6 +225,12 @@ fn distribution<T: Number>(row: &[u8]) -> Vec<f64> {
             powers.into_iter().map(|power| power / sum).collect()
         }
     }
+}
+
+/// Whether these are parts of 1, as far as a model's rounding goes.
+pub(super) fn is_distribution(values: &[f64]) -> bool {
+    let sum: f64 = values.iter().sum();
+    values.len() > 1 && (sum - 1.0).abs() < 1e-2 && values.iter().all(|value| *value >= 0.0)
 }
 
 fn embedding<T: Number>(all: &mut Rows, tolerance: f64, one: &[u8], other: &[u8]) {

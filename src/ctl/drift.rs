@@ -9,7 +9,7 @@ use super::text::{self, Cell, table, wrapped};
 use crate::config::units::write_count;
 use crate::pb::v1::{AnswerDrift, Drift, OutputDrift};
 
-/// In one line: `2 of 3 outputs drift: label of v2`.
+/// In one line: `proven of 1 of 3 outputs: label of v2 from the baseline`.
 pub(super) fn brief(drift: &AnswerDrift) -> String {
     let found: Vec<String> = drift.outputs.iter().filter(|output| output.then.is_some()).map(name).collect();
     if !drift.reference_trouble.is_empty() {
@@ -17,8 +17,8 @@ pub(super) fn brief(drift: &AnswerDrift) -> String {
     }
     match (found.len(), drift.outputs.len()) {
         (0, 0) => "nothing to compare yet".to_owned(),
-        (0, all) => format!("none of {all} outputs is proven to"),
-        (some, all) => format!("{some} of {all} outputs: {}", found.join(", ")),
+        (0, all) => format!("proven of none of {all} outputs"),
+        (some, all) => format!("proven of {some} of {all} outputs: {}", found.join(", ")),
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(text.lines().all(|line| line.chars().count() <= text::WIDTH), "{text}");
-        assert_eq!(brief(&drift()), "1 of 2 outputs: label of v2 from the baseline");
+        assert_eq!(brief(&drift()), "proven of 1 of 2 outputs: label of v2 from the baseline");
         let broken = AnswerDrift { reference_trouble: "/x: gone".into(), ..AnswerDrift::default() };
         assert!(lines(&broken, Paint(false)).join("\n").contains("cannot be used: /x: gone"));
     }

@@ -288,7 +288,12 @@ pub(super) fn narrow(guard: &Guard, width: usize) -> [String; 2] {
 
 /// `+0.02 (-0.11 … +0.2) pp`.
 pub(super) fn harm(guard: &Guard) -> String {
-    let Some(interval) = &guard.harm else { return "nothing known".to_owned() };
+    let Some(interval) = &guard.harm else {
+        // How far answers are apart is no harm by itself, and has no interval.
+        let apart = guard.name == "shadow" || guard.name.starts_with("drift ");
+        let seen = guard.candidate.as_ref().and_then(|estimate| estimate.value).filter(|_| apart);
+        return seen.map_or("nothing known".to_owned(), |seen| text::estimate(guard, Some(seen)));
+    };
     let part = |value| text::harm(guard, value);
     let (middle, low, high) = (part(interval.middle), part(interval.low), part(interval.high));
     format!("{middle} ({low} … {high}){}", text::unit(guard))

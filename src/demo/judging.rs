@@ -231,7 +231,7 @@ fn opening<S: Sidecar>(text: &str, world: &World, sidecar: &S) -> Vec<String> {
     lines.extend(text.lines().map(|line| format!("  {line}")));
     lines.extend([String::new(), "In another terminal:".to_owned()]);
     let (program, model) = (program(), &world.model);
-    lines.push(format!("  {program} ctl --address {} status {model}", sidecar.admin()));
+    lines.push(format!("  {program} ctl --admin {} status {model}", sidecar.admin()));
     lines.push(format!("  curl -s http://{}/metrics | grep shadow_verdict", sidecar.health()));
     lines.push(String::new());
     lines

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Answered, Evidence, References, Report, Subject};
+use super::evidence::{Answered, Evidence, References, Report, SMALL, Subject, With};
 use super::kept;
 use super::watch::Seen;
 use crate::comparison::drift::Drifted;
@@ -93,6 +93,8 @@ struct Entry {
     references: Arc<References>,
     /// Why there is no reference, where one is asked for.
     trouble: Option<Arc<str>>,
+    /// Whether that was said in the log, which nobody listens to yet when the process starts.
+    said: bool,
     tally: Arc<Tally>,
     told: Vec<Subject>,
     /// Whether answers came since somebody looked, and since they were handed to the state directory.
@@ -149,10 +151,7 @@ impl Drifts {
             let (references, trouble) = match drift.reference.as_deref().map(kept::read) {
                 None => (References::new(), None),
                 Some(Ok(references)) => (references, None),
-                Some(Err(why)) => {
-                    tracing::error!(model = %model.name, why, "the reference cannot be used: nothing is held against it");
-                    (References::new(), Some(Arc::from(why)))
-                }
+                Some(Err(why)) => (References::new(), Some(Arc::from(why))),
             };
             let basis = basis(model, drift, &references);
             let mut known = self.known();
@@ -161,6 +160,7 @@ impl Drifts {
                 let tally = Arc::clone(&entry.tally);
                 *entry = Entry { basis, tally, changed: !entry.basis.is_empty(), ..Entry::default() };
             }
+            entry.said &= entry.trouble == trouble;
             (entry.references, entry.trouble) = (Arc::new(references), trouble);
         }
         let watched = |name: &str| config.model(name).is_some_and(|model| model.drift.is_some());
@@ -213,11 +213,15 @@ impl Drifts {
         (!outputs.is_empty()).then(|| kept::File::new(of, outputs, now.as_millis() as u64))
     }
 
-    /// Drifts of a model that were proven since this was asked last.
+    /// Drifts of a model that were proven since this was asked last. What is wrong with its reference goes to the log.
     pub fn news(&self, model: &Model) -> Vec<News> {
         let Some(drift) = &model.drift else { return Vec::new() };
         let mut known = self.known();
         let Some(entry) = known.get_mut(&model.name) else { return Vec::new() };
+        if let Some(why) = entry.trouble.as_ref().filter(|_| !entry.said) {
+            entry.said = true;
+            tracing::error!(model = %model.name, %why, "the reference cannot be used: nothing is held against it");
+        }
         let found = entry.evidence.reports(drift.alpha).into_iter().filter(|report| report.found.is_some());
         let new: Vec<Report> = found.filter(|report| !entry.told.contains(&report.subject)).collect();
         entry.told.extend(new.iter().map(|report| report.subject.clone()));
@@ -291,8 +295,8 @@ fn basis(model: &Model, drift: &Drift, references: &References) -> String {
 fn news(model: &Model, report: &Report, drifted: &Drifted) -> News {
     let Subject { variant, output, with } = &report.subject;
     let other = match with {
-        super::evidence::With::Baseline => model.variants.get(model.baseline()).map_or("", |one| &*one.name),
-        super::evidence::With::Reference => "the reference",
+        With::Baseline => model.variants.get(model.baseline()).map_or("", |one| &*one.name),
+        With::Reference => "the reference",
     };
     let by_chance =
         drifted.by_chance.map_or_else(String::new, |most| format!(", by chance {most:.3} at most"));
@@ -300,17 +304,16 @@ fn news(model: &Model, report: &Report, drifted: &Drifted) -> News {
         "output {output} of {variant} is distributed otherwise than that of {other}: stability index {:.3}{by_chance}",
         drifted.stability
     );
-    let of = |n| Estimate { n, value: None };
     let finding = Finding {
         guard: format!("drift {output}").into(),
         aim: Aim::Guardrail,
         variant: Arc::clone(variant),
         verdict: Verdict::Fail,
-        baseline: of(drifted.base),
-        candidate: of(drifted.candidate),
+        baseline: Estimate { n: drifted.base, value: None },
+        candidate: Estimate { n: drifted.candidate, value: Some(drifted.stability) },
         harm: None,
-        margin: 0.0,
-        scale: Scale::Share,
+        margin: drifted.by_chance.unwrap_or(0.0).max(SMALL),
+        scale: Scale::Mean,
         ln_e: drifted.ln_e,
         threshold: report.enough,
         missing: 0,

@@ -25,7 +25,7 @@ use crate::comparison::drift::{Against, Drift, Drifted, Reference, Side, Values}
 /// How long evidence is gathered before it begins anew.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// A stability index that nobody needs to be told of.
-const SMALL: f64 = 0.1;
+pub(super) const SMALL: f64 = 0.1;
 /// Bytes of an output's name that are kept.
 const NAME: usize = 128;
 

@@ -41,7 +41,7 @@ pub fn values(reading: &Reading<'_>, answer: &Answer<'_>) -> Vec<(Arc<str>, Valu
         let Said::Outputs(outputs) = said(message, peek) else { continue };
         for tensor in &outputs.tensors {
             let rule = reading.rules.iter().find(|rule| *rule.output == *tensor.name);
-            let measure = rule.map_or_else(|| infer(tensor), |rule| rule.measure);
+            let measure = rule.map_or_else(|| by_content(tensor), |rule| rule.measure);
             if let Some(values) = of(tensor, &measure) {
                 all.push((tensor.name.into(), values));
             }
@@ -50,8 +50,31 @@ pub fn values(reading: &Reading<'_>, answer: &Answer<'_>) -> Vec<(Arc<str>, Valu
     all
 }
 
+/// How an output is read that nobody declared: as it would be compared, but for rows that are parts of 1, whose mean
+/// says nothing.
+fn by_content(tensor: &Tensor<'_>) -> Measure {
+    let scores = match (tensor.content.as_ref(), tensor.dtype) {
+        (Ok(Content::Fixed(bytes)), Dtype::Known(kind)) if kind.is_float() => {
+            by_type!(kind, begins_with_parts(bytes, rows::by_row(tensor).max(1)), false)
+        }
+        _ => false,
+    };
+    if scores { Measure::Scores { tolerance: 0.0 } } else { infer(tensor) }
+}
+
+fn begins_with_parts<T: Number>(bytes: &[u8], rows: usize) -> bool {
+    let width = (bytes.len() / rows).max(T::WIDTH);
+    let first: Vec<f64> = numbers::<T>(&bytes[..width.min(bytes.len())]).map(T::value).collect();
+    rows::is_distribution(&first)
+}
+
 fn of(tensor: &Tensor<'_>, measure: &Measure) -> Option<Values> {
-    let rows = tensor.rows().max(1);
+    let whole = matches!(
+        measure,
+        Measure::Class { .. } | Measure::Scores { .. } | Measure::Ranking { .. } | Measure::Embedding { .. }
+    );
+    let float = matches!(tensor.dtype, Dtype::Known(kind) if kind.is_float());
+    let rows = if whole && float { rows::by_row(tensor) } else { tensor.rows() }.max(1);
     match (tensor.content.as_ref().ok()?, tensor.dtype) {
         _ if *measure == Measure::Ignore => None,
         (Content::Texts(texts), _) => {
@@ -108,5 +131,26 @@ mod tests {
         let labels = Values::Labels(vec!["cat".into(), "dog".into()]);
         assert_eq!(labels.one(u64::MAX), Some(Values::Labels(vec!["dog".into()])));
         assert_eq!(Values::Numbers(Vec::new()).one(0), None);
+    }
+
+    fn tensor<'a>(shape: &[i64], bytes: &'a [u8]) -> Tensor<'a> {
+        let content = Ok(Content::Fixed(bytes.into()));
+        let dtype = Dtype::Known(crate::comparison::tensor::Type::F32);
+        Tensor { name: "y", dtype, shape: shape.to_vec(), content }
+    }
+
+    #[test]
+    fn parts_of_one_are_read_by_their_largest_and_other_numbers_by_their_mean() {
+        let bytes = |values: &[f32]| values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        let read = |shape: &[i64], values: &[f32]| {
+            let bytes = bytes(values);
+            let tensor = tensor(shape, &bytes);
+            of(&tensor, &by_content(&tensor)).unwrap()
+        };
+        let labels = |labels: &[&str]| Values::Labels(labels.iter().map(|label| (*label).into()).collect());
+        assert_eq!(read(&[2, 3], &[0.1, 0.7, 0.2, 0.5, 0.3, 0.2]), labels(&["1", "0"]));
+        assert_eq!(read(&[3], &[0.1, 0.2, 0.7]), labels(&["2"]), "a vector is one row");
+        assert_eq!(read(&[2, 2], &[1.0, 3.0, -1.0, 2.0]), Values::Numbers(vec![2.0, 0.5]));
+        assert_eq!(read(&[2], &[1.0, 3.0]), Values::Numbers(vec![1.0, 3.0]));
     }
 }
