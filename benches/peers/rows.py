@@ -215,8 +215,10 @@ ROWS = {
     "kept-large": kept("600 KB", LARGE),
     "features": Row(
         "300 B, 8 × 16, one feature after the other",
-        through(FULL, "parhelion", "parhelion/ab", "parhelion/ab, mirror", "parhelion/default",
-                "parhelion/everything"), []),
+        through(FULL, "parhelion", "parhelion/ab", "parhelion/canary", "parhelion/ab, mirror", "parhelion/default",
+                "parhelion/everything"), [
+            Check("a canary that is judged ÷ the same split for `ab`", None, ratio("parhelion/canary", "parhelion/ab")),
+        ]),
     "shadows": Row(
         "300 B, 8 × 16, shadows with a copy of each call",
         through(FULL, "parhelion", "parhelion/mirror", "parhelion/2 mirrors", "parhelion/3 mirrors"), [], rounds=3),

@@ -26,10 +26,11 @@ CAPS = (4, 16, 64)
 
 
 class Setup(NamedTuple):
-    """What a proxy does beside forwarding. `mirrors` are the servers that get a copy of each call, and
+    """What a proxy does beside forwarding. A `canary` is a split that is judged. `mirrors` are the servers that get a copy of each call, and
     `cap_mib` is what all copies may hold while they are kept for long."""
     proxy: str
     split: bool = False
+    canary: bool = False
     mirrors: tuple = ()
     spans: Optional[str] = None
     models: int = 1
@@ -51,6 +52,7 @@ SETUPS = {
     "parhelion": Setup("parhelion"),
     "again": Setup("parhelion"),
     "parhelion/ab": Setup("parhelion", split=True),
+    "parhelion/canary": Setup("parhelion", split=True, canary=True),
     "parhelion/mirror": Setup("parhelion", mirrors=("shadow",)),
     "parhelion/capped mirror": Setup("parhelion", mirrors=("shadow",), copies=None),
     "parhelion/2 mirrors": Setup("parhelion", mirrors=("shadow",) * 2),
@@ -102,6 +104,9 @@ def parhelion(setup, place):
     variants = ", ".join(f'{name}: {{endpoint: "{scheme}://{setup.server(place, server)}", version: "1"}}'
                          for name, server in servers.items())
     strategy = "{kind: ab, weights: {v1: 90%, v2: 10%}}" if setup.split else "{kind: pinned, variant: v1}"
+    if setup.canary:
+        steps = "steps: [{share: 10%, hold: 1h}, {share: 50%, hold: 1h}]"
+        strategy = f"{{kind: canary, baseline: v1, candidate: v2, {steps}}}"
     calls = f", calls: {setup.copies}" if setup.copies else ""
     calls += f", bytes: {setup.cap_mib}MiB, deadline: 30s" if setup.cap_mib else ""
     body = f"{{variants: {{{variants}}}, strategy: {strategy}"
