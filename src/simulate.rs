@@ -31,10 +31,10 @@ mod world;
 pub use figure::Figure;
 pub use file::{Scenario, read, read_text};
 use stream::{Course, Laws};
-pub use tally::{Lengths, Share, Spread, Summary};
+pub use tally::{Lengths, Mean, Share, Spread, Summary};
 
-/// The variants of every simulated model, by their index.
-const VARIANTS: [&str; 2] = ["stable", "next"];
+/// The variants of simulated models: the first two of every one, more of a bandit that asks for them.
+const VARIANTS: [&str; 8] = ["stable", "next", "third", "fourth", "fifth", "sixth", "seventh", "eighth"];
 
 /// What to simulate.
 #[derive(Debug, Args)]

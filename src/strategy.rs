@@ -27,6 +27,7 @@ pub mod pinned;
 mod ranges;
 pub mod rolling;
 pub mod staged;
+mod steered;
 mod unit;
 
 use ab::Ab;
@@ -192,8 +193,11 @@ impl Kind {
             Kind::Ab(ab) => Some(ab.place(unit)),
             Kind::Canary(canary) => Some(canary.place(unit)),
             Kind::Bandit(bandit) => Some(bandit.place(epoch, unit)),
-            // All stages have the same salt.
-            Kind::Staged(stages) => stages.iter().find_map(|stage| stage.place(epoch, unit)),
+            // All stages have the same salt, and those that draw anew are asked by themselves.
+            Kind::Staged(stages) => {
+                let mut settled = stages.iter().filter(|stage| !matches!(stage, Kind::Bandit(_)));
+                settled.find_map(|stage| stage.place(epoch, unit))
+            }
         }
     }
 
@@ -396,7 +400,11 @@ impl Strategy {
 
     /// Where the call's unit falls among 100,000 places; `None` where it brings none, or nothing is drawn.
     pub fn place(&self, standing: &Standing, call: &Call<'_>) -> Option<u32> {
-        self.kind.place(standing.epoch, self.unit_of(call)?)
+        let unit = self.unit_of(call)?;
+        match self.kind.at(standing.stage) {
+            Kind::Bandit(bandit) => Some(bandit.place(standing.epoch, unit)),
+            _ => self.kind.place(standing.epoch, unit),
+        }
     }
 
     /// Which places belong to whom for a call that a bandit drew for, while all are ready, in order.
@@ -409,10 +417,14 @@ impl Strategy {
 
     /// What calls are told apart by; none where they are not.
     pub fn context(&self) -> Option<&bandit::context::Reader> {
-        match &self.kind {
+        let stages = match &self.kind {
+            Kind::Staged(stages) => &stages[..],
+            kind => std::slice::from_ref(kind),
+        };
+        stages.iter().find_map(|stage| match stage {
             Kind::Bandit(bandit) => Some(bandit.context()).filter(|context| !context.is_empty()),
             _ => None,
-        }
+        })
     }
 
     /// Which places belong to whom while all are ready, in order, for calls that `segment` matches or none.

@@ -49,6 +49,12 @@ enum What {
     Default,
     /// A call is given to a variant by its unit.
     Assign,
+    /// The same by the shares of a bandit.
+    Bandit,
+    /// The same by what is learnt of its context: 16 features, four variants.
+    Contextual,
+    /// Two lists of 100 items are merged.
+    Merge,
     /// The front of a ModelInfer is read.
     Parse,
     /// An outcome is counted whose span nobody wants.
@@ -74,6 +80,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(What::Everything) => paths::sidecar(paths::EVERYTHING, calls)?,
         Some(What::Default) => paths::sidecar(paths::DEFAULT, calls)?,
         Some(What::Assign) => functions::assign(calls)?,
+        Some(What::Bandit) => functions::bandit(calls)?,
+        Some(What::Contextual) => functions::contextual(calls)?,
+        Some(What::Merge) => functions::merge(calls)?,
         Some(What::Parse) => functions::parse(calls)?,
         Some(What::Observe) => functions::observe(calls)?,
         Some(What::LookError) => return each(looks::errors(calls)?),

@@ -1,5 +1,6 @@
 //! What a sidecar costs beside its calls: a rollout that stands idle, and feedback, reported over the wire at a steady
-//! rate for longer than anything is buffered. Processor time and resident memory are the process's own.
+//! rate for longer than anything is buffered; and what it costs a call that two rankers answer. Processor time and resident
+//! memory are the process's own.
 
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,9 +17,9 @@ use tokio::sync::mpsc;
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Endpoint;
 
-use crate::Options;
 use crate::server;
 use crate::sidecar::Sidecar;
+use crate::{Options, ranked};
 
 /// Rollouts that stand idle.
 const IDLE: u32 = 500;
@@ -30,10 +31,10 @@ const SETTLED: Duration = Duration::from_secs(3);
 
 /// One figure, and what it must not exceed.
 pub(crate) struct Cost {
-    name: &'static str,
-    words: String,
-    value: f64,
-    most: f64,
+    pub(crate) name: &'static str,
+    pub(crate) words: String,
+    pub(crate) value: f64,
+    pub(crate) most: f64,
 }
 
 impl Cost {
@@ -54,6 +55,7 @@ impl Cost {
 pub(crate) fn all(options: &Options) -> Result<Vec<Cost>, Box<dyn Error>> {
     let mut costs = vec![idle(options)?];
     costs.extend(feedback(options)?);
+    costs.push(ranked::added(options)?);
     Ok(costs)
 }
 

@@ -13,6 +13,7 @@ mod costs;
 mod message;
 mod plans;
 mod play;
+mod ranked;
 mod report;
 mod rows;
 mod server;
@@ -61,7 +62,8 @@ struct Options {
     /// Rollouts that row `strange` has at once; the other rows have one
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rollouts: u32,
-    /// Instead of the rows: what an idle rollout and a report of feedback cost, about a minute and a half
+    /// Instead of the rows: what an idle rollout, a report of feedback and a call that two rankers answer cost, about
+    /// two minutes
     #[arg(long)]
     costs: bool,
     /// One JSON object instead of the table

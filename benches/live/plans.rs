@@ -53,6 +53,15 @@ pub(crate) fn staged(at: [SocketAddr; 2]) -> String {
     )
 }
 
+/// Both answer every call together.
+pub(crate) fn interleaved(at: [SocketAddr; 2]) -> String {
+    one(
+        at,
+        "feedback: {clicks: {kind: clicks}}
+    strategy: {kind: interleave, baseline: v1, ranking: {items: items}, credit: {feedback: clicks}}",
+    )
+}
+
 fn one([v1, v2]: [SocketAddr; 2], rest: &str) -> String {
     format!(
         "default: m0

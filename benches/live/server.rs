@@ -25,6 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::message::{PREFIX, framed, response};
+use crate::ranked::ranking;
 use crate::wire::{Cork, Wire};
 
 /// How long a model takes.
@@ -48,6 +49,8 @@ pub(crate) enum Manner {
     Hangs,
     /// It answers, and takes its time.
     Slow,
+    /// It answers a ranking; the second server takes twice as long for it as the first.
+    Ranks,
 }
 
 /// One server, as its bench sees it. Times are in nanoseconds since 1970, none of them 0.
@@ -232,6 +235,9 @@ async fn infer(body: RecvStream, mut respond: SendResponse<Bytes>, server: &Serv
         refuse(&mut respond, "3");
     } else if manner == Manner::Hangs as u8 {
         let _ = poll_fn(|cx| respond.poll_reset(cx)).await;
+    } else if manner == Manner::Ranks as u8 {
+        tokio::time::sleep(if version == "2" { 2 * WORK } else { WORK }).await;
+        answer(&mut respond, ranking(&request.model_name, version));
     } else {
         tokio::time::sleep(if manner == Manner::Slow as u8 { SLOW } else { WORK }).await;
         answer(&mut respond, response(&request.model_name, version, 300));

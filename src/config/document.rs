@@ -66,6 +66,11 @@ impl Document {
         }
     }
 
+    /// What stands at that place as it was written, before anybody checks it.
+    pub fn written(&self, keys: &[&str]) -> Option<&Value> {
+        keys.iter().try_fold(&self.source.value, |value, key| value.get(key))
+    }
+
     /// What is left of the document as a `T`.
     pub fn shape<T: DeserializeOwned + Default>(&mut self) -> T {
         let shaped = shape(&mut self.source);

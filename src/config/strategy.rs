@@ -299,12 +299,12 @@ impl Strategy {
         }
     }
 
-    /// The feedback that it learns from, where it does.
+    /// The feedback that it learns from, where it or one of its stages does.
     pub fn reward(&self) -> Option<&Arc<str>> {
-        match self {
+        self.stages().find_map(|stage| match stage {
             Strategy::Bandit(bandit) => Some(&bandit.reward.name),
             _ => None,
-        }
+        })
     }
 
     /// Whether a variant beside the baseline may be given calls.

@@ -145,7 +145,7 @@ pub(super) fn audit(record: &AuditRecord) -> v1::AuditRecord {
 }
 
 pub(super) fn explanation(model: &Model, explained: &Explanation, at: Option<State>) -> v1::Explanation {
-    let salt = match (&model.strategy, model.strategy.salt()) {
+    let salt = match (model.strategy.at(explained.stage), model.strategy.salt()) {
         // A bandit draws anew in each epoch.
         (Strategy::Bandit(_), Some(salt)) => format!("{salt}/{}/", explained.epoch),
         (_, salt) => salt.unwrap_or_default().to_owned(),

@@ -13,7 +13,6 @@ use super::play::{Counted, Ending, Folder};
 use super::scenario::{self, Named, Place, Scenario};
 use super::server::{self, Standing};
 use super::{Configuration, Demo, DemoError, Sidecar, program};
-use crate::pb::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
 use crate::rollout::AuditRecord;
 use crate::tasks::Tasks;
 use crate::verdict::State;
@@ -175,7 +174,7 @@ impl<W: Write> Demo<W> {
 
 fn stand(version: &str, ranker: Ranker) -> io::Result<Standing> {
     let service = RankerServer { ranker, version: version.to_owned() };
-    server::serve(version, GrpcInferenceServiceServer::new(service), 0)
+    server::serve(service, Arc::default(), 0)
 }
 
 fn configuration(servers: [(&str, &str, SocketAddr); 2], folder: &Folder) -> String {

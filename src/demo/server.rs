@@ -5,29 +5,24 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
-use tonic::codegen::tokio_stream::{Stream, StreamExt};
+use tonic::Status;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
-use tonic::{Request, Response, Status, Streaming};
 
 pub mod manner;
+mod service;
 
 use manner::Manner;
+pub(super) use service::{Answers, described};
 
 use super::model::{CLASSES, Model, PIXELS, Prediction};
 use super::tensor;
-use crate::pb::inference::grpc_inference_service_server::{GrpcInferenceService, GrpcInferenceServiceServer};
-use crate::pb::inference::model_metadata_response::TensorMetadata;
-use crate::pb::inference::{
-    ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
-    ModelReadyResponse, ModelStreamInferResponse, ServerLiveRequest, ServerLiveResponse,
-    ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest, ServerReadyResponse,
-};
+use crate::pb::inference::grpc_inference_service_server::GrpcInferenceServiceServer;
+use crate::pb::inference::{ModelInferRequest, ModelInferResponse, ModelMetadataResponse};
 
 /// A running server; dropping it ends it.
 #[derive(Debug)]
@@ -55,20 +50,18 @@ impl Standing {
 /// # Errors
 /// Where the loopback port cannot be bound or no thread started.
 pub fn start(model: Arc<Model>, port: u16) -> io::Result<Standing> {
-    let (manner, version) = (Arc::new(Manner::default()), model.version().to_owned());
-    let server = ModelServer { model, manner: Arc::clone(&manner) };
-    Ok(Standing { manner, ..serve(&version, GrpcInferenceServiceServer::new(server), port)? })
+    let manner = Arc::default();
+    let classifier = Classifier { model, manner: Arc::clone(&manner) };
+    serve(classifier, manner, port)
 }
 
-/// Starts `service` likewise.
+/// Starts a server of what answers like that, which behaves in that `manner`, likewise.
 ///
 /// # Errors
 /// The same.
-pub(super) fn serve<G: GrpcInferenceService>(
-    version: &str,
-    service: GrpcInferenceServiceServer<G>,
-    port: u16,
-) -> io::Result<Standing> {
+pub(super) fn serve(answers: impl Answers, manner: Arc<Manner>, port: u16) -> io::Result<Standing> {
+    let version = answers.version().to_owned();
+    let service = GrpcInferenceServiceServer::new(service::Service::new(answers, Arc::clone(&manner)));
     let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
     let incoming = {
         let _inside = runtime.enter();
@@ -86,141 +79,45 @@ pub(super) fn serve<G: GrpcInferenceService>(
             }
         });
     })?;
-    Ok(Standing { address, manner: Arc::default(), _stop: stop })
+    Ok(Standing { address, manner, _stop: stop })
 }
 
-/// Cheap to clone: every stream has one.
-#[derive(Debug, Clone)]
-struct ModelServer {
+/// A classifier as it answers.
+#[derive(Debug)]
+struct Classifier {
     model: Arc<Model>,
     manner: Arc<Manner>,
 }
 
-impl ModelServer {
-    /// Whether this is the model and version asked for; an empty version means any.
-    fn knows(&self, name: &str, version: &str) -> Result<(), Status> {
-        let model = &self.model;
-        if name != model.name() {
-            return Err(Status::not_found(format!(
-                "there is no model {name:?} here, only {:?}",
-                model.name()
-            )));
-        }
-        if !version.is_empty() && version != model.version() {
-            let (name, known) = (model.name(), model.version());
-            return Err(Status::not_found(format!(
-                "model {name:?} has no version {version:?} here, only {known:?}"
-            )));
-        }
-        Ok(())
+impl Answers for Classifier {
+    fn name(&self) -> &str {
+        self.model.name()
     }
 
-    fn infer(&self, request: &ModelInferRequest) -> Result<ModelInferResponse, Status> {
-        self.knows(&request.model_name, &request.model_version)?;
+    fn version(&self) -> &str {
+        self.model.version()
+    }
+
+    fn describe(&self) -> ModelMetadataResponse {
+        ModelMetadataResponse {
+            platform: "scikit-learn weights, computed in Rust".to_owned(),
+            inputs: vec![described(tensor::INPUT, "FP32", &[-1, PIXELS as i64])],
+            outputs: vec![
+                described(tensor::LABEL, "INT64", &[-1]),
+                described(tensor::PROBABILITIES, "FP32", &[-1, CLASSES as i64]),
+            ],
+            ..ModelMetadataResponse::default()
+        }
+    }
+
+    fn answer(&self, request: &ModelInferRequest) -> Result<ModelInferResponse, Status> {
         let refuse = |error: tensor::TensorError| Status::invalid_argument(error.to_string());
         let rows = tensor::read(request).map_err(refuse)?;
         let mut said: Vec<Prediction> = rows.iter().map(|row| self.model.predict(row)).collect();
         self.manner.alter(&mut said);
-        let mut response = ModelInferResponse {
-            model_name: self.model.name().to_owned(),
-            model_version: self.model.version().to_owned(),
-            id: request.id.clone(),
-            ..ModelInferResponse::default()
-        };
+        let mut response = ModelInferResponse::default();
         tensor::write(request, &said, &mut response).map_err(refuse)?;
         Ok(response)
-    }
-
-    /// As Triton: the status of a stream stays OK, an error says only its message and the request's id.
-    fn infer_in_stream(&self, request: &ModelInferRequest) -> ModelStreamInferResponse {
-        match self.infer(request) {
-            Ok(answer) => {
-                ModelStreamInferResponse { error_message: String::new(), infer_response: Some(answer) }
-            }
-            Err(status) => ModelStreamInferResponse {
-                error_message: status.message().to_owned(),
-                infer_response: Some(ModelInferResponse { id: request.id.clone(), ..Default::default() }),
-            },
-        }
-    }
-}
-
-#[tonic::async_trait]
-impl GrpcInferenceService for ModelServer {
-    type ModelStreamInferStream =
-        Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send + 'static>>;
-
-    async fn server_live(
-        &self,
-        _: Request<ServerLiveRequest>,
-    ) -> Result<Response<ServerLiveResponse>, Status> {
-        Ok(Response::new(ServerLiveResponse { live: true }))
-    }
-
-    async fn server_ready(
-        &self,
-        _: Request<ServerReadyRequest>,
-    ) -> Result<Response<ServerReadyResponse>, Status> {
-        Ok(Response::new(ServerReadyResponse { ready: true }))
-    }
-
-    async fn model_ready(
-        &self,
-        request: Request<ModelReadyRequest>,
-    ) -> Result<Response<ModelReadyResponse>, Status> {
-        let ModelReadyRequest { name, version } = request.into_inner();
-        self.knows(&name, &version)?;
-        Ok(Response::new(ModelReadyResponse { ready: true }))
-    }
-
-    async fn server_metadata(
-        &self,
-        _: Request<ServerMetadataRequest>,
-    ) -> Result<Response<ServerMetadataResponse>, Status> {
-        let name = "parhelion-demo".to_owned();
-        let version = env!("CARGO_PKG_VERSION").to_owned();
-        Ok(Response::new(ServerMetadataResponse { name, version, extensions: Vec::new() }))
-    }
-
-    async fn model_metadata(
-        &self,
-        request: Request<ModelMetadataRequest>,
-    ) -> Result<Response<ModelMetadataResponse>, Status> {
-        let ModelMetadataRequest { name, version } = request.into_inner();
-        self.knows(&name, &version)?;
-        let tensor = |name: &str, datatype: &str, shape: &[i64]| TensorMetadata {
-            name: name.to_owned(),
-            datatype: datatype.to_owned(),
-            shape: shape.to_vec(),
-        };
-        Ok(Response::new(ModelMetadataResponse {
-            name,
-            versions: vec![self.model.version().to_owned()],
-            platform: "scikit-learn weights, computed in Rust".to_owned(),
-            inputs: vec![tensor(tensor::INPUT, "FP32", &[-1, PIXELS as i64])],
-            outputs: vec![
-                tensor(tensor::LABEL, "INT64", &[-1]),
-                tensor(tensor::PROBABILITIES, "FP32", &[-1, CLASSES as i64]),
-            ],
-        }))
-    }
-
-    async fn model_infer(
-        &self,
-        request: Request<ModelInferRequest>,
-    ) -> Result<Response<ModelInferResponse>, Status> {
-        self.manner.feel().await?;
-        self.infer(request.get_ref()).map(Response::new)
-    }
-
-    async fn model_stream_infer(
-        &self,
-        request: Request<Streaming<ModelInferRequest>>,
-    ) -> Result<Response<Self::ModelStreamInferStream>, Status> {
-        let server = self.clone();
-        let answers =
-            request.into_inner().map(move |message| message.map(|request| server.infer_in_stream(&request)));
-        Ok(Response::new(Box::pin(answers)))
     }
 }
 
@@ -233,6 +130,9 @@ mod tests {
     use super::*;
     use crate::demo::rows::Row;
     use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
+    use crate::pb::inference::{
+        ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerReadyRequest,
+    };
 
     async fn second() -> (Standing, GrpcInferenceServiceClient<Channel>) {
         let [_, second, _] = Model::bundled().unwrap();

@@ -47,7 +47,7 @@ impl Book {
         report: &Report,
         now: Duration,
     ) -> Result<Receipt, Refusal> {
-        self.0.take((0, prediction, report, None), now, &mut |_| true, true).map(|(_, receipt)| receipt)
+        self.0.take((0, prediction, report, None), now, &mut |_| true, true).map(|took| took.receipt)
     }
 
     /// What was gained and must be kept since the last time.

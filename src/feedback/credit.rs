@@ -285,3 +285,6 @@ fn whose(prediction: &Prediction) -> Whose {
         made,
     }
 }
+
+#[cfg(test)]
+mod tests;

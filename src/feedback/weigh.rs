@@ -60,9 +60,11 @@ struct Pair {
 }
 
 impl Who<'_> {
-    /// Whether chance could have given the call to another arm that it is compared with.
+    /// Whether chance could have given the call to another arm that it is compared with, or a strategy learns from
+    /// whatever an arm earned that it chose, though it gave it everything.
     pub(super) fn counts(&self) -> bool {
-        (0..self.odds.as_slice().len()).any(|arm| self.propensity(arm).is_some())
+        let chosen = self.odds.get(self.arm).is_some_and(|chance| chance > 0.0);
+        self.learns && chosen || (0..self.odds.as_slice().len()).any(|arm| self.propensity(arm).is_some())
     }
 
     /// Of `treatment`, given that it is that or the baseline; none where it says nothing about that pair.

@@ -1,5 +1,6 @@
 //! What happened to a call that several rankers were asked for: who answered, who did not and why, and what was made of it.
 
+use crate::config::Model;
 use crate::prediction::slots::Slots;
 use crate::strategy::interleave::Method;
 
@@ -98,6 +99,17 @@ impl Merged {
     /// Of which nothing is known but that it is no evidence.
     pub fn none(method: Method, why: Unanalysed) -> Self {
         Merged { method, rankers: Vec::new(), rows: 0, length: 0, slots: None, unanalysed: Some(why) }
+    }
+
+    /// Whose each slot is, by name, `-` where it is nobody's, with commas between; none where the call is no evidence.
+    pub fn teams(&self, model: &Model) -> Option<String> {
+        let (slots, arms) = (self.slots.as_ref()?, model.arms());
+        let of = |slot: usize| {
+            let variant = arms.get(usize::from(slots.get(slot)?))?;
+            model.variants.get(*variant).map(|variant| &*variant.name)
+        };
+        let names: Vec<&str> = (0..slots.count()).map(|slot| of(slot).unwrap_or("-")).collect();
+        Some(names.join(","))
     }
 
     /// Whether lists of two rankers at least are in the answer.

@@ -41,6 +41,7 @@ impl Rollouts {
             model: Arc::clone(&model.name),
             revision: model.revision,
             epoch: standing.epoch,
+            stage: standing.stage,
             unit: decision.unit.map(|unit| format!("{unit:016x}")),
             place,
             intervals: intervals

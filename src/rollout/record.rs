@@ -183,6 +183,8 @@ pub struct Explanation {
     pub revision: u32,
     /// The epoch it was answered in.
     pub epoch: u32,
+    /// Which of the rollout's stages answered, from 0.
+    pub stage: u32,
     /// Keyed hash of the unit, 16 hexadecimal digits, as in spans; none where the call brings no unit.
     pub unit: Option<String>,
     /// Where the unit falls among 100,000 places; none where nothing is drawn, or each call anew.

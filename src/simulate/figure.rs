@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::file::{Part, Range, Scenario, ShareRange};
 use super::print::number;
-use super::tally::{Lengths, Share, Spread, Summary};
+use super::tally::{Lengths, Mean, Share, Spread, Summary};
 
 /// One thing that is expected.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,6 +31,7 @@ pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
         ("blocked", expect.blocked, summary.blocked.as_ref()),
         ("covered", expect.covered, summary.covered.as_ref()),
         ("preferred", expect.preferred, summary.preferred.as_ref()),
+        ("right", expect.right, summary.right.as_ref()),
         ("naive", expect.naive, summary.naive.as_ref()),
     ];
     let shares = shares.into_iter().filter_map(|(name, range, share)| Some(range?.figure(name, share)));
@@ -43,7 +44,12 @@ pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
         ("feedback_median", expect.feedback_median, verdict.and_then(|lengths| lengths.feedback.as_ref())),
     ];
     let medians = medians.into_iter().filter_map(|(name, range, spread)| Some(range?.figure(name, spread)));
-    shares.chain(medians).chain(expect.announced.map(|within| announced(summary, within))).collect()
+    let regret = expect.regret.map(|range| range.of_mean("regret", summary.regret.as_ref()));
+    shares
+        .chain(medians)
+        .chain(regret)
+        .chain(expect.announced.map(|within| announced(summary, within)))
+        .collect()
 }
 
 /// The lengths of the end that most runs had.
@@ -102,10 +108,27 @@ impl Range {
         };
         let [median, low, high] = [spread.median, spread.low, spread.high].map(number);
         let measured = format!("{median} ({low} to {high})");
-        let passed = self.at_least.is_none_or(|least| spread.high >= least)
-            && self.at_most.is_none_or(|most| spread.low <= most);
-        Figure { figure, bound, measured, passed }
+        Figure { figure, bound, measured, passed: self.meets(spread.low, spread.high) }
     }
+
+    fn of_mean(&self, figure: &'static str, mean: Option<&Mean>) -> Figure {
+        let bound = bound(self.at_least.map(fine), self.at_most.map(fine));
+        let Some(Mean { mean, low, high }) = mean else {
+            return Figure { figure, bound, measured: "not measured here".to_owned(), passed: false };
+        };
+        let measured = format!("{} ({} to {})", fine(*mean), fine(*low), fine(*high));
+        Figure { figure, bound, measured, passed: self.meets(*low, *high) }
+    }
+
+    /// Whether some of that interval is within.
+    fn meets(&self, low: f64, high: f64) -> bool {
+        self.at_least.is_none_or(|least| high >= least) && self.at_most.is_none_or(|most| low <= most)
+    }
+}
+
+/// With one digit behind the point.
+fn fine(value: f64) -> String {
+    format!("{value:.1}")
 }
 
 fn bound(least: Option<String>, most: Option<String>) -> String {
@@ -135,6 +158,10 @@ mod tests {
         assert!(!range.figure("naive", None).passed);
         let none = ShareRange { at_least: None, at_most: Some(Part(0.0)) };
         assert!(none.figure("rolled_back", Some(&Share::of(0, 1000))).passed);
+        let range = Range { at_least: Some(8.1), at_most: Some(10.9) };
+        let figure = range.of_mean("regret", Some(&Mean { mean: 11.4, low: 10.95, high: 11.85 }));
+        assert_eq!((&*figure.measured, figure.passed), ("11.4 (10.9 to 11.8)", false));
+        assert!(range.of_mean("regret", Some(&Mean { mean: 11.4, low: 10.8, high: 12.0 })).passed);
         assert!(!none.figure("rolled_back", Some(&Share::of(1, 1000))).passed);
     }
 }

@@ -17,6 +17,9 @@ mod learnt;
 mod words;
 mod world;
 
+/// Variants of a scenario that asks for no number of them: a baseline and a candidate.
+const LEAST: usize = 2;
+
 pub(super) use words::Part;
 use words::Span;
 
@@ -49,6 +52,10 @@ pub(super) struct Expect {
     pub(super) covered: Option<ShareRange>,
     /// Of all decisive sessions of all runs: those that preferred the candidate.
     pub(super) preferred: Option<ShareRange>,
+    /// Of all bandits that ended with a winner: those whose winner no other is better than.
+    pub(super) right: Option<ShareRange>,
+    /// What a bandit lost until the end against always taking the best, on average.
+    pub(super) regret: Option<Range>,
     /// Runs in which the naive test ever said "worse".
     pub(super) naive: Option<ShareRange>,
     /// Failed calls of the candidate before it was rolled back.
@@ -82,6 +89,7 @@ pub(super) struct Range {
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     about: Option<String>,
+    variants: Option<u64>,
     world: Option<world::RawWorld>,
     until: Option<Span>,
     runs: Option<u64>,
@@ -108,10 +116,11 @@ pub fn read_text(name: &str, text: &str) -> Result<Scenario, Errors> {
 }
 
 fn accept(mut document: Document) -> Result<Scenario, Errors> {
-    let model = document.model(&["strategy", "unit", "feedback"], &VARIANTS);
+    let model = document.model(&["strategy", "unit", "feedback"], &VARIANTS[..count(&document)]);
     let raw: Raw = document.shape();
     if let Some(model) = &model {
         refuse_idle(&mut document, model);
+        refuse_more(&mut document, model, raw.variants);
     }
     let world = match &raw.world {
         Some(world) => Some(world::accept(&mut document, model.as_deref(), world)),
@@ -143,24 +152,62 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
     })
 }
 
+/// How many variants the scenario has, as far as that can be.
+fn count(document: &Document) -> usize {
+    let bandit = document.written(&["strategy", "kind"]).is_some_and(|kind| kind == "bandit");
+    let asked = document.written(&["variants"]).filter(|_| bandit).and_then(serde_json::Value::as_u64);
+    let asked = asked.and_then(|asked| usize::try_from(asked).ok());
+    asked.filter(|asked| (LEAST..=VARIANTS.len()).contains(asked)).unwrap_or(LEAST)
+}
+
 /// Refuses a strategy that finds nothing out.
 fn refuse_idle(document: &mut Document, model: &Model) {
     let idle = match &model.strategy {
         Strategy::Ab(ab) => ab.judge.is_none(),
-        Strategy::Pinned(_) | Strategy::Shadow(_) | Strategy::Rolling(_) | Strategy::Bandit(_) => true,
-        Strategy::Canary(_) | Strategy::Staged(_) | Strategy::Interleave(_) => false,
+        Strategy::Pinned(_) | Strategy::Shadow(_) | Strategy::Rolling(_) => true,
+        Strategy::Canary(_) | Strategy::Staged(_) | Strategy::Interleave(_) | Strategy::Bandit(_) => false,
     };
     if idle {
         let problem = Problem::new("strategy.kind", "decides nothing, so there is nothing to simulate");
-        let hint = "use kind: canary, kind: ab with metrics, kind: interleave, or kind: staged";
+        let hint = "use kind: canary, kind: ab with metrics, kind: bandit, kind: interleave, or kind: staged";
         document.refuse(problem.with_value(format!("{:?}", model.strategy.kind())).with_hint(hint));
+    }
+    let staged = matches!(model.strategy, Strategy::Staged(_));
+    if staged && model.strategy.stages().any(|stage| matches!(stage, Strategy::Bandit(_))) {
+        let problem = Problem::new("strategy.stages", "have a bandit among them, whose calls are drawn anew");
+        document.refuse(problem.with_hint("play it by itself, and the stages before it by themselves"));
+    }
+    if let Strategy::Bandit(bandit) = &model.strategy
+        && bandit.policy.is_contextual()
+    {
+        let problem = Problem::new("strategy.policy", "tells calls apart, and a world's calls are all alike");
+        document.refuse(problem.with_hint("use a policy without a context, like thompson"));
+    }
+}
+
+/// Refuses numbers of variants that a scenario cannot have.
+fn refuse_more(document: &mut Document, model: &Model, asked: Option<u64>) {
+    let Some(asked) = asked else { return };
+    let most = match model.strategy {
+        Strategy::Bandit(_) => VARIANTS.len(),
+        _ => LEAST,
+    };
+    if !(LEAST as u64..=most as u64).contains(&asked) {
+        let (text, hint) = match most > LEAST {
+            true => ("are too few, or too many, to choose between", format!("write {LEAST} to {most}")),
+            false => ("are for kind: bandit", "leave it out: a baseline and a candidate are two".to_owned()),
+        };
+        document.refuse(Problem::new("variants", text).with_value(asked.to_string()).with_hint(hint));
     }
 }
 
 impl Scenario {
     /// Whether the candidate is compared with the baseline for a winner.
     pub(super) fn compares(&self) -> bool {
-        self.model.strategy.stages().any(|stage| matches!(stage, Strategy::Ab(_) | Strategy::Interleave(_)))
+        let compares = |stage: &Strategy| {
+            matches!(stage, Strategy::Ab(_) | Strategy::Interleave(_) | Strategy::Bandit(_))
+        };
+        self.model.strategy.stages().any(compares)
     }
 
     /// Whether calls belong to units.

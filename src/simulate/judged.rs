@@ -11,7 +11,7 @@ use crate::evidence::{Gain, Votes};
 use crate::feedback::{Ballot, FeedbackGain};
 use crate::strategy::course::{Course, Learnt};
 use crate::strategy::{Standing, Strategy};
-use crate::verdict::{Aim, Interval, Report, State, Verdict};
+use crate::verdict::{Action, Aim, Finding, Interval, Report, State, Verdict};
 
 use super::VARIANTS;
 
@@ -24,8 +24,10 @@ pub(super) struct Judged<'a> {
     course: Course,
     standing: Standing,
     share: f64,
-    /// Index of the baseline, and of the candidate.
-    variants: [usize; 2],
+    /// Indices of the variants: the baseline, the candidate, and others in the order of [`VARIANTS`].
+    variants: Vec<usize>,
+    /// Who won, where somebody did.
+    winner: Option<Arc<str>>,
     /// The feedback that is asked for first.
     asked: Option<Arc<str>>,
 }
@@ -34,15 +36,15 @@ impl<'a> Judged<'a> {
     /// None where the strategy decides nothing.
     pub(super) fn begin(model: &'a Model) -> Option<Self> {
         let course = Course::begin(&model.strategy, None, Duration::ZERO)?;
-        let baseline = model.strategy.baseline();
-        let candidate = (0..VARIANTS.len()).find(|variant| *variant != baseline)?;
+        let variants = roles(model);
         let mut judged = Judged {
             strategy: &model.strategy,
             split: Strategy::new(model, &[0; 32]),
             standing: course.standing(),
             course,
             share: 0.0,
-            variants: [baseline, candidate],
+            variants,
+            winner: None,
             asked: model.strategy.stages().find_map(asked),
         };
         judged.follow();
@@ -81,6 +83,38 @@ impl<'a> Judged<'a> {
         self.variants[usize::from(candidate)]
     }
 
+    /// Index of the variant: 0 the baseline, 1 the candidate, and so on.
+    pub(super) fn variant_of(&self, role: usize) -> usize {
+        self.variants[role]
+    }
+
+    /// How many variants there are.
+    pub(super) fn count(&self) -> usize {
+        self.variants.len()
+    }
+
+    /// Which a variant is: 0 the baseline, 1 the candidate, and so on.
+    pub(super) fn role(&self, variant: usize) -> usize {
+        self.variants.iter().position(|known| *known == variant).unwrap_or(0)
+    }
+
+    /// Whether shares follow what was earned, so that each call must be drawn by itself.
+    pub(super) fn learns(&self) -> bool {
+        matches!(self.strategy, config::Strategy::Bandit(_))
+    }
+
+    /// Which one won: 0 the baseline, 1 the candidate, and so on; none where nobody did.
+    pub(super) fn winner(&self) -> Option<usize> {
+        let name = self.winner.as_deref()?;
+        (0..self.count()).find(|role| self.name(*role) == Some(name))
+    }
+
+    fn name(&self, role: usize) -> Option<&str> {
+        let config::Strategy::Bandit(bandit) = self.strategy else { return None };
+        let variant = self.variants.get(role)?;
+        bandit.arms.iter().find(|arm| arm.variant == *variant).map(|arm| &*arm.name)
+    }
+
     pub(super) fn absorb(&mut self, gain: &Gain, now: Duration) {
         self.course.absorb(self.strategy, gain, now);
     }
@@ -93,7 +127,11 @@ impl<'a> Judged<'a> {
             Learnt { feedback: &gain.feedback, epoch: gain.epoch, variants: &gain.variants, rewards };
         self.course.learn(self.strategy, &learnt);
         let asked = self.asked.as_deref().is_some_and(|asked| *asked == *gain.feedback);
-        if asked { scores.baseline.n + scores.candidate.n } else { 0 }
+        match rewards {
+            _ if !asked => 0,
+            Some(rewards) => rewards.arms.iter().map(|arm| arm.n.max(0.0) as u64).sum(),
+            None => scores.baseline.n + scores.candidate.n,
+        }
     }
 
     /// Takes votes of sessions; returns the candidate's.
@@ -104,7 +142,13 @@ impl<'a> Judged<'a> {
 
     /// Makes all moves that are due.
     pub(super) fn look(&mut self, now: Duration) {
-        while self.course.look(self.strategy, &|_| Ok(()), now).is_some() {
+        if self.course.refresh(self.strategy, now) {
+            self.follow();
+        }
+        while let Some(change) = self.course.look(self.strategy, &|_| Ok(()), now) {
+            if matches!(change.action, Action::Passed | Action::Promoted) {
+                self.winner = change.variants.first().map(Arc::clone);
+            }
             self.follow();
         }
     }
@@ -124,23 +168,33 @@ impl<'a> Judged<'a> {
 
     /// Within what the candidate's mean of the first metric of a comparison is above the baseline's.
     pub(super) fn difference(&self, now: Duration) -> Option<(f64, f64)> {
-        let judge = self.strategy.stages().find_map(|stage| match stage {
-            config::Strategy::Ab(ab) => ab.judge.as_ref(),
+        let metric = self.strategy.stages().find_map(|stage| match stage {
+            config::Strategy::Ab(ab) => ab.judge.as_ref()?.metrics.first(),
+            config::Strategy::Bandit(bandit) => Some(&bandit.metric),
             _ => None,
         })?;
         let findings = self.report(now)?.findings;
-        let Some(found) = findings.iter().find(|found| found.aim == Aim::Success) else {
+        let candidate = self.name(1);
+        let of_it = |found: &Finding| candidate.is_none_or(|candidate| *found.variant == *candidate);
+        let Some(found) = findings.iter().find(|found| found.aim == Aim::Success && of_it(found)) else {
             // A stage before it, where nothing is said of any.
             return Some((f64::NEG_INFINITY, f64::INFINITY));
         };
         let Interval { low, high, .. } =
             found.harm.unwrap_or(Interval { low: f64::NEG_INFINITY, middle: 0.0, high: f64::INFINITY });
-        Some(if judge.metrics.first()?.lower_is_better { (low, high) } else { (-high, -low) })
+        Some(if metric.lower_is_better { (low, high) } else { (-high, -low) })
     }
 
     fn report(&self, now: Duration) -> Option<Report> {
-        self.course.report(self.strategy, VARIANTS.len(), now)
+        self.course.report(self.strategy, self.count(), now)
     }
+}
+
+/// Indices of the variants: the baseline, then the others as a scenario names them.
+pub(super) fn roles(model: &Model) -> Vec<usize> {
+    let baseline = model.strategy.baseline();
+    let others = VARIANTS.iter().filter_map(|name| model.variant(name));
+    std::iter::once(baseline).chain(others.filter(|variant| *variant != baseline)).collect()
 }
 
 /// The feedback that a strategy asks for first.
@@ -150,6 +204,7 @@ fn asked(strategy: &config::Strategy) -> Option<Arc<str>> {
             canary.guards.feedback.first().map(|guard| Arc::clone(&guard.name))
         }
         config::Strategy::Ab(ab) => metric(ab.judge.as_ref()?),
+        config::Strategy::Bandit(bandit) => Some(Arc::clone(&bandit.reward.name)),
         _ => None,
     }
 }

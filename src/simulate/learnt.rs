@@ -1,15 +1,17 @@
 //! What is learnt later about predictions: reports that come after their delay, and go the way of a live one.
 //!
 //! A world draws who brings which report when; what it counts for is read from the prediction, by the code that reads
-//! the ids of live ones: see [`Book`].
+//! the ids of live ones: see [`Book`]. Where shares follow what was earned each call is drawn by the code that draws live
+//! ones; elsewhere a unit has its place for good, and no call need be made up for it.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
 use rand::{Rng, RngExt};
 
-use super::VARIANTS;
 use super::chance::{normal, poisson};
 use super::file::Scenario;
 use super::judged::{Judged, arm};
@@ -17,7 +19,8 @@ use super::naive::Means;
 use super::stream::Stretch;
 use super::world::{Law, Learnt};
 use crate::assignment::{Odds, Reason};
-use crate::config::{Feedback, FeedbackKind, Model};
+use crate::call::Call;
+use crate::config::{Feedback, FeedbackKind, Key, Model, Strategy};
 use crate::evidence::{ArmGain, Gain};
 use crate::feedback::{Book, Report, Value};
 use crate::prediction::{self, Prediction};
@@ -30,7 +33,9 @@ pub(super) struct Learning<'a> {
     /// Of the candidate's share, what it really gets.
     kept: f64,
     until: f64,
-    /// Of the first of them.
+    /// The world that is asked of first.
+    first: usize,
+    /// Of that.
     naive: Means,
     book: Book,
     /// Of each world.
@@ -40,6 +45,27 @@ pub(super) struct Learning<'a> {
     drawn: u64,
     /// [`prediction::rollout`] of the model's name.
     rollout: u64,
+    /// Where shares follow what was earned.
+    earned: Option<Earned>,
+}
+
+/// What became of calls that were drawn one by one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Earned {
+    /// Of all variants, and of those that are not the baseline.
+    pub(super) calls: u64,
+    pub(super) of_others: u64,
+    /// What was lost against always taking the best.
+    pub(super) lost: f64,
+}
+
+/// Who is given a call, and how likely that was.
+#[derive(Debug, Clone, Copy)]
+struct Given {
+    /// 0 the baseline, 1 the candidate, and so on.
+    role: usize,
+    unit: Option<u64>,
+    odds: Odds,
 }
 
 /// A unit that comes back.
@@ -109,6 +135,7 @@ impl<'a> Learning<'a> {
             worlds,
             kept: 1.0 - scenario.world.strays,
             until: scenario.until.as_secs_f64(),
+            first: first(model, worlds),
             naive: Means::default(),
             book: Book::new(model),
             people,
@@ -116,6 +143,7 @@ impl<'a> Learning<'a> {
             due: BinaryHeap::new(),
             drawn: 0,
             rollout: prediction::rollout(&model.name),
+            earned: matches!(model.strategy, Strategy::Bandit(_)).then(Earned::default),
         })
     }
 
@@ -129,8 +157,11 @@ impl<'a> Learning<'a> {
         while let Some(Reverse(due)) = self.due.peek().filter(|Reverse(due)| due.at <= now) {
             let report = &mut self.reports[due.world];
             report.value = Some(Value::Number(due.value));
-            if due.world == 0 {
-                self.naive.add(due.prediction.assigned == arm(self.model, judged.variant(true)), due.value);
+            if due.world == self.first {
+                let of = |candidate| due.prediction.assigned == arm(self.model, judged.variant(candidate));
+                if of(true) || of(false) {
+                    self.naive.add(of(true), due.value);
+                }
             }
             // What is refused here is refused live as well: a report after its window, or one of too many.
             let _ = self.book.take(&due.prediction, report, due.at);
@@ -151,38 +182,99 @@ impl<'a> Learning<'a> {
         self.people.iter().any(|people| !people.is_empty())
     }
 
+    /// What became of calls, where they are drawn one by one.
+    pub(super) fn earned(&self) -> Option<Earned> {
+        self.earned
+    }
+
     /// Predictions of that time, those that matter for one feedback.
     fn predict(&mut self, world: usize, stretch: Stretch, judged: &mut Judged<'_>, rng: &mut impl Rng) {
         let (worlds, model) = (self.worlds, self.model);
         let learnt = &worlds[world];
         let feedback = &model.feedback[learnt.feedback];
-        let anybody = Decision::certain(judged.variant(false), Reason::Split);
-        let odds = judged.split().odds(&judged.standing(), &anybody, &|_| true);
-        // Without a default a prediction that brings no report says nothing, so none is drawn.
+        // Without a default a prediction that brings no report says nothing, so none is drawn but where calls count.
         let (drawn, reporting) = match feedback.default {
-            Some(_) => (1.0, learnt.share),
-            None => (learnt.share, 1.0),
+            None if !judged.learns() => (learnt.share, 1.0),
+            _ => (1.0, learnt.share),
         };
+        let settled = (!judged.learns()).then(|| {
+            let anybody = Decision::certain(judged.variant(false), Reason::Split);
+            judged.split().odds(&judged.standing(), &anybody, &|_| true)
+        });
         let length = stretch.until - stretch.from;
-        let mut units = [0; 2];
+        let (mut units, mut calls) = (vec![0; judged.count()], vec![0; judged.count()]);
         for _ in 0..poisson(rng, stretch.calls * drawn * length) {
             let at = stretch.from + length * rng.random::<f64>();
             let person = self.person(world, rng);
-            let candidate = person.place < self.kept * judged.share();
-            units[usize::from(candidate)] += u64::from(!person.known);
-            let prediction = self.prediction(at, &person, judged, candidate, odds, rng);
+            let given = match settled {
+                Some(odds) => self.settled(&person, odds, judged),
+                None => self.draw(&person, judged, rng),
+            };
+            units[given.role] += u64::from(!person.known);
+            calls[given.role] += 1;
+            self.lose(world, given.role, at);
+            let prediction = self.prediction(at, given, judged, rng);
             self.book.expose(&prediction, feedback);
             if rng.random::<f64>() < reporting {
-                let value = value(learnt, feedback, (candidate, at / self.until, at), person.off, rng);
+                let mean = learnt.means_at(at, self.until).nth(given.role).unwrap_or(f64::NAN);
+                let value = value(learnt, feedback, mean, person.off, rng);
                 let delay = learnt.delay.0.mul_f64((learnt.delay.1 * normal(rng)).exp());
                 let at = Duration::from_secs_f64(at) + delay;
                 self.drawn += 1;
                 self.due.push(Reverse(Due { at, number: self.drawn, world, value, prediction }));
             }
         }
-        if world == 0 && self.counts_units() {
-            judged.absorb(&exposed(judged, units), Duration::from_secs_f64(stretch.until));
+        if world != self.first {
+            return;
         }
+        let now = Duration::from_secs_f64(stretch.until);
+        if judged.learns() {
+            judged.absorb(&counted(judged, &units, &calls), now);
+        } else if self.counts_units() {
+            judged.absorb(&counted(judged, &units, &[]), now);
+        }
+    }
+
+    /// Counts a call, and what it cost that it was not given to the best.
+    fn lose(&mut self, world: usize, role: usize, at: f64) {
+        let (learnt, until, first) = (&self.worlds[world], self.until, self.first);
+        let Some(earned) = self.earned.as_mut().filter(|_| world == first) else { return };
+        let Strategy::Bandit(bandit) = &self.model.strategy else { return };
+        let sign = if bandit.reward.lower_is_better { -1.0 } else { 1.0 };
+        let worth = learnt.means_at(at, until).map(|mean| sign * mean);
+        let (mut best, mut own) = (f64::NEG_INFINITY, 0.0);
+        for (place, worth) in worth.enumerate() {
+            best = best.max(worth);
+            own = if place == role { worth } else { own };
+        }
+        earned.calls += 1;
+        earned.of_others += u64::from(role != 0);
+        earned.lost += best - own;
+    }
+
+    /// Who has a person's calls for good.
+    fn settled(&self, person: &Person, odds: Odds, judged: &Judged<'_>) -> Given {
+        let candidate = person.place < self.kept * judged.share();
+        let unit = (!self.model.unit.is_empty()).then_some(person.unit);
+        Given { role: usize::from(candidate), unit, odds }
+    }
+
+    /// Who is given this call of a person.
+    fn draw(&self, person: &Person, judged: &Judged<'_>, rng: &mut impl Rng) -> Given {
+        let standing = judged.standing();
+        let name = person.unit.to_string();
+        let (mut metadata, mut parameters) = (HeaderMap::new(), Vec::new());
+        match self.model.unit.first() {
+            Some(Key::Metadata(key)) => {
+                metadata.extend(HeaderValue::from_str(&name).ok().map(|value| (key.clone(), value)));
+            }
+            Some(Key::Parameter(key)) => parameters.push((key.to_string(), name)),
+            None => {}
+        }
+        let call = Call { metadata: &metadata, parameters: &parameters, input: None };
+        let decided = judged.split().assign(&standing, &call, rng.random(), &|_| true);
+        let odds = judged.split().odds(&standing, &decided, &|_| true);
+        Given { role: judged.role(decided.assignment.variant), unit: decided.unit, odds }
     }
 
     /// Who comes: somebody who comes back, and is known from then on, or somebody new.
@@ -197,19 +289,11 @@ impl<'a> Learning<'a> {
         person
     }
 
-    fn prediction(
-        &self,
-        at: f64,
-        person: &Person,
-        judged: &Judged<'_>,
-        candidate: bool,
-        odds: Odds,
-        rng: &mut impl Rng,
-    ) -> Prediction {
+    fn prediction(&self, at: f64, given: Given, judged: &Judged<'_>, rng: &mut impl Rng) -> Prediction {
         let millis = (at * 1e3) as u64;
         let uuid = uuid::Builder::from_unix_timestamp_millis(millis, &rng.random()).into_uuid();
-        let unit = (!self.model.unit.is_empty()).then_some(person.unit);
-        let arm = arm(self.model, judged.variant(candidate));
+        let Given { role, unit, odds } = given;
+        let arm = arm(self.model, judged.variant_of(role));
         Prediction {
             uuid,
             rollout: self.rollout,
@@ -226,26 +310,28 @@ impl<'a> Learning<'a> {
     }
 }
 
-/// Units of the baseline and the candidate that came for the first time.
-fn exposed(judged: &Judged<'_>, units: [u64; 2]) -> Gain {
-    let mut arms = vec![ArmGain::default(); VARIANTS.len()];
-    for (candidate, units) in [false, true].into_iter().zip(units) {
-        arms[judged.variant(candidate)].units = units;
+/// The world of what a strategy learns from; the first one, where it learns from none.
+fn first(model: &Model, worlds: &[Learnt]) -> usize {
+    let of =
+        |reward: &Arc<str>| worlds.iter().position(|world| model.feedback[world.feedback].name == *reward);
+    model.strategy.reward().and_then(of).unwrap_or(0)
+}
+
+/// Units that came for the first time, and calls where they are counted here; by what variants are.
+fn counted(judged: &Judged<'_>, units: &[u64], calls: &[u64]) -> Gain {
+    let mut arms = vec![ArmGain::default(); judged.count()];
+    for (role, units) in units.iter().enumerate() {
+        arms[judged.variant_of(role)].units = *units;
+    }
+    for (role, calls) in calls.iter().enumerate() {
+        arms[judged.variant_of(role)].calls = *calls;
     }
     Gain { epoch: judged.standing().epoch, segment: None, arms }
 }
 
-/// A value of the baseline, or of the candidate; `off` is what its unit adds.
-fn value(
-    learnt: &Learnt,
-    feedback: &Feedback,
-    (candidate, over, at): (bool, f64, f64),
-    off: f64,
-    rng: &mut impl Rng,
-) -> f64 {
-    let (other, after) = learnt.candidate;
-    let mean = if candidate && at >= after.as_secs_f64() { other } else { learnt.mean };
-    let mean = mean * (1.0 + (learnt.drift - 1.0) * over) + off;
+/// A value around `mean`; `off` is what its unit adds.
+fn value(learnt: &Learnt, feedback: &Feedback, mean: f64, off: f64, rng: &mut impl Rng) -> f64 {
+    let mean = mean + off;
     match feedback.kind {
         FeedbackKind::Binary => f64::from(u8::from(rng.random::<f64>() < mean)),
         FeedbackKind::Bounded { min, max } => {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::figure::Figure;
-use super::tally::{Lengths, Share, Spread, Summary};
+use super::tally::{Lengths, Mean, Share, Spread, Summary};
 use crate::config::units::{write_count, write_duration};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
         ("blocked", summary.blocked),
         ("covered", summary.covered),
         ("preferred", summary.preferred),
+        ("right", summary.right),
         ("naive z-test", summary.naive),
     ];
     for (what, share) in shares.iter().filter_map(|(what, share)| Some((what, share.as_ref()?))) {
@@ -33,6 +34,10 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
     ];
     for (what, lengths) in lengths.iter().filter_map(|(what, lengths)| Some((what, lengths.as_ref()?))) {
         let _ = write!(text, "{}", lines(what, lengths));
+    }
+    if let Some(regret) = &summary.regret {
+        let Mean { mean, low, high } = regret;
+        let _ = writeln!(text, "  regret       {mean:>8.1}  ({low:.1} to {high:.1})");
     }
     let _ = match summary.announced {
         Some(calls) => {

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::VARIANTS;
 use super::chance::poisson;
 use super::judged::Judged;
 use super::stream::Stretch;
@@ -110,7 +109,7 @@ fn ended(does: Oddity) -> How {
 }
 
 fn gatherer(epoch: u32, judged: &Judged<'_>) -> Gatherer {
-    let epoch = Epoch::new(epoch, VARIANTS.len(), 1, judged.variant(false));
+    let epoch = Epoch::new(epoch, judged.count(), 1, judged.variant(false));
     Gatherer::new(Arc::new(epoch), judged.variant(false))
 }
 

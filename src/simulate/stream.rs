@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-use super::VARIANTS;
 use super::chance::{Law, gap, poisson};
 use super::file::Scenario;
 use super::judged::Judged;
@@ -16,7 +15,8 @@ use super::naive::Naive;
 use super::ranked::Ranked;
 use super::strange::Callers;
 use super::weather::{Outages, busy, times};
-use super::world::{Arrivals, Failing, Latency, World};
+use super::world::{Arrivals, Failing, Latency, Learnt, World};
+use crate::config::Strategy;
 use crate::evidence::{ArmGain, Gain};
 use crate::stats::quantile;
 use crate::verdict::{State, Verdict};
@@ -48,6 +48,10 @@ pub(super) struct Course {
     pub(super) naive: bool,
     /// Of rankers: decisive sessions until then, and those that preferred the candidate.
     pub(super) decisive: (u64, u64),
+    /// Of a bandit: what was lost against always taking the best.
+    pub(super) lost: Option<f64>,
+    /// Of a bandit that ended with a winner: whether none is better.
+    pub(super) right: Option<bool>,
 }
 
 /// Laws of latency, drawn up once for all runs.
@@ -101,6 +105,8 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
             feedback: 0,
             naive: false,
             decisive: (0, 0),
+            lost: None,
+            right: None,
         },
     };
     stream.look();
@@ -113,18 +119,36 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
     course.time = Duration::from_secs_f64(now);
     course.verdict = judged.verdict(course.time);
     course.covered = covered(scenario, &judged, course.time);
+    if let Some(earned) = learning.as_ref().and_then(Learning::earned) {
+        (course.calls, course.candidate_calls) = (earned.calls, earned.of_others);
+        course.lost = Some(earned.lost);
+        course.right = judged.winner().and_then(|winner| right(scenario, winner, now));
+    }
     course.naive = naive.said_worse() || learning.is_some_and(|learning| learning.naive_differs());
     Some(course)
+}
+
+/// Whether none is better than that one.
+fn right(scenario: &Scenario, winner: usize, now: f64) -> Option<bool> {
+    let Strategy::Bandit(bandit) = &scenario.model.strategy else { return None };
+    let reward = |learnt: &&Learnt| scenario.model.feedback[learnt.feedback].name == bandit.reward.name;
+    let learnt = scenario.world.feedback.iter().find(reward)?;
+    let sign = if bandit.reward.lower_is_better { -1.0 } else { 1.0 };
+    let worth = || learnt.means_at(now, scenario.until.as_secs_f64()).map(|mean| sign * mean);
+    let own = worth().nth(winner)?;
+    Some(worth().all(|other| other <= own))
 }
 
 /// Whether the interval of the first metric holds the true difference, where there is one at all times: none where
 /// nothing is compared, or the difference changes.
 fn covered(scenario: &Scenario, judged: &Judged<'_>, now: Duration) -> Option<bool> {
     let learnt = scenario.world.feedback.first()?;
-    let (other, after) = learnt.candidate;
+    let &[mean, other, ..] = &learnt.means[..] else { return None };
     let (low, high) = judged.difference(now)?;
-    let truth = other - learnt.mean;
-    let steady = truth == 0.0 || (learnt.drift == 1.0 && after.is_zero());
+    let truth = other - mean;
+    let changes = |(_, means): &(Duration, Vec<f64>)| means.get(1).zip(means.first()).map(|(a, b)| a - b);
+    let changed = learnt.then.as_ref().and_then(changes);
+    let steady = changed.is_none_or(|then| then == truth) && (truth == 0.0 || learnt.drift == 1.0);
     steady.then_some(low <= truth && truth <= high)
 }
 
@@ -188,6 +212,10 @@ impl Stream<'_> {
         let epoch = self.judged.standing().epoch;
         let rates = self.rates(rng);
         let begun = self.now;
+        if self.judged.learns() {
+            // Each call is drawn by itself, and what is learnt from it.
+            self.now = end;
+        }
         while self.now < end && self.judged.standing().epoch == epoch && !self.is_over() {
             self.until_next_failure(rng, (calls, share), &rates, end);
         }
@@ -315,7 +343,7 @@ impl Stream<'_> {
 
     /// Hands over calls that went well, and then one that did not.
     fn absorb(&mut self, baseline: u64, candidate: u64, failure: Option<(Failure, bool)>) {
-        let mut arms = vec![ArmGain::default(); VARIANTS.len()];
+        let mut arms = vec![ArmGain::default(); self.judged.count()];
         let [of_baseline, of_candidate] = [false, true].map(|candidate| self.judged.variant(candidate));
         arms[of_baseline].calls = baseline;
         arms[of_candidate].calls = candidate;
@@ -345,7 +373,7 @@ impl Stream<'_> {
     fn latencies(&mut self, rng: &mut impl Rng, calls: f64, share: f64, epoch: u32) {
         let Some(laws) = self.laws else { return };
         let slower = if self.now >= laws.after { &laws.candidate } else { &laws.baseline };
-        let mut arms = vec![ArmGain::default(); VARIANTS.len()];
+        let mut arms = vec![ArmGain::default(); self.judged.count()];
         for (candidate, law, share) in [(false, &laws.baseline, 1.0 - share), (true, slower, share)] {
             let calls = poisson(rng, calls * share);
             arms[self.judged.variant(candidate)].latency = law.draw(rng, calls, &mut self.counts);

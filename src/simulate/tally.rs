@@ -29,6 +29,10 @@ pub struct Summary {
     pub covered: Option<Share>,
     /// Of rankers: decisive sessions of all runs, those that preferred the candidate; none where nobody ranks.
     pub preferred: Option<Share>,
+    /// Of bandits that ended with a winner: those whose winner no other is better than; none where none did.
+    pub right: Option<Share>,
+    /// Of bandits: what was lost until the end against always taking the best variant.
+    pub regret: Option<Mean>,
     /// Runs in which a z-test read each minute ever said "worse"; none where it was not asked for.
     pub naive: Option<Share>,
     /// Of those promoted.
@@ -51,6 +55,17 @@ pub struct Share {
     pub count: u64,
     /// The share, 0 to 1.
     pub share: f64,
+    /// Its lower end.
+    pub low: f64,
+    /// Its upper end.
+    pub high: f64,
+}
+
+/// The mean of all runs, with its 95 % interval (normal).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Mean {
+    /// The mean.
+    pub mean: f64,
     /// Its lower end.
     pub low: f64,
     /// Its upper end.
@@ -114,6 +129,8 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
         covered: (compares && courses.iter().all(|course| course.covered.is_some()))
             .then(|| share(&|course| course.covered == Some(true))),
         preferred: preferred(courses),
+        right: right(courses),
+        regret: Mean::of(&courses.iter().filter_map(|course| course.lost).collect::<Vec<_>>()),
         naive: scenario.naive.then(|| share(&|course| course.naive)),
         until_promoted: ended(&won),
         until_rolled_back: ended(&lost),
@@ -132,6 +149,13 @@ fn preferred(courses: &[Course]) -> Option<Share> {
     (decisive > 0).then(|| Share::of(wins, decisive))
 }
 
+/// Of all that ended with a winner.
+fn right(courses: &[Course]) -> Option<Share> {
+    let ended: Vec<bool> = courses.iter().filter_map(|course| course.right).collect();
+    let right = ended.iter().filter(|right| **right).count() as u64;
+    (!ended.is_empty()).then(|| Share::of(right, ended.len() as u64))
+}
+
 impl Summary {
     /// Whether all is as expected.
     pub fn is_as_expected(&self) -> bool {
@@ -146,6 +170,20 @@ impl Share {
         let middle = (share + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
         let half = Z / (1.0 + Z * Z / n) * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
         Share { count, share, low: (middle - half).max(0.0), high: (middle + half).min(1.0) }
+    }
+}
+
+impl Mean {
+    /// None without values.
+    fn of(values: &[f64]) -> Option<Self> {
+        if values.is_empty() {
+            return None;
+        }
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let spread = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (n - 1.0).max(1.0);
+        let half = 1.96 * (spread / n).sqrt();
+        Some(Mean { mean, low: mean - half, high: mean + half })
     }
 }
 
@@ -196,6 +234,15 @@ mod tests {
         let share = Share::of(13, 1000);
         assert!((share.low - 0.0076).abs() < 1e-4 && (share.high - 0.0221).abs() < 1e-4, "{share:?}");
         assert_eq!((Share::of(0, 10).low, Share::of(10, 10).high), (0.0, 1.0));
+    }
+
+    #[test]
+    fn a_mean_has_its_interval() {
+        // A standard deviation of 2 among 100 values: 1.96 · 0.2.
+        let values: Vec<f64> = (0..100).map(|place| if place % 2 == 0 { 8.0 } else { 12.0 }).collect();
+        let mean = Mean::of(&values).unwrap();
+        assert!((mean.mean - 10.0).abs() < 1e-9 && (mean.high - 10.394).abs() < 2e-3, "{mean:?}");
+        assert!(Mean::of(&[]).is_none());
     }
 
     #[test]

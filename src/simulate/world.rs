@@ -24,6 +24,17 @@ pub(super) struct World {
     pub(super) rankings: Option<Rankings>,
 }
 
+impl Learnt {
+    /// Means of the baseline, the candidate, and so on, so many seconds after the candidate's first call of a run that
+    /// may last `until` of them.
+    pub(super) fn means_at(&self, at: f64, until: f64) -> impl Iterator<Item = f64> + '_ {
+        let changed = self.then.as_ref().filter(|(after, _)| at >= after.as_secs_f64());
+        let means = changed.map_or(&self.means, |(_, means)| means);
+        let times = 1.0 + (self.drift - 1.0) * at / until;
+        means.iter().map(move |mean| mean * times)
+    }
+}
+
 /// Lists that are shown.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Rankings {
@@ -141,15 +152,16 @@ pub(super) struct Learnt {
     pub(super) feedback: usize,
     /// Part of the predictions that bring a report.
     pub(super) share: f64,
-    /// Mean of the baseline's values, what the mean of both has been multiplied by at the end, growing evenly, and the
-    /// standard deviation of those that are not 0 or 1.
-    pub(super) mean: f64,
+    /// Means of the values of the baseline, the candidate, and so on.
+    pub(super) means: Vec<f64>,
+    /// What they are from so long after the candidate's first call on.
+    pub(super) then: Option<(Duration, Vec<f64>)>,
+    /// What the means of all have been multiplied by at the end, growing evenly, and the standard deviation of values
+    /// that are not 0 or 1.
     pub(super) drift: f64,
     pub(super) spread: f64,
     /// How values without bounds are spread around it.
     pub(super) law: Law,
-    /// The candidate's mean, and how long after its first call it begins to differ.
-    pub(super) candidate: (f64, Duration),
     /// Median of the time from a prediction to its report, and the standard deviation of its logarithm.
     pub(super) delay: (Duration, f64),
     /// How many units there are, and the standard deviation of their own means; none: nobody comes back.

@@ -112,6 +112,7 @@ impl Course {
     pub fn refresh(&mut self, strategy: &Strategy, now: Duration) -> bool {
         match (self, strategy) {
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.refresh(bandit, now),
+            (Course::Staged(progress), Strategy::Staged(staged)) => progress.refresh(staged, now),
             _ => false,
         }
     }
@@ -148,8 +149,10 @@ impl Course {
 
     /// Makes again what is not written down; to be called after a restart.
     pub fn recall(&mut self, strategy: &Strategy, now: Duration) {
-        if let (Course::Bandit(progress), Strategy::Bandit(bandit)) = (self, strategy) {
-            progress.recall(bandit, now);
+        match (self, strategy) {
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.recall(bandit, now),
+            (Course::Staged(progress), Strategy::Staged(staged)) => progress.recall(staged, now),
+            _ => {}
         }
     }
 
@@ -271,6 +274,16 @@ impl Course {
             }
             (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.learn(bandit, learnt),
             _ => false,
+        }
+    }
+
+    /// Takes what was learnt before it began.
+    pub fn begin_with(&mut self, strategy: &Strategy, learnt: &Learnt<'_>, now: Duration) {
+        match (self, strategy) {
+            (Course::Bandit(progress), Strategy::Bandit(bandit)) => progress.begin_with(bandit, learnt, now),
+            (course, strategy) => {
+                course.learn(strategy, learnt);
+            }
         }
     }
 

@@ -3,7 +3,8 @@
 //! Each stage is driven as it would be alone. What would promote the candidate begins the next stage instead, in the
 //! same look, so that no call ever sees a split between the two; what fails it ends the rollout from any stage.
 //! Feedback is kept for the stages to come: it weighs every unit by the odds it met, so what an earlier stage learnt
-//! counts in a later one as it is. Calls count in the stage they were made in.
+//! counts in a later one as it is, and a bandit begins with all that was earned before it. Calls count in the stage they
+//! were made in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::course::{Course, Learnt, Ready};
 use super::{Split, Standing};
 use crate::config::{Stage, Staged, Strategy};
-use crate::evidence::{Copies, Gain, Readings, Scores};
+use crate::evidence::{Copies, Gain, Readings, Rewards, Scores};
 use crate::verdict::{self, Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
 /// Everything that a rollout of several stages remembers.
@@ -29,6 +30,9 @@ pub struct Progress {
     calls: Vec<u64>,
     /// By feedback, and by variant: what the stages to come begin with.
     learnt: BTreeMap<String, Vec<Scores>>,
+    /// What a bandit begins with, where one is to come.
+    #[serde(default)]
+    rewards: Rewards,
 }
 
 /// What the rollout is at.
@@ -53,6 +57,7 @@ impl Progress {
             entered: now,
             calls: Vec::new(),
             learnt: BTreeMap::new(),
+            rewards: Rewards::default(),
         };
         progress.enter(staged, 0, now);
         progress.base = 0;
@@ -111,6 +116,12 @@ impl Progress {
         let kept = self.learnt.entry(learnt.feedback.to_owned()).or_default();
         kept.resize_with(kept.len().max(learnt.variants.len()), Scores::default);
         kept.iter_mut().zip(learnt.variants).for_each(|(kept, more)| kept.merge(more));
+        let to_come = staged.stages.get(self.stage as usize + 1..).unwrap_or_default();
+        let waits =
+            |stage: &Stage| stage.strategy.reward().is_some_and(|reward| **reward == *learnt.feedback);
+        if let Some(rewards) = learnt.rewards.filter(|_| to_come.iter().any(waits)) {
+            self.rewards.merge(rewards);
+        }
         if let (At::Course(course), Some(stage)) = (&mut self.at, staged.stages.get(self.stage as usize)) {
             let learnt = Learnt { epoch: learnt.epoch.saturating_sub(self.base), ..*learnt };
             course.learn(&stage.strategy, &learnt);
@@ -122,6 +133,21 @@ impl Progress {
     pub fn absorb_readings(&mut self, staged: &Staged, readings: &Readings, now: Duration) {
         if let (At::Course(course), Some(stage)) = (&mut self.at, staged.stages.get(self.stage as usize)) {
             course.absorb_readings(&stage.strategy, readings, now);
+        }
+    }
+
+    /// Works out shares anew, where a bandit has them; whether calls must be told.
+    pub fn refresh(&mut self, staged: &Staged, now: Duration) -> bool {
+        match (&mut self.at, staged.stages.get(self.stage as usize)) {
+            (At::Course(course), Some(stage)) => course.refresh(&stage.strategy, now),
+            _ => false,
+        }
+    }
+
+    /// Makes again what is not remembered.
+    pub fn recall(&mut self, staged: &Staged, now: Duration) {
+        if let (At::Course(course), Some(stage)) = (&mut self.at, staged.stages.get(self.stage as usize)) {
+            course.recall(&stage.strategy, now);
         }
     }
 
@@ -230,8 +256,12 @@ impl Progress {
         };
         self.at = match course {
             Some(mut course) => {
+                let reward = entered.strategy.reward();
                 for (feedback, variants) in &self.learnt {
-                    course.learn(&entered.strategy, &Learnt { feedback, epoch: 0, variants, rewards: None });
+                    let rewards =
+                        reward.is_some_and(|reward| **reward == **feedback).then_some(&self.rewards);
+                    let learnt = Learnt { feedback, epoch: 0, variants, rewards };
+                    course.begin_with(&entered.strategy, &learnt, now);
                 }
                 At::Course(Box::new(course))
             }
@@ -270,6 +300,10 @@ impl Progress {
             (Split::Configured, Some(Strategy::Ab(ab))) => {
                 let own = ab.weights.iter().filter(|(variant, _)| *variant == staged.candidate);
                 own.map(|(_, share)| share.probability()).sum()
+            }
+            (Split::Shares(shares), Some(Strategy::Bandit(bandit))) => {
+                let arm = bandit.arms.iter().position(|arm| arm.variant == staged.candidate);
+                arm.map_or(0.0, |arm| shares.get(arm))
             }
             (Split::Configured | Split::Without(_) | Split::Shares(_), _) => 0.0,
         }

@@ -38,6 +38,8 @@ pub struct Seen {
     pub value: Option<Value>,
     /// What became of it.
     pub receipt: Receipt,
+    /// The slot of a merged list that it is about, counted over all lists.
+    pub slot: Option<usize>,
     /// When it came.
     pub at: SystemTime,
 }
@@ -51,6 +53,28 @@ pub struct Spanned {
     pub trace: Trace,
     /// Trace and server span of the prediction.
     pub link: Option<(u128, u64)>,
+}
+
+/// Why a reward taught no regression.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// There was no room for what its call was told apart by.
+    NoRoom,
+    /// That is not known here: another replica served the call, or it was lost.
+    Unknown,
+}
+
+impl Lost {
+    /// Every value.
+    pub const ALL: [Lost; 2] = [Lost::NoRoom, Lost::Unknown];
+
+    /// The word used in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Lost::NoRoom => "no_room",
+            Lost::Unknown => "unknown",
+        }
+    }
 }
 
 type Results = [u64; Taken::ALL.len() * Evidence::ALL.len()];
@@ -67,6 +91,7 @@ pub struct Side {
     bytes: AtomicUsize,
     shown: AtomicU64,
     uncounted: AtomicU64,
+    contexts: [AtomicU64; Lost::ALL.len()],
     dropped: AtomicU64,
     known: Mutex<Known>,
     log: OnceLock<log::Door>,
@@ -88,6 +113,7 @@ impl Side {
             bytes: AtomicUsize::new(0),
             shown: AtomicU64::new(0),
             uncounted: AtomicU64::new(0),
+            contexts: Default::default(),
             dropped: AtomicU64::new(0),
             known: Mutex::default(),
             log: OnceLock::new(),
@@ -116,6 +142,16 @@ impl Side {
     /// Counts predictions that were not counted.
     pub fn lose(&self, predictions: u64) {
         self.uncounted.fetch_add(predictions, Ordering::Relaxed);
+    }
+
+    /// Counts contexts without which rewards teach no regression.
+    pub fn lose_contexts(&self, why: Lost, contexts: u64) {
+        self.contexts[why as usize].fetch_add(contexts, Ordering::Relaxed);
+    }
+
+    /// Contexts that were lost so.
+    pub fn lost_contexts(&self, why: Lost) -> u64 {
+        self.contexts[why as usize].load(Ordering::Relaxed)
     }
 
     /// Says how much is remembered.

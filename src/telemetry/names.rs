@@ -128,6 +128,8 @@ pub mod attribute {
     pub const FEEDBACK_LABEL: &str = "parhelion.feedback.label";
     /// The prediction's value with this report.
     pub const FEEDBACK_JOINED: &str = "parhelion.feedback.joined";
+    /// The slot of a merged list that it is about.
+    pub const FEEDBACK_SLOT: &str = "parhelion.feedback.slot";
     /// What became of the report.
     pub const FEEDBACK_RESULT: &str = "parhelion.feedback.result";
     /// Whether it is evidence.
@@ -152,7 +154,7 @@ pub mod attribute {
     pub const CAUSE: &str = "parhelion.cause";
 
     /// All of them.
-    pub const ALL: [&str; 73] = [
+    pub const ALL: [&str; 74] = [
         INTERLEAVED,
         MERGE,
         ROWS,
@@ -223,6 +225,7 @@ pub mod attribute {
         FEEDBACK_VALUE,
         FEEDBACK_LABEL,
         FEEDBACK_JOINED,
+        FEEDBACK_SLOT,
         FEEDBACK_RESULT,
         FEEDBACK_EVIDENCE,
         FEEDBACK_DELAY,
@@ -340,6 +343,8 @@ pub mod metric {
     pub const FEEDBACK_BYTES: &str = "parhelion_feedback_memory_bytes";
     /// Predictions that were not counted for feedback that has a default.
     pub const FEEDBACK_UNCOUNTED: &str = "parhelion_feedback_uncounted_total";
+    /// Contexts of calls that were not known when their rewards came.
+    pub const CONTEXTS_LOST: &str = "parhelion_feedback_contexts_lost_total";
     /// Reports whose span found no room.
     pub const FEEDBACK_DROPPED: &str = "parhelion_feedback_spans_dropped_total";
     /// Calls that several rankers were asked for, by whether they are evidence.
@@ -434,7 +439,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 97] = [
+    pub const ALL: [&str; 98] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -505,6 +510,7 @@ pub mod metric {
         FEEDBACK_REFUSED,
         FEEDBACK_BYTES,
         FEEDBACK_UNCOUNTED,
+        CONTEXTS_LOST,
         FEEDBACK_DROPPED,
         RESOURCE_READS,
         RESOURCE_CPU,

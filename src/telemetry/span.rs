@@ -305,15 +305,8 @@ impl Span<'_> {
             self.whole(name::ROWS, merged.rows as u64);
             self.whole(name::SLOTS, merged.length as u64);
         }
-        if let Some(slots) = &merged.slots {
-            let arms = model.arms();
-            let team = |slot: usize| {
-                slots
-                    .get(slot)
-                    .and_then(|arm| arms.get(usize::from(arm)))
-                    .map_or("-", |variant| name(*variant))
-            };
-            self.text(name::TEAMS, &(0..slots.count()).map(team).collect::<Vec<_>>().join(","));
+        if let Some(teams) = merged.teams(model) {
+            self.text(name::TEAMS, &teams);
         }
         let dropped = merged.rankers.iter().filter_map(|ranker| Some((ranker.variant, ranker.dropped?)));
         let dropped: Vec<String> =

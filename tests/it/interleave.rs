@@ -9,7 +9,7 @@ use parhelion::pb::v1::control_client::ControlClient;
 use parhelion::pb::v1::feedback_client::FeedbackClient;
 use parhelion::pb::v1::feedback_receipt::{Evidence, Result as Outcome};
 use parhelion::pb::v1::feedback_report::{Place, Value};
-use parhelion::pb::v1::{FeedbackReceipt, FeedbackReport, ListAuditRequest};
+use parhelion::pb::v1::{FeedbackReceipt, FeedbackReport, GetRolloutRequest, ListAuditRequest};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
@@ -157,6 +157,7 @@ async fn whoever_drops_out_is_told_and_the_other_is_served() {
     check(&|manner| manner.fails = Some(Status::internal("broken")), "failed").await;
     check(&|manner| manner.without = vec!["items"], "malformed").await;
     check(&|manner| manner.without = vec!["titles"], "malformed").await;
+    check(&|manner| manner.fractions = true, "malformed").await;
     check(&|manner| manner.scores = Some(vec![0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), "unsorted").await;
     new.becomes(|manner| *manner = usual.clone());
     old.becomes(|manner| manner.fails = Some(Status::unavailable("gone")));
@@ -168,7 +169,37 @@ async fn whoever_drops_out_is_told_and_the_other_is_served() {
     new.becomes(|manner| manner.fails = Some(Status::internal("too")));
     let status = ask(&sidecar, "7").await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unavailable, "gone"), "the baseline's own");
-    sidecar.counts("parhelion_interleaved_total{model=\"m\",variant=\"old\",result=\"dropped\"}", 6).await;
+    sidecar.counts("parhelion_interleaved_total{model=\"m\",variant=\"old\",result=\"dropped\"}", 7).await;
+}
+
+#[tokio::test]
+async fn what_the_file_declares_is_held_to_what_each_model_says_of_itself() {
+    let sound = Ranker::start("old", Manner::of(&A));
+    for (other, told) in [
+        (Manner { datatype: "FP32", ..Manner::of(&B) }, "FP32"),
+        (Manner { names_items: "films", ..Manner::of(&B) }, "items"),
+    ] {
+        let other = Ranker::start("new", other);
+        let sidecar = Sidecar::ready(&config(&sound, &other, "credit: {feedback: clicks}", "")).await;
+        sidecar.counts("parhelion_outputs_mismatched{model=\"m\",variant=\"new\"}", 1).await;
+        assert_eq!(sidecar.metric("parhelion_outputs_mismatched{model=\"m\",variant=\"old\"}").await, 0);
+        let log = sidecar.log();
+        let line = log.lines().find(|line| line.contains("declares outputs that the model does not have"));
+        assert!(line.is_some_and(|line| line.contains(told) && line.contains("new")), "{log}");
+        let asked = GetRolloutRequest { model: "m".into() };
+        let admin = Endpoint::from_shared(format!("http://{}", sidecar.admin)).unwrap().connect_lazy();
+        let rollout =
+            soon("a rollout", ControlClient::new(admin).get_rollout(asked)).await.unwrap().into_inner();
+        let mismatch =
+            |name: &str| rollout.arms.iter().find(|arm| arm.variant == name).unwrap().mismatch.clone();
+        assert!(mismatch("new").contains(told) && mismatch("old").is_empty(), "{rollout:?}");
+        // It is a warning: whether the answers are lists is found out with each of them.
+        until("both rankers", || async {
+            let answer = ask(&sidecar, "nobody").await.unwrap();
+            header(&answer, "parhelion-interleaved").as_deref() == Some("old,new")
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

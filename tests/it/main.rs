@@ -4,7 +4,6 @@
 
 mod ab;
 mod bandit;
-mod bandit_world;
 mod calls;
 mod canary;
 mod cancel;

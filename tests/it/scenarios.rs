@@ -35,6 +35,18 @@ fn a_swap_among_the_first_five_needs_a_twentieth_of_the_sessions_that_a_split_ne
     assert!(split >= 20.0 * merged, "{merged} sessions merged, {split} split");
 }
 
+/// Both are in the same world.
+#[test]
+fn a_half_life_saves_most_of_what_a_swap_of_the_best_costs() {
+    let lost = |name: &str| {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/bandit").join(name);
+        let summary = simulate::read(&file).unwrap().with(Some(2), None).play(&|_, _| {});
+        summary.regret.unwrap_or_else(|| panic!("{name} tells no regret")).mean
+    };
+    let (plain, fading) = (lost("swap.yaml"), lost("swap-half-life.yaml"));
+    assert!(fading <= 0.4 * plain, "{plain} with all values, {fading} with the newer ones");
+}
+
 #[test]
 fn a_seed_is_a_world() {
     let scenario = simulate::read(&scenarios()[0]).unwrap().with(Some(3), Some(7));
@@ -79,6 +91,57 @@ until: 0s
     const AB: &str = "strategy: {kind: ab, weights: {stable: 50%, next: 50%}}";
     let errors = simulate::read_text("ab.yaml", AB).unwrap_err();
     assert!(errors.to_string().contains("kind: ab with metrics"), "{errors}");
+}
+
+#[test]
+fn what_a_bandits_world_cannot_be_is_said() {
+    let text = "
+variants: 9
+strategy: {kind: bandit, reward: {name: bought}, policy: lin_ts, context: [{metadata: x-age}]}
+feedback: {bought: {kind: binary}, kept: {kind: binary}}
+world:
+  calls: 1
+  errors: {rate: 1%}
+  strays: 10%
+  feedback:
+    bought: {mean: 0.5, means: [0.5, 0.6, 1.7], then: {after: 1m, means: [0.1]}}
+    kept: {mean: 0.5, then: {after: 1m, means: [0.1, 0.2]}}
+";
+    let errors = simulate::read_text("bad.yaml", text).unwrap_err();
+    let found: Vec<&str> = errors.0.iter().map(|problem| &*problem.path).collect();
+    for path in [
+        "variants",
+        "strategy.policy",
+        "world.errors",
+        "world.strays",
+        "world.feedback.bought.means",
+        "world.feedback.bought.means[2]",
+        "world.feedback.bought.then.means",
+        "world.feedback.kept.then",
+    ] {
+        assert!(found.contains(&path), "{path} is not among {found:?}\n{errors}");
+    }
+    let canary = "variants: 3\nstrategy: {kind: canary, steps: [{share: 5%}]}\nworld: {calls: 1}\n";
+    let errors = simulate::read_text("canary.yaml", canary).unwrap_err();
+    assert!(errors.to_string().contains("are for kind: bandit"), "{errors}");
+}
+
+/// The simulator tells who was given what by the code that serves, so a bandit that learns nothing loses what an even
+/// split loses.
+#[test]
+fn regret_is_what_the_worse_variants_cost() {
+    let text = "
+variants: 4
+strategy: {kind: bandit, reward: {name: stars, better: lower}, min_units: 1000000, stop: off}
+feedback: {stars: {kind: bounded, min: 1, max: 5}}
+world: {calls: 20, feedback: {stars: {means: [3, 2, 4, 3], spread: 0.5}}}
+until: 100s
+runs: 10
+";
+    let scenario = simulate::read_text("even.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    let lost = scenario.play(&|_, _| {}).regret.unwrap();
+    // 2,000 calls; three of four lose 1, 2 and 1.
+    assert!((lost.mean - 2000.0).abs() < 60.0, "{lost:?}");
 }
 
 #[test]

@@ -123,14 +123,17 @@ impl Check<'_> {
         }
     }
 
-    /// Everybody who answers: all variants that are no shadows, in the order of their names.
+    /// Everybody who answers, in the order of their names: all variants that are no shadows, or those of the stage.
     fn learners(&mut self, path: &str, around: &Around<'_>) -> Vec<Arm> {
-        let answers = |name: &str| !around.shadows.contains(&name);
+        let answers = |variant: usize, name: &str| match around.stage {
+            Some((baseline, candidate)) => variant == baseline || variant == candidate,
+            None => !around.shadows.contains(&name),
+        };
         let mut arms: Vec<Arm> = around
             .variants
             .iter()
             .enumerate()
-            .filter(|(_, variant)| answers(&variant.name))
+            .filter(|(index, variant)| answers(*index, &variant.name))
             .map(|(variant, found)| Arm { variant, name: Arc::clone(&found.name) })
             .collect();
         arms.sort_by(|one, other| one.name.cmp(&other.name));

@@ -40,7 +40,7 @@ pub(super) struct Around<'a> {
     /// Whether calls bring units.
     pub(super) units: bool,
     /// Whether it is a stage of several.
-    pub(super) stage: bool,
+    pub(super) stage: Option<(usize, usize)>,
 }
 
 /// The longest hold, or feedback window, that a step may have to wait for.

@@ -115,7 +115,7 @@ impl Check<'_> {
                     feedback: &feedback,
                     shadows: &shadows,
                     units: !unit.is_empty(),
-                    stage: false,
+                    stage: None,
                 };
                 self.strategy(path, &around, raw.strategy.as_ref())
             }

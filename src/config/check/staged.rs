@@ -2,20 +2,21 @@
 //! candidate but by its failure.
 //!
 //! All stages hash with one salt, and the candidate owns the lowest places in each, so its share alone tells who has
-//! it: a share that never shrinks from stage to stage moves nobody back.
+//! it: a share that never shrinks from stage to stage moves nobody back. A bandit draws units anew in each epoch, so the
+//! promise ends where one begins, which is warned of; after it nothing may come that would promise it again.
 
 use std::sync::Arc;
 
 use super::canary::Around;
 use super::strategy::{comparing, default_salt};
-use super::{Check, interleave, rolling};
+use super::{Check, bandit, interleave, rolling};
 use crate::config::problem::Problem;
 use crate::config::source::join;
 use crate::config::units::Percent;
 use crate::config::{Stage, Staged, Strategy, raw};
 
 /// The kinds that can be stages.
-const KINDS: [&str; 4] = ["shadow", "canary", "ab", "pinned"];
+const KINDS: [&str; 5] = ["shadow", "canary", "ab", "bandit", "pinned"];
 /// What a stage of copies counts both sides as: each call goes to both.
 const HALF: &str = "50%";
 
@@ -124,7 +125,18 @@ impl Check<'_> {
             self.foreign(path, "pinned as a stage", hint, &switch);
         }
         self.foreign(path, kind.unwrap_or("canary"), "remove it", &rolling::own(raw));
-        self.foreign(path, kind.unwrap_or("canary"), "remove it", &interleave::own(raw));
+        if kind != Some("interleave") {
+            self.foreign(path, kind.unwrap_or("canary"), "remove it", &interleave::own(raw));
+        }
+        if kind != Some("bandit") {
+            self.foreign(
+                path,
+                kind.unwrap_or("canary"),
+                "remove it, or write kind: bandit",
+                &bandit::own(raw),
+            );
+        }
+        let of_stage = Around { stage: Some((whole.baseline, whole.candidate)), ..*whole.around };
         let strategy = match kind {
             Some("canary") => {
                 own.candidate = whole.name(whole.candidate);
@@ -134,11 +146,18 @@ impl Check<'_> {
                 own.candidate = whole.name(whole.candidate);
                 self.copies(path, whole.around, own)
             }
-            Some("ab") => self.ab(path, &Around { stage: true, ..*whole.around }, &own),
+            Some("ab") => self.ab(path, &of_stage, &own),
+            Some("bandit") => self.bandit(path, &of_stage, &own),
             Some("pinned") => {
                 (own.baseline, own.salt) = (None, None);
                 own.variant = own.variant.or_else(|| whole.name(whole.candidate));
                 self.pinned(path, whole.around.variants, &own)
+            }
+            Some("interleave") => {
+                let text = "gives every call to both rankers, so no unit would have one of them for the next stage to keep";
+                let hint = "use kind: interleave by itself first, and a rollout of stages for the one that is preferred";
+                self.error(Problem::new(join(path, "kind"), text).with_hint(hint));
+                return None;
             }
             Some("staged") => {
                 let problem = Problem::new(join(path, "kind"), "has stages of its own");
@@ -190,7 +209,7 @@ impl Check<'_> {
     /// That every stage can follow the one before it.
     fn order(&mut self, path: &str, whole: &Whole<'_>, stages: &[Stage]) {
         let mut given = Percent::NONE;
-        let mut copied = false;
+        let (mut copied, mut drawn) = (false, false);
         for (index, stage) in stages.iter().enumerate() {
             let last = index + 1 == stages.len();
             let mut refuse = |key: &str, what: String, hint: &str| {
@@ -208,6 +227,14 @@ impl Check<'_> {
                     refuse("kind", "comes after the candidate has answered, or been copied to".into(), hint);
                 }
                 Strategy::Shadow(_) => copied = true,
+                Strategy::Bandit(_) | Strategy::Ab(_) | Strategy::Canary(_) if drawn => {
+                    let text = "comes after a bandit, which draws units anew in each epoch: those that it gave the candidate would move back";
+                    refuse(
+                        "kind",
+                        text.into(),
+                        "put it before the bandit, or leave it out; what may follow is kind: pinned",
+                    );
+                }
                 Strategy::Canary(canary) => {
                     let first = canary.steps.first().map_or(Percent::NONE, |step| step.share);
                     if given > Percent::NONE {
@@ -216,8 +243,24 @@ impl Check<'_> {
                     }
                     given = canary.steps.last().map_or(given, |step| step.share.max(given));
                 }
-                // A stage of this kind is refused before.
-                Strategy::Bandit(_) => {}
+                Strategy::Bandit(bandit) => {
+                    drawn = true;
+                    if !last && bandit.stop.is_none() {
+                        let hint =
+                            "let it `stop`, by a policy that has one best variant, or make it the last stage";
+                        refuse("kind", "never ends, so no stage after it begins".into(), hint);
+                    }
+                    if bandit.apprentice && given > Percent::NONE {
+                        let hint = "let it loose, or make it the first stage";
+                        let floor = Percent::from_thousandths((bandit.floor * 1e5).round() as u32);
+                        refuse("mode", moved(floor.unwrap_or(Percent::NONE)), hint);
+                    } else if given > Percent::NONE {
+                        let at = join(&format!("{path}[{index}]"), "kind");
+                        let text = "draws units anew in each epoch: those that have the candidate by then may go back to the baseline";
+                        let hint = "where nobody may move back, use kind: ab";
+                        self.warn(Problem::new(at, text).with_value("\"bandit\"").with_hint(hint));
+                    }
+                }
                 Strategy::Ab(ab) => {
                     let of = |variant: usize| {
                         let own = ab.weights.iter().find(|(weighted, _)| *weighted == variant);

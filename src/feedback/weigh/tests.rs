@@ -52,6 +52,22 @@ fn what_was_certain_weighs_nothing() {
 }
 
 #[test]
+fn who_learns_learns_from_what_was_given_everything_too() {
+    let odds = odds(&[0.0, 1.0]);
+    let who = Who { arm: 1, baseline: 0, odds: &odds, bucket: None, learns: true, context: None };
+    assert!(who.counts() && !Who { arm: 0, ..who }.counts() && !Who { odds: &Odds::NONE, ..who }.counts());
+    let mut gathered = Gathered::default();
+    gathered.add(&who, &Change { from: None, to: 1.0, expected: 0.0 });
+    let rewards = gathered.take_rewards().unwrap();
+    assert_eq!((rewards.arms[1].n, rewards.arms[1].sum), (1.0, 1.0));
+    assert_eq!(
+        gathered.by_variant(&[0, 1], 2),
+        [Scores::default(), Scores::default()],
+        "it compares nothing"
+    );
+}
+
+#[test]
 fn among_three_each_arm_has_the_baseline_for_itself() {
     let odds = odds(&[0.5, 0.25, 0.25]);
     let mut gathered = Gathered::default();

@@ -24,7 +24,7 @@ pub struct Kept<'a> {
 }
 
 /// The table `predictions`.
-pub const FIELDS: [Field; 43] = [
+pub const FIELDS: [Field; 46] = [
     field("time", Kind::Time, "When the request's headers were read."),
     field("prediction_uuid", Kind::Id, "The prediction. All tables are joined by it."),
     field("trace_id", Kind::Id, "The call's trace, 32 hexadecimal digits."),
@@ -92,6 +92,13 @@ pub const FIELDS: [Field; 43] = [
     field("response", Kind::Bytes, "The answer's message, where `as: raw`."),
     field("request_json", Kind::Id, "The request as the protocol's JSON, where `as: decoded`."),
     field("response_json", Kind::Id, "The answer likewise."),
+    field(
+        "teams",
+        Kind::Text,
+        "Whose each slot of a merged list is, with commas between, `-`: nobody's; null where that is no evidence.",
+    ),
+    field("wished", Kind::Text, "The variant that an apprentice would have given; null where there is none."),
+    field("wished_propensity", Kind::Number, "How likely that would have been."),
 ];
 
 /// Writes the row of a call that ended; `arms` are those of its model, see [`Model::arms`].
@@ -133,6 +140,11 @@ pub fn write(outcome: &Outcome, arms: &[usize], kept: Option<&Kept<'_>>, row: &m
     row.or_null(kept.and_then(|kept| kept.response), |row, bytes| row.bytes(bytes));
     row.maybe(kept.and_then(|kept| kept.request_json));
     row.maybe(kept.and_then(|kept| kept.response_json));
+    let teams = outcome.merged.as_ref().zip(route).and_then(|(merged, route)| merged.teams(&route.model));
+    row.maybe(teams.as_deref());
+    let wished = route.and_then(|route| route.wished);
+    row.maybe(wished.zip(route).and_then(|((variant, _), route)| name(&route.model, variant)));
+    row.or_null(wished, |row, (_, likely)| row.number(likely));
 }
 
 /// What the strategy said of the call: the fields from `strategy` to `config_revision`.
@@ -193,6 +205,9 @@ fn cut(text: &str, most: usize) -> &str {
 mod tests {
     use super::*;
     use crate::log::rows::sample;
+    use crate::outcome::merged::{Merged, Unanalysed};
+    use crate::prediction::slots::Slots;
+    use crate::strategy::interleave::Method;
 
     #[test]
     fn messages_are_cut_between_characters() {
@@ -213,6 +228,22 @@ mod tests {
         assert_eq!(row["unit_hash"], "000000000000beef");
         assert_eq!(row["latency_total_us"], 12_000);
         assert_eq!(row["payload"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_row_says_whose_each_slot_was_and_what_an_apprentice_would_have_given() {
+        let mut outcome = sample::outcome();
+        let mut slots = Slots::new(1, 3).unwrap();
+        slots.set(0, 1);
+        slots.set(2, 0);
+        let merged = Merged::none(Method::TeamDraft, Unanalysed::Empty);
+        outcome.merged = Some(Box::new(Merged { slots: Some(slots), unanalysed: None, ..merged }));
+        outcome.route.as_mut().unwrap().wished = Some((0, 0.25));
+        let row = sample::row(crate::log::table::Table::Predictions, |row| {
+            write(&outcome, &[0, 1], None, row);
+        });
+        assert_eq!(row["teams"], "v2,-,v1");
+        assert_eq!((&row["wished"], &row["wished_propensity"]), (&"v1".into(), &0.25.into()));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::prediction;
 use crate::telemetry::feedback::Seen;
 
 /// The table `feedback`.
-pub const FIELDS: [Field; 17] = [
+pub const FIELDS: [Field; 18] = [
     field("time", Kind::Time, "When the report came."),
     field("prediction_uuid", Kind::Id, "The prediction that it is about."),
     field("predicted", Kind::Time, "When the prediction was made."),
@@ -32,6 +32,11 @@ pub const FIELDS: [Field; 17] = [
     field("unit_hash", Kind::Text, "Keyed hash of the unit."),
     field("rollout_revision", Kind::Whole, "Revision of the rollout when the prediction was made."),
     field("epoch", Kind::Whole, "Epoch of its split."),
+    field(
+        "slot",
+        Kind::Whole,
+        "The slot of a merged list that it is about, from 0, counted over all lists; null elsewhere.",
+    ),
 ];
 
 /// Writes the row of a report; `arms` are those of its model, see [`crate::config::Model::arms`].
@@ -65,6 +70,7 @@ pub fn write(seen: &Seen, arms: &[usize], row: &mut Row<'_>) {
     row.or_null(said.unit, |row, unit| row.hex(u128::from(unit), 16));
     row.whole(u64::from(said.revision));
     row.whole(u64::from(said.epoch));
+    row.or_null(seen.slot, |row, slot| row.whole(slot as u64));
 }
 
 #[cfg(test)]
@@ -82,6 +88,10 @@ mod tests {
         );
         assert_eq!((&row["variant"], &row["propensity"]), (&"v2".into(), &0.5.into()));
         assert_eq!(row["delay_us"], 60_000_000);
+        assert!(row["slot"].is_null());
+        let seen = Seen { slot: Some(5), ..seen };
+        let row = sample::row(crate::log::table::Table::Feedback, |row| write(&seen, &[0, 1], row));
+        assert_eq!(row["slot"], 5);
     }
 
     #[test]

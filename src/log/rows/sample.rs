@@ -77,7 +77,8 @@ pub(crate) fn seen(revision: u32) -> Seen {
     };
     let receipt = Receipt { taken: Taken::First, evidence: Evidence::Now, value: Some(1.0) };
     let at = UNIX_EPOCH + made + Duration::from_secs(60);
-    Seen { prediction, model, feedback: 0, value: Some(feedback::Value::Number(1.0)), receipt, at }
+    let value = Some(feedback::Value::Number(1.0));
+    Seen { prediction, model, feedback: 0, value, receipt, slot: None, at }
 }
 
 /// That an operator held it.

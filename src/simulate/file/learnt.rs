@@ -19,6 +19,8 @@ pub(super) struct RawLearnt {
     spread: Option<Number>,
     law: Option<Law>,
     candidate: Option<RawCandidate>,
+    means: Option<Vec<Number>>,
+    then: Option<RawThen>,
     delay: Option<RawDelay>,
     units: Option<RawUnits>,
 }
@@ -28,6 +30,13 @@ pub(super) struct RawLearnt {
 struct RawCandidate {
     mean: Number,
     after: Option<Span>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawThen {
+    after: Span,
+    means: Vec<Number>,
 }
 
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
@@ -87,22 +96,79 @@ fn one(document: &mut Document, model: &Model, index: usize, raw: &RawLearnt) ->
         let problem = Problem::new(format!("{path}.units"), "are none, for calls belong to no units");
         document.refuse(problem.with_hint("say unit: [metadata:x-user-id], and write units like {n: 2000}"));
     }
-    let candidate = raw.candidate.map_or((raw.mean, Duration::ZERO), |candidate| {
-        (candidate.mean, candidate.after.map_or(Duration::ZERO, |span| span.0))
-    });
     let drift = raw.drift.map_or(1.0, |drift| drift.0);
     positive(document, &format!("{path}.drift"), drift);
     let law = raw.law.unwrap_or_default();
-    let means_at_most = [raw.mean.0, candidate.0.0].map(|mean| mean * drift.max(1.0));
-    means(document, &path, feedback.kind, means_at_most, spread);
-    skewed(document, &path, feedback.kind, law, raw.mean.0.min(candidate.0.0));
+    let (means, then) = courses(document, &path, model.variants.len(), raw);
+    for (key, mean) in named(raw, &means, then.as_ref()) {
+        possible(document, (&path, &key), feedback.kind, mean * drift.max(1.0), spread);
+    }
+    if feedback.kind == FeedbackKind::Real {
+        positive(document, &format!("{path}.spread"), spread);
+    }
+    let later = then.iter().flat_map(|(_, means)| means);
+    let least = means.iter().chain(later).copied().fold(f64::INFINITY, f64::min);
+    skewed(document, &path, feedback.kind, law, least);
     let share = raw.share.map_or(1.0, |share| share.0);
     if share > 1.0 {
         let problem = Problem::new(format!("{path}.share"), "is more than all predictions");
         document.refuse(problem.with_hint("say which part of them brings a report, like 20%"));
     }
-    let candidate = (candidate.0.0, candidate.1);
-    Some(Learnt { feedback: index, share, mean: raw.mean.0, drift, spread, law, candidate, delay, units })
+    Some(Learnt { feedback: index, share, means, then, drift, spread, law, delay, units })
+}
+
+/// Means of all variants, and what they are later.
+type Courses = (Vec<f64>, Option<(Duration, Vec<f64>)>);
+
+/// As two keys say it, for two variants, or as a list of all.
+fn courses(document: &mut Document, path: &str, variants: usize, raw: &RawLearnt) -> Courses {
+    let Some(listed) = &raw.means else {
+        if raw.then.is_some() {
+            let problem = Problem::new(format!("{path}.then"), "stands without `means`");
+            document
+                .refuse(problem.with_hint("write means: [0.6, 0.5] beside it, or candidate: {mean, after}"));
+        }
+        if variants > 2 {
+            let problem = Problem::new(format!("{path}.means"), "is missing");
+            document
+                .refuse(problem.with_hint(format!("give the means of all {variants} variants in a list")));
+        }
+        let (mean, candidate) = (raw.mean.0, raw.candidate);
+        let other = candidate.map_or(mean, |candidate| candidate.mean.0);
+        let after = candidate.and_then(|candidate| candidate.after).map_or(Duration::ZERO, |span| span.0);
+        return match after.is_zero() {
+            true => (vec![mean, other], None),
+            false => (vec![mean, mean], Some((after, vec![mean, other]))),
+        };
+    };
+    if !raw.mean.0.is_nan() || raw.candidate.is_some() {
+        let problem = Problem::new(format!("{path}.means"), "stand beside `mean` or `candidate`");
+        document.refuse(problem.with_hint("keep the list: it has the baseline's mean first"));
+    }
+    let mut list = |key: &str, means: &[Number]| -> Vec<f64> {
+        if means.len() != variants {
+            let text = format!("are {}, and there are {variants} variants", means.len());
+            let hint = "give each its mean, the baseline first; `variants` says how many there are";
+            document.refuse(Problem::new(format!("{path}.{key}"), text).with_hint(hint));
+        }
+        means.iter().map(|mean| mean.0).collect()
+    };
+    let means = list("means", listed);
+    let then = raw.then.as_ref().map(|then| (then.after.0, list("then.means", &then.means)));
+    (means, then)
+}
+
+/// Each mean by the key that it was written under.
+fn named(raw: &RawLearnt, means: &[f64], then: Option<&(Duration, Vec<f64>)>) -> Vec<(String, f64)> {
+    if raw.means.is_none() {
+        let candidate = raw.candidate.map_or(raw.mean.0, |candidate| candidate.mean.0);
+        return vec![("mean".to_owned(), raw.mean.0), ("candidate.mean".to_owned(), candidate)];
+    }
+    let listed = |key: &str, means: &[f64]| -> Vec<(String, f64)> {
+        means.iter().enumerate().map(|(place, mean)| (format!("{key}[{place}]"), *mean)).collect()
+    };
+    let later = then.map(|(_, means)| listed("then.means", means)).unwrap_or_default();
+    listed("means", means).into_iter().chain(later).collect()
 }
 
 /// Refuses a law that values of that kind or mean cannot have.
@@ -114,31 +180,24 @@ fn skewed(document: &mut Document, path: &str, kind: FeedbackKind, law: Law, lea
     }
 }
 
-/// Refuses means that values of that kind cannot have.
-fn means(document: &mut Document, path: &str, kind: FeedbackKind, means: [f64; 2], spread: f64) {
+/// Refuses a mean that values of that kind cannot have.
+fn possible(document: &mut Document, (path, key): (&str, &str), kind: FeedbackKind, mean: f64, spread: f64) {
     let (min, max, reach) = match kind {
         FeedbackKind::Binary => (0.0, 1.0, 0.0),
         FeedbackKind::Bounded { min, max } => (min, max, spread * 3_f64.sqrt()),
-        FeedbackKind::Real => {
-            positive(document, &format!("{path}.spread"), spread);
-            (f64::MIN, f64::MAX, 0.0)
-        }
+        FeedbackKind::Real => (f64::MIN, f64::MAX, 0.0),
         FeedbackKind::Label | FeedbackKind::Clicks => {
             let problem = Problem::new(path, "compares no variants, so there is nothing to simulate");
             document.refuse(problem.with_hint("use a feedback of kind binary, bounded or real"));
             return;
         }
     };
-    for (key, mean) in ["mean", "candidate.mean"].into_iter().zip(means) {
-        if !(mean - reach >= min && mean + reach <= max) {
-            let problem = Problem::new(format!("{path}.{key}"), "is missing, or no mean of such values");
-            let hint = match reach > 0.0 {
-                true => {
-                    format!("values lie within {reach:.3} of it (√3 times the spread), from {min} to {max}")
-                }
-                false => format!("write a number from {min} to {max}"),
-            };
-            document.refuse(problem.with_hint(hint));
-        }
+    if !(mean - reach >= min && mean + reach <= max) {
+        let problem = Problem::new(format!("{path}.{key}"), "is missing, or no mean of such values");
+        let hint = match reach > 0.0 {
+            true => format!("values lie within {reach:.3} of it (√3 times the spread), from {min} to {max}"),
+            false => format!("write a number from {min} to {max}"),
+        };
+        document.refuse(problem.with_hint(hint));
     }
 }

@@ -91,6 +91,9 @@ struct RawSlower {
 /// The world, with everything that is wrong with it noted in `document`; `model` is who is let loose in it.
 pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWorld) -> World {
     positive(document, "world.calls", raw.calls.0);
+    if model.is_some_and(|model| matches!(model.strategy, Strategy::Bandit(_))) {
+        earned_alone(document, raw);
+    }
     let strays = raw.strays.map_or(0.0, |strays| strays.0);
     if strays > 1.0 {
         let problem = Problem::new("world.strays", "are more than everything");
@@ -109,6 +112,22 @@ pub(super) fn accept(document: &mut Document, model: Option<&Model>, raw: &RawWo
             None => model.map(|model| learnt(document, model, &raw.feedback)).unwrap_or_default(),
         },
         rankings: rankings(document, model, raw),
+    }
+}
+
+/// Refuses what a bandit's world does not have: what its variants earn is all that tells them apart.
+fn earned_alone(document: &mut Document, raw: &RawWorld) {
+    let others = [
+        ("errors", raw.errors.is_some()),
+        ("rejections", raw.rejections.is_some()),
+        ("latency", raw.latency.is_some()),
+        ("strange", raw.strange.is_some()),
+        ("strays", raw.strays.is_some()),
+    ];
+    for (key, _) in others.into_iter().filter(|(_, given)| *given) {
+        let problem = Problem::new(format!("world.{key}"), "is not in the world of a bandit");
+        let hint = "remove it: its variants differ in their feedback; guards are the same as a canary's";
+        document.refuse(problem.with_hint(hint));
     }
 }
 

@@ -17,7 +17,9 @@ use crate::config::{Ab, Judge, OnFail, OnPass};
 use crate::evidence::{Gain, Moments};
 use crate::strategy::course::{Learnt, Ready};
 use crate::strategy::{Out, Split, Standing};
-use crate::verdict::{Action, Aim, Change, Command, Finding, Refused, Report, State, Verdict};
+use crate::verdict::{Action, Aim, Change, Finding, Report, State, Verdict};
+
+mod steered;
 
 /// Everything one comparison remembers. `now` is always the time since the Unix epoch, and never goes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -216,89 +218,6 @@ impl Progress {
                 let why = format!("{name} is better: {by}; a person must promote it");
                 self.change(terms, (Action::Passed, State::Passed), why, Some(variant))
             }
-        }
-    }
-
-    /// Carries out what a person wants. `ready` says of a variant why it cannot take calls, if so.
-    ///
-    /// # Errors
-    /// See [`Refused`].
-    pub fn command(
-        &mut self,
-        terms: Terms<'_>,
-        command: &Command,
-        ready: Ready<'_>,
-        now: Duration,
-    ) -> Result<Change, Refused> {
-        self.permit(terms, command)?;
-        let why = format!("a person's command: {}", command.name());
-        match command {
-            Command::Promote => {
-                let variant = self.promotable(terms)?;
-                ready(variant)?;
-                self.give(Given::Only(variant), now);
-                Ok(self.change(terms, (Action::Promoted, State::Promoted), why, Some(variant)))
-            }
-            Command::Rollback => {
-                self.give(Given::Only(terms.0.baseline), now);
-                Ok(self.change(terms, (Action::RolledBack, State::RolledBack), why, None))
-            }
-            Command::Pause => Ok(self.change(terms, (Action::Paused, State::Paused), why, None)),
-            Command::Resume => {
-                self.give(Given::Without(self.out), now);
-                self.resumed = now;
-                let to = if self.begun { State::Running } else { State::Waiting };
-                Ok(self.change(terms, (Action::Resumed, to), why, None))
-            }
-            Command::Pin(variant) => {
-                ready(*variant)?;
-                self.give(Given::Only(*variant), now);
-                Ok(self.change(terms, (Action::Pinned, State::Pinned), why, None))
-            }
-        }
-    }
-
-    /// Whom a person promotes who names nobody: the winner, else the only one that is left.
-    fn promotable(&self, terms: Terms<'_>) -> Result<usize, Refused> {
-        let mut live = self.live(terms);
-        let only = match (live.next(), live.next()) {
-            (Some((_, only)), None) => Some(only),
-            _ => None,
-        };
-        let best = self.best(terms).filter(|_| !self.evidence.is_broken(terms.1)).map(|(_, variant)| variant);
-        self.winner.or(best).or(only).ok_or(Refused::State {
-            command: Command::Promote.name(),
-            state: self.state.name(),
-            remedy: "no variant has won yet; pin the one that you want",
-        })
-    }
-
-    /// Whether a command has a meaning in this state.
-    fn permit(&self, terms: Terms<'_>, command: &Command) -> Result<(), Refused> {
-        let refuse =
-            |remedy| Err(Refused::State { command: command.name(), state: self.state.name(), remedy });
-        match (self.state, command) {
-            (State::RolledBack, _) => refuse("the baseline gets everything; resume it to begin anew"),
-            (State::Promoted, Command::Promote | Command::Pause | Command::Resume) => {
-                refuse("one variant gets everything; roll it back, or pin another")
-            }
-            (State::Paused | State::Held | State::Passed, Command::Pause) => {
-                refuse("it does not move by itself as it is; resume it, promote a variant or roll it back")
-            }
-            (State::Pinned, Command::Pause) => refuse("resume it first, or pin another variant"),
-            (State::Waiting | State::Running, Command::Resume) => refuse("it moves by itself already"),
-            (State::Passed, Command::Resume) => refuse("it has a winner; promote it or roll it back"),
-            (State::Held | State::Paused | State::Pinned, Command::Resume)
-                if self.evidence.is_broken(terms.1) =>
-            {
-                refuse(
-                    "its samples are not as they were meant; find out why, and begin anew with another salt",
-                )
-            }
-            (State::Held | State::Paused, Command::Resume) if self.failing(terms).is_some() => {
-                refuse("a variant is worse; roll it back, or pin the one that you want all the same")
-            }
-            _ => Ok(()),
         }
     }
 

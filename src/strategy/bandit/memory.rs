@@ -86,10 +86,15 @@ impl Known {
     }
 
     /// Takes over what was known of an arm before; `build` of it is the same.
-    pub(super) fn inherit(&mut self, name: &str, before: &Moments, line: Option<&ridge::Sums>) {
+    pub(super) fn inherit(
+        &mut self,
+        name: &str,
+        before: &Moments,
+        line: Option<&ridge::Sums>,
+        (memory, now): (Memory, Duration),
+    ) {
         if let Some(knows) = self.arms.iter_mut().find(|knows| *knows.name == *name) {
-            knows.ever.add(before, 1.0);
-            knows.faded.add(before, 1.0);
+            knows.add(memory, now, before);
             if let Some(line) = line {
                 knows.line.merge(line, 1.0);
             }
@@ -204,6 +209,22 @@ mod tests {
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn what_was_taken_over_fades_and_is_forgotten_as_what_came_then() {
+        let inherited = Moments { n: 8.0, sum: 8.0, ..Moments::default() };
+        for (memory, later) in [
+            (Memory::Whole, [8.0, 8.0]),
+            (Memory::HalfLife(HOUR), [4.0, 1.0]),
+            (Memory::Window(HOUR * 2), [8.0, 0.0]),
+        ] {
+            let mut known = known();
+            known.inherit("", &inherited, None, (memory, HOUR * 4));
+            let n = |at: u32| known.current(memory, HOUR * at)[0].n;
+            assert_eq!([n(5), n(7)], later, "{memory:?}");
+            assert_eq!(known.ever().collect::<Vec<_>>(), [8.0]);
+        }
+    }
 
     fn rewards(n: f64, sum: f64) -> Rewards {
         Rewards { arms: vec![Moments { n, sum, ..Moments::default() }], ..Rewards::default() }

@@ -19,7 +19,10 @@ use crate::stats::off_policy;
 use crate::stats::ridge;
 use crate::strategy::course::{Learnt, Ready};
 use crate::strategy::{Out, Split, Standing};
-use crate::verdict::{Action, ArmReport, Change, Command, Learning, Refused, Report, State, Verdict, Worth};
+use crate::verdict::{Action, Change, State, Verdict};
+
+mod steered;
+mod told;
 
 /// Epochs whose shares are remembered: calls that began in an older one count no more.
 const EPOCHS: usize = 256;
@@ -109,7 +112,18 @@ impl Progress {
         known: (&Moments, Option<&ridge::Sums>),
         now: Duration,
     ) {
-        self.known.inherit(name, known.0, known.1);
+        self.known.inherit(name, known.0, known.1, (bandit.memory, now));
+        self.share_anew(bandit, now);
+    }
+
+    /// Takes what was learnt before it began, calls and effects as well, and gives by that from the start.
+    pub fn begin_with(&mut self, bandit: &Bandit, learnt: &Learnt<'_>, now: Duration) {
+        self.learn(bandit, learnt);
+        self.share_anew(bandit, now);
+    }
+
+    /// Works out the shares of an epoch that no call has seen yet.
+    fn share_anew(&mut self, bandit: &Bandit, now: Duration) {
         let (shares, wished) = self.work_out(bandit, now);
         if let Some(epoch) = self.epochs.back_mut() {
             (epoch.shares, epoch.wished) = (shares, wished);
@@ -364,186 +378,6 @@ impl Progress {
                     }
                 }
             }
-        }
-    }
-
-    /// Carries out what a person wants. `ready` says of a variant why it cannot take calls, if so.
-    ///
-    /// # Errors
-    /// See [`Refused`].
-    pub fn command(
-        &mut self,
-        bandit: &Bandit,
-        command: &Command,
-        ready: Ready<'_>,
-        now: Duration,
-    ) -> Result<Change, Refused> {
-        self.permit(bandit, command)?;
-        let why = format!("a person's command: {}", command.name());
-        match command {
-            Command::Promote => {
-                let arm = self.promotable(bandit, now)?;
-                let variant = bandit.arms.get(arm).map_or(bandit.baseline, |arm| arm.variant);
-                ready(variant)?;
-                self.turn(bandit, Some(variant), now);
-                Ok(self.change(bandit, (Action::Promoted, State::Promoted), why, Some(arm)))
-            }
-            Command::Rollback => {
-                self.turn(bandit, Some(bandit.baseline), now);
-                Ok(self.change(bandit, (Action::RolledBack, State::RolledBack), why, None))
-            }
-            Command::Pause => Ok(self.change(bandit, (Action::Paused, State::Paused), why, None)),
-            Command::Resume => {
-                self.turn(bandit, None, now);
-                let to = if self.begun { State::Running } else { State::Waiting };
-                Ok(self.change(bandit, (Action::Resumed, to), why, None))
-            }
-            Command::Pin(variant) => {
-                ready(*variant)?;
-                self.turn(bandit, Some(*variant), now);
-                Ok(self.change(bandit, (Action::Pinned, State::Pinned), why, None))
-            }
-        }
-    }
-
-    /// Whom a person promotes who names nobody: the winner, else who seems best.
-    fn promotable(&self, bandit: &Bandit, now: Duration) -> Result<usize, Refused> {
-        let won = bandit.arms.iter().position(|arm| Some(arm.variant) == self.winner);
-        let current = self.known.current(bandit.memory, now);
-        let enough = self.known.ever().all(|n| n >= bandit.min_units as f64);
-        let best = Evidence::best(bandit, &current, self.out).filter(|_| enough).map(|best| best.arm);
-        won.or(best).ok_or(Refused::State {
-            command: Command::Promote.name(),
-            state: self.state.name(),
-            remedy: "too little is known of its arms; pin the one that you want",
-        })
-    }
-
-    /// Whether a command has a meaning in this state.
-    fn permit(&self, bandit: &Bandit, command: &Command) -> Result<(), Refused> {
-        let refuse =
-            |remedy| Err(Refused::State { command: command.name(), state: self.state.name(), remedy });
-        match (self.state, command) {
-            (State::RolledBack, _) => refuse("the baseline gets everything; resume it to begin anew"),
-            (State::Promoted, Command::Promote | Command::Pause | Command::Resume) => {
-                refuse("one variant gets everything; roll it back, or pin another")
-            }
-            (State::Paused | State::Held, Command::Pause) => {
-                refuse("it does not move by itself as it is; resume it, promote a variant or roll it back")
-            }
-            (State::Pinned, Command::Pause) => refuse("resume it first, or pin another variant"),
-            (State::Waiting | State::Running, Command::Resume) => refuse("it moves by itself already"),
-            (State::Passed, Command::Resume) => refuse("it has a winner; promote it or roll it back"),
-            (State::Held | State::Paused, Command::Resume)
-                if self.evidence.failing(bandit, self.out).is_some() =>
-            {
-                refuse("a variant is worse; roll it back, or pin the one that you want all the same")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Everything a status page says; `variants` is how many the model has.
-    pub fn report(&self, bandit: &Bandit, variants: usize, now: Duration) -> Report {
-        let current = self.known.current(bandit.memory, now);
-        let best = Evidence::best(bandit, &current, self.out);
-        let findings = self.evidence.findings(bandit, &self.known);
-        let mut calls = self.calls.clone();
-        calls.resize(variants, 0);
-        let mut shares = vec![0.0; variants];
-        let given = self.given();
-        for (arm, of) in bandit.arms.iter().enumerate() {
-            if let Some(place) = shares.get_mut(of.variant) {
-                *place =
-                    self.only.map_or(given.shares.get(arm), |only| f64::from(u8::from(only == of.variant)));
-            }
-        }
-        Report {
-            state: self.state,
-            step: None,
-            stage: None,
-            shares,
-            calls,
-            since: now.saturating_sub(self.entered),
-            verdict: self.verdict(),
-            waits_for: self.waits_for(bandit, best.map(|best| best.arm)),
-            findings,
-            learning: Some(self.learning(bandit, &current, best.map(|best| best.remaining))),
-        }
-    }
-
-    /// What is known of each arm.
-    fn learning(&self, bandit: &Bandit, current: &[Moments], remaining: Option<f64>) -> Learning {
-        let laws = policy::laws(&bandit.reward, current);
-        let open: Vec<usize> = self.live(bandit).collect();
-        let known = laws.map(|laws| open.iter().map(|arm| laws[*arm]).collect::<Vec<_>>());
-        let best = known.map(|known| crate::stats::best_arm::best(&known));
-        let given = self.given();
-        let arm = |(arm, of): (usize, &crate::config::Arm)| {
-            let offered = self.known.offered(arm).and_then(|offered| offered.snips());
-            let place = open.iter().position(|open| *open == arm);
-            ArmReport {
-                variant: Arc::clone(&of.name),
-                values: self.known.ever().nth(arm).unwrap_or(0.0) as u64,
-                counted: current.get(arm).map_or(0.0, |known| known.n),
-                mean: offered.map(|offered| offered.value),
-                error: offered.map_or(0.0, |offered| offered.error),
-                best: place.and_then(|place| best.as_ref()?.get(place).copied()).unwrap_or(0.0),
-                wished: given.wished.get(arm),
-                out: self.out.has(of.variant),
-            }
-        };
-        let worth = |sums: &off_policy::Sums| sums.snips().map(|snips| (snips.value, snips.error));
-        let (own, baseline) = (worth(&self.worth[0]), worth(&self.worth[1]));
-        Learning {
-            policy: bandit.policy.name().to_owned(),
-            reward: Arc::clone(&bandit.reward.name),
-            apprentice: bandit.apprentice,
-            epoch: given.number,
-            arms: bandit.arms.iter().enumerate().map(arm).collect(),
-            remaining,
-            worth: own.zip(baseline).map(|(own, baseline)| Worth {
-                own,
-                baseline,
-                n: self.worth[0].rounds(),
-            }),
-        }
-    }
-
-    /// What all of it says together.
-    fn verdict(&self) -> Verdict {
-        match self.state {
-            _ if self.winner.is_some() => Verdict::Pass,
-            State::RolledBack => Verdict::Fail,
-            State::Held => Verdict::Equivalent,
-            _ => Verdict::NotEnoughData,
-        }
-    }
-
-    fn waits_for(&self, bandit: &Bandit, best: Option<usize>) -> String {
-        let name = |arm: usize| bandit.arms.get(arm).map_or("", |arm| &*arm.name);
-        match self.state {
-            State::Waiting => "every variant to be ready".to_owned(),
-            State::Paused | State::Pinned => "a person to resume it".to_owned(),
-            State::Held => "a person to resume it, pin a variant or roll it back".to_owned(),
-            State::Passed => "a person to promote the winner".to_owned(),
-            State::Running if bandit.apprentice => {
-                "a person to let it loose: take `mode: apprentice` out of the file".to_owned()
-            }
-            State::Running => {
-                let few: Vec<&str> = self
-                    .live(bandit)
-                    .zip(self.known.ever())
-                    .filter(|(_, n)| *n < bandit.min_units as f64)
-                    .map(|(arm, _)| name(arm))
-                    .collect();
-                match (few.is_empty(), &bandit.stop, best) {
-                    (false, ..) => format!("{} values of {} each", bandit.min_units, few.join(", ")),
-                    (true, Some(_), Some(best)) => format!("{} to be the best for certain", name(best)),
-                    (true, ..) => String::new(),
-                }
-            }
-            State::Steady | State::Promoted | State::RolledBack => String::new(),
         }
     }
 

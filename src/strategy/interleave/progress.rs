@@ -15,7 +15,9 @@ use crate::config::{Interleave, OnFail, OnPass};
 use crate::evidence::Votes;
 use crate::strategy::course::Ready;
 use crate::strategy::{Out, Split, Standing};
-use crate::verdict::{Action, Change, Command, Refused, Report, State, Verdict};
+use crate::verdict::{Action, Change, Report, State, Verdict};
+
+mod steered;
 
 /// Everything that it remembers. `now` is always the time since the Unix epoch, and never goes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -179,85 +181,6 @@ impl Progress {
         let why =
             format!("no preference within {limit}: a person must resume it, pin a ranker or roll it back");
         Some(self.change(config, hold, why, None))
-    }
-
-    /// Does what a person wants.
-    ///
-    /// # Errors
-    /// See [`Refused`].
-    pub fn command(
-        &mut self,
-        config: &Interleave,
-        command: &Command,
-        ready: Ready<'_>,
-        now: Duration,
-    ) -> Result<Change, Refused> {
-        self.permit(config, command)?;
-        let why = format!("a person's command: {}", command.name());
-        match command {
-            Command::Promote => {
-                let variant = self.promotable(config)?;
-                ready(variant)?;
-                self.ask(Asked::Only(variant), now);
-                Ok(self.change(config, (Action::Promoted, State::Promoted), why, Some(variant)))
-            }
-            Command::Rollback => {
-                self.ask(Asked::Only(config.baseline), now);
-                Ok(self.change(config, (Action::RolledBack, State::RolledBack), why, None))
-            }
-            Command::Pause => Ok(self.change(config, (Action::Paused, State::Paused), why, None)),
-            Command::Resume => {
-                self.ask(Asked::Without(self.out), now);
-                self.resumed = now;
-                let to = if self.begun { State::Running } else { State::Waiting };
-                Ok(self.change(config, (Action::Resumed, to), why, None))
-            }
-            Command::Pin(variant) => {
-                ready(*variant)?;
-                self.ask(Asked::Only(*variant), now);
-                Ok(self.change(config, (Action::Pinned, State::Pinned), why, None))
-            }
-        }
-    }
-
-    /// Whom a person promotes who names nobody: the winner, else the only one that is left.
-    fn promotable(&self, config: &Interleave) -> Result<usize, Refused> {
-        let mut live = self.live(config);
-        let only = match (live.next(), live.next()) {
-            (Some((_, only)), None) => Some(only),
-            _ => None,
-        };
-        self.winner.or(only).ok_or(Refused::State {
-            command: Command::Promote.name(),
-            state: self.state.name(),
-            remedy: "no ranker has won yet; pin the one that you want",
-        })
-    }
-
-    /// Whether a command has a meaning in this state.
-    fn permit(&self, config: &Interleave, command: &Command) -> Result<(), Refused> {
-        let refuse =
-            |remedy| Err(Refused::State { command: command.name(), state: self.state.name(), remedy });
-        let failing = || {
-            let verdicts = self.evidence.verdicts(config);
-            self.live(config).any(|(arm, _)| verdicts.get(arm) == Some(&Verdict::Fail))
-        };
-        match (self.state, command) {
-            (State::RolledBack, _) => refuse("the baseline answers alone; resume it to begin anew"),
-            (State::Promoted, Command::Promote | Command::Pause | Command::Resume) => {
-                refuse("one ranker answers alone; roll it back, or pin another")
-            }
-            (State::Paused | State::Held | State::Passed, Command::Pause) => {
-                refuse("it does not move by itself as it is; resume it, promote a ranker or roll it back")
-            }
-            (State::Pinned, Command::Pause) => refuse("resume it first, or pin another variant"),
-            (State::Waiting | State::Running, Command::Resume) => refuse("it moves by itself already"),
-            (State::Passed, Command::Resume) => refuse("it has a winner; promote it or roll it back"),
-            (State::Held | State::Paused, Command::Resume) if failing() => refuse(
-                "the baseline is preferred to a ranker; roll it back, or pin the one that you want all the same",
-            ),
-            _ => Ok(()),
-        }
     }
 
     /// Everything a status page says; `variants` is how many the model has. Each ranker that is asked has an even share.

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::assignment::Odds;
 use crate::config::units::Percent;
 use crate::config::{self, Ab, Canary, Guards, Margin, OnFail, OnPass, Step, Warmup};
-use crate::evidence::ArmGain;
+use crate::evidence::{ArmGain, Earned};
+use crate::strategy::Shares;
 
 const SOUND: Margin = Margin { absolute: 0.02, relative: 0.25 };
 
@@ -205,4 +207,119 @@ fn it_is_written_down_and_read_again() {
     let more = gain(&again, [4, 800]);
     again.absorb(&staged, &more, seconds(12));
     assert_eq!(moves(&mut again, &staged, seconds(12))[0].action, Action::RolledBack);
+}
+
+/// A split of 60 to 40, then a bandit of both, then everything.
+fn learning() -> Arc<Staged> {
+    let text = "models: {m: {variants: {v1: {endpoint: 'http://127.0.0.1:1'}, v2: {endpoint: 'http://127.0.0.1:2'}}, \
+        unit: [metadata:x-user], feedback: {bought: {kind: binary}}, strategy: {kind: staged, salt: m/2, stages: [\
+        {kind: ab, weights: {v1: 60%, v2: 40%}, metrics: {feedback: {name: bought}}, \
+        guards: {errors: off, rejections: off, latency: off}}, \
+        {kind: bandit, reward: {name: bought}, on_pass: promote, guards: {errors: off, rejections: off, latency: off}}, \
+        {kind: pinned}]}}}";
+    let loaded = config::read("staged", text, &config::Environment::default());
+    let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}"));
+    let Strategy::Staged(staged) = &loaded.config.models[0].strategy else { panic!("{:?}", loaded.config) };
+    Arc::clone(staged)
+}
+
+/// 300 values of each, half of the candidate's and a fifth of the baseline's are 1.
+fn bought(chances: [f64; 2]) -> Rewards {
+    let (mut rewards, mut odds) = (Rewards::default(), Odds::new(2));
+    chances.iter().enumerate().for_each(|(arm, chance)| odds.set(arm, *chance));
+    for number in 0..600_u32 {
+        let (arm, turn) = ((number % 2) as usize, number / 2);
+        let to = f64::from(u8::from(turn % 10 < if arm == 1 { 5 } else { 2 }));
+        let bucket = Some((number % 256) as u8);
+        rewards.add(&Earned { arm, odds: &odds, bucket, context: None, from: None, to, expected: 0.35 });
+    }
+    rewards
+}
+
+fn shares(progress: &Progress) -> Shares {
+    match progress.standing().split {
+        Split::Shares(shares) => shares,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bandit_begins_with_what_was_earned_in_the_stages_before() {
+    let staged = learning();
+    let mut progress = Progress::begin(&staged, seconds(0));
+    moves(&mut progress, &staged, seconds(0));
+    let before = progress.standing();
+    assert_eq!((before.stage, before.split), (0, Split::Configured));
+    let earned = bought([0.6, 0.4]);
+    let learnt = |epoch, rewards| Learnt { feedback: "bought", epoch, variants: &[], rewards: Some(rewards) };
+    progress.learn(&staged, &learnt(before.epoch, &earned));
+    assert!(!progress.refresh(&staged, seconds(5)), "a split changes no share by itself");
+    let passed = progress.command(&staged, &Command::Promote, &ready, seconds(10)).unwrap();
+    assert_eq!(passed.action, Action::Advanced);
+    assert!(passed.share > 0.9, "what the candidate begins with is told: {passed:?}");
+    let standing = progress.standing();
+    assert!((standing.stage, standing.epoch > before.epoch) == (1, true), "{standing:?}");
+    assert!(shares(&progress).get(1) > 0.9, "{standing:?}");
+    let report = progress.report(&staged, 2, seconds(10));
+    let known = report.learning.unwrap();
+    assert_eq!(known.arms.iter().map(|arm| arm.values).collect::<Vec<_>>(), [300, 300]);
+    assert_eq!(report.stage.unwrap().index, 1);
+    // What is late of the stage before counts as well, and what the baseline earns from now on turns shares back.
+    moves(&mut progress, &staged, seconds(10));
+    progress.learn(&staged, &learnt(before.epoch, &earned));
+    let (mut turned, mut odds) = (Rewards::default(), Odds::new(2));
+    odds.set(0, 0.5);
+    odds.set(1, 0.5);
+    for _ in 0..900 {
+        let arm = 0;
+        turned.add(&Earned {
+            arm,
+            odds: &odds,
+            bucket: None,
+            context: None,
+            from: None,
+            to: 1.0,
+            expected: 0.5,
+        });
+    }
+    progress.learn(&staged, &learnt(standing.epoch, &turned));
+    assert!(progress.refresh(&staged, seconds(12)));
+    let later = progress.standing();
+    assert!(later.epoch == standing.epoch + 1 && shares(&progress).get(1) < 0.1, "{later:?}");
+    let known = progress.report(&staged, 2, seconds(12)).learning.unwrap();
+    assert_eq!(known.arms.iter().map(|arm| arm.values).collect::<Vec<_>>(), [1_500, 600]);
+    // It is remembered as it is.
+    let text = serde_json::to_string(&progress).unwrap();
+    let mut again: Progress = serde_json::from_str(&text).unwrap();
+    again.recall(&staged, seconds(13));
+    assert_eq!(again, progress);
+    let ended = progress.command(&staged, &Command::Pin(1), &ready, seconds(14)).unwrap();
+    assert_eq!(ended.to, State::Pinned);
+}
+
+#[test]
+fn the_best_of_a_bandit_gets_everything_and_the_baseline_as_the_best_ends_the_rollout() {
+    for (better, state, variant) in [(1, State::Promoted, 1), (0, State::RolledBack, 0)] {
+        let staged = learning();
+        let mut progress = Progress::begin(&staged, seconds(0));
+        moves(&mut progress, &staged, seconds(0));
+        progress.command(&staged, &Command::Promote, &ready, seconds(1)).unwrap();
+        moves(&mut progress, &staged, seconds(1));
+        let epoch = progress.standing().epoch;
+        let (mut rewards, mut odds) = (Rewards::default(), Odds::new(2));
+        odds.set(0, 0.5);
+        odds.set(1, 0.5);
+        for number in 0..8_000_u32 {
+            let arm = (number % 2) as usize;
+            let to = f64::from(u8::from(number / 2 % 10 < if arm == better { 8 } else { 2 }));
+            let bucket = Some((number / 2 % 256) as u8);
+            rewards.add(&Earned { arm, odds: &odds, bucket, context: None, from: None, to, expected: 0.5 });
+        }
+        progress
+            .learn(&staged, &Learnt { feedback: "bought", epoch, variants: &[], rewards: Some(&rewards) });
+        progress.refresh(&staged, seconds(3));
+        let changes = moves(&mut progress, &staged, seconds(3));
+        assert_eq!(progress.state(), state, "{changes:?}");
+        assert_eq!(progress.standing().split, Split::Only(variant));
+    }
 }

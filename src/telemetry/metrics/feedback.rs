@@ -2,7 +2,7 @@
 
 use super::text::{Kind, Text};
 use crate::feedback::Refusal;
-use crate::telemetry::feedback::Side;
+use crate::telemetry::feedback::{Lost, Side};
 use crate::telemetry::names::metric;
 
 pub(super) fn write(text: &mut Text, side: &Side) {
@@ -26,6 +26,11 @@ pub(super) fn write(text: &mut Text, side: &Side) {
     let help = "Predictions that were not counted for feedback that has a default.";
     text.family(metric::FEEDBACK_UNCOUNTED, Kind::Counter, help);
     text.sample(metric::FEEDBACK_UNCOUNTED, &[], uncounted);
+    let help = "Contexts of calls that were not known when their rewards came, by why.";
+    text.family(metric::CONTEXTS_LOST, Kind::Counter, help);
+    for why in Lost::ALL {
+        text.sample(metric::CONTEXTS_LOST, &[("cause", why.name())], side.lost_contexts(why));
+    }
     let help = "Bytes that are remembered of merged lists that were shown.";
     text.family(metric::SHOWN_BYTES, Kind::Gauge, help);
     text.sample(metric::SHOWN_BYTES, &[], side.shown());

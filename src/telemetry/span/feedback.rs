@@ -37,6 +37,9 @@ impl Writer {
         if let Some(value) = seen.receipt.value {
             span.float(name::FEEDBACK_JOINED, value);
         }
+        if let Some(slot) = seen.slot {
+            span.whole(name::FEEDBACK_SLOT, slot as u64);
+        }
         span.text(name::FEEDBACK_RESULT, seen.receipt.taken.name());
         span.text(name::FEEDBACK_EVIDENCE, seen.receipt.evidence.name());
         let made = std::time::UNIX_EPOCH + seen.prediction.made();

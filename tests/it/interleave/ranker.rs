@@ -40,6 +40,8 @@ pub(super) struct Manner {
     pub(super) takes: Duration,
     /// It answers this.
     pub(super) fails: Option<Status>,
+    /// Whether its items are FP32, which no item is.
+    pub(super) fractions: bool,
     /// What its metadata calls the items.
     pub(super) names_items: &'static str,
     /// And their datatype.
@@ -57,6 +59,7 @@ impl Manner {
             without: Vec::new(),
             takes: Duration::ZERO,
             fails: None,
+            fractions: false,
             names_items: "items",
             datatype: "INT64",
         }
@@ -133,8 +136,14 @@ fn answer(name: &str, manner: &Manner, request: &ModelInferRequest) -> ModelInfe
         };
     let contents = InferTensorContents::default;
     let made = vec![Bytes::from(name.to_owned())];
+    let whole = InferTensorContents { int64_contents: items.clone(), ..contents() };
+    let fractions = items.iter().map(|item| *item as f32).collect();
+    let fractions = InferTensorContents { fp32_contents: fractions, ..contents() };
     let mut outputs = vec![
-        output("items", "INT64", &shape, InferTensorContents { int64_contents: items.clone(), ..contents() }),
+        match manner.fractions {
+            true => output("items", "FP32", &shape, fractions),
+            false => output("items", "INT64", &shape, whole),
+        },
         output("scores", "FP32", &shape, InferTensorContents { fp32_contents: scores.clone(), ..contents() }),
         output(
             "titles",

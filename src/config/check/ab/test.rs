@@ -33,7 +33,7 @@ impl Check<'_> {
             self.error(problem.with_hint(hint));
         };
         let overlap = "write overlap, or leave it out: it weighs every unit by the shares that it met";
-        if around.stage {
+        if around.stage.is_some() {
             refuse("is wrong in a stage: the shares of the stages before were others".to_owned(), overlap);
         }
         let splits = |weights: &[(usize, Percent)]| {

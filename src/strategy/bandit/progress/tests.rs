@@ -4,7 +4,7 @@ use super::*;
 use crate::assignment::Odds;
 use crate::evidence::{ArmGain, Earned, Rewards, Scores, Total};
 use crate::strategy::bandit::tests::config;
-use crate::verdict::Aim;
+use crate::verdict::{Aim, Command, Refused, Report};
 
 const SECOND: Duration = Duration::from_secs(1);
 
