@@ -30,7 +30,7 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 15);
+    assert_eq!(all.len(), 16);
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/bandit"));
     all.extend(corpus("examples/ab"));

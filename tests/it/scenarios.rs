@@ -40,7 +40,7 @@ fn a_swap_among_the_first_five_needs_a_twentieth_of_the_sessions_that_a_split_ne
 fn a_half_life_saves_most_of_what_a_swap_of_the_best_costs() {
     let lost = |name: &str| {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios/bandit").join(name);
-        let summary = simulate::read(&file).unwrap().with(Some(2), None).play(&|_, _| {});
+        let summary = simulate::read(&file).unwrap().with(Some(1), None).play(&|_, _| {});
         summary.regret.unwrap_or_else(|| panic!("{name} tells no regret")).mean
     };
     let (plain, fading) = (lost("swap.yaml"), lost("swap-half-life.yaml"));
