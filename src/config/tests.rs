@@ -39,7 +39,7 @@ fn good() -> Vec<(PathBuf, String)> {
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
     all.extend(corpus("examples/rolling"));
-    assert_eq!(all.len(), 24);
+    assert_eq!(all.len(), 25);
     all
 }
 
