@@ -28,6 +28,7 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "drift": rollout.drift.as_ref().map(drift::json),
         "verdict": text::verdict(rollout.verdict()),
         "guards": rollout.guards.iter().map(guard).collect::<Value>(),
+        "learning": rollout.learning.as_ref().map(learning),
         "waits_for": text(&rollout.waits_for),
         "next": rollout.next,
         "differs": text(&rollout.differs),
@@ -60,6 +61,33 @@ fn endpoint(endpoint: &v1::ServerEndpoint) -> Value {
         "runs": text(&endpoint.runs),
         "wanted": text(&endpoint.wanted),
         "in_flight": endpoint.in_flight,
+    })
+}
+
+/// What a bandit knows.
+fn learning(learning: &v1::Learning) -> Value {
+    let arm = |arm: &v1::Learnt| {
+        json!({
+            "variant": arm.variant,
+            "values": arm.values,
+            "counted": arm.counted,
+            "mean": arm.mean,
+            "error": arm.error,
+            "best": arm.best,
+            "wished": arm.wished,
+            "out": arm.out,
+        })
+    };
+    let worth =
+        |worth: &v1::Worth| json!({"value": worth.value, "error": worth.error, "values": worth.values});
+    json!({
+        "policy": learning.policy,
+        "reward": learning.reward,
+        "apprentice": learning.apprentice,
+        "arms": learning.arms.iter().map(arm).collect::<Value>(),
+        "own": learning.own.as_ref().map(worth),
+        "baseline": learning.baseline.as_ref().map(worth),
+        "remaining": learning.remaining,
     })
 }
 

@@ -1,9 +1,12 @@
 """Real rankers of real ratings, compared in both ways: together in one list, and by a split."""
 
 import random
+import re
 import subprocess
 import time
+from pathlib import Path
 
+import duckdb
 import grpc
 import pytest
 from tritonclient.grpc import service_pb2 as pb
@@ -14,6 +17,7 @@ from inference import SERVICE
 from models import ModelServer
 from sidecar import Sidecar
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "interleave.md"
 POPULAR, FACTORS = "1.0.0", "2.0.0"
 OUTPUTS = [{"name": "items", "datatype": "INT64", "shape": [-1]}, {"name": "scores", "datatype": "FP32", "shape": [-1]}]
 SETTINGS = {"implementation": "rankers.Ranker", "outputs": OUTPUTS}
@@ -57,6 +61,14 @@ def variants(folder, films, collector):
 def config(variants: dict, strategy: dict, feedback: dict) -> dict:
     model = {"variants": variants, "unit": ["metadata:x-user-id"], "strategy": strategy, "feedback": feedback}
     return {"models": {"films": model}}
+
+
+def votes(folder) -> tuple[int, int, int]:
+    """Of all sessions, by the query of the page: for factors, for popular, for neither."""
+    (query,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.S)
+    # Nobody comes twice here, so the gap is no matter.
+    ((*counts,),) = duckdb.connect().execute(query.replace("/var/log/parhelion", str(folder / "log"))).fetchall()
+    return tuple(counts)
 
 
 def decided(sidecar: Sidecar) -> dict | None:
@@ -107,13 +119,18 @@ def test_the_better_ranker_of_real_ratings_is_found(folder, variants, films):
             sidecar.report({"prediction_id": prediction, "name": "clicks", "value": 1, "slot": slot})
 
     clicks = {"clicks": {"kind": "clicks", "window": "1m"}}
-    with Sidecar(folder, config(variants, together, clicks), "together") as sidecar:
+    log = {"log": {"dir": str(folder / "log"), "flush": "50ms", "seal": {"every": "1s"}}}
+    with Sidecar(folder, {**config(variants, together, clicks), **log}, "together") as sidecar:
         merged, record = visits(sidecar, films, slots)
         assert record["action"] == "passed" and record["why"].startswith("factors is "), record
         (finding,) = record["guards"]
         assert sum(sidecar.counted("parhelion_outputs_mismatched").values()) == 0
         decisive = finding["candidate"]["n"]
         assert finding["candidate"]["value"] > 0.5 and finding["harm"]["high"] < 0, finding
+    # All that was reported is in the log, some of it after the decision.
+    wins, losses, _ = votes(folder)
+    found = decisive * finding["candidate"]["value"]
+    assert wins + losses >= decisive and abs(wins - found) <= wins + losses - decisive, (wins, losses, finding)
 
     split = {
         "kind": "ab",
