@@ -18,6 +18,7 @@ use crate::admin::{self, BindError, Control, Health, Page, Reload, View};
 use crate::config::{self, Config, Listen, Loaded};
 use crate::drift::{self, Drifts};
 use crate::feedback::{self, Intake};
+use crate::fleet::redis::Redis;
 use crate::keys::{Keys, KeysError};
 use crate::log::Log;
 use crate::resources::{self, Ledger};
@@ -168,6 +169,7 @@ pub async fn start(
     );
     let judges = Arc::new(Judges::default());
     let drifts = Arc::new(Drifts::default());
+    let redis = config.fleet.as_ref().map(|fleet| Arc::new(Redis::new(Arc::clone(fleet))));
     let ground = Ground {
         board: Arc::clone(&board),
         unit_key: keys.unit_key(),
@@ -177,6 +179,9 @@ pub async fn start(
         log: door(workers),
         judges: Arc::clone(&judges),
         drifts: Arc::clone(&drifts),
+        fleet: redis
+            .as_ref()
+            .map(|redis| rollout::fleet::Fleet::new(Box::new(Arc::clone(redis)), &replica(&config))),
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,
@@ -187,6 +192,12 @@ pub async fn start(
     let (introduce, introduced) = watch::channel(Arc::clone(&config));
     let (of_keeper, of_adoption) = (Arc::clone(&rollouts), Arc::clone(&rollouts));
     tasks.keep("keeper", move || rollout::keeper::run(Arc::clone(&of_keeper)));
+    if let Some(redis) = redis {
+        let (all, counted) = (Arc::clone(&rollouts), Arc::clone(&counters));
+        tasks.keep("fleet", move || rollout::fleet::run(Arc::clone(&all), Arc::clone(&counted)));
+        let all = Arc::clone(&rollouts);
+        tasks.keep("news", move || rollout::fleet::listen(Arc::clone(&all), Arc::clone(&redis)));
+    }
     tasks.keep("rollouts", move || {
         rollout::adopt(introduced.clone(), publish.clone(), Arc::clone(&of_adoption))
     });
@@ -288,6 +299,12 @@ pub async fn start(
         pages,
         tasks,
     })
+}
+
+/// What people call this replica.
+fn replica(config: &Config) -> String {
+    let named = config.fleet.as_ref().and_then(|fleet| fleet.replica.as_deref());
+    named.map_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned(), str::to_owned)
 }
 
 /// Sees to it that the state directory has the key, unless the keys have a file of their own.

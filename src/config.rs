@@ -17,6 +17,7 @@ mod drift;
 mod effective;
 mod environment;
 mod feedback;
+mod fleet;
 mod log;
 mod problem;
 mod raw;
@@ -35,6 +36,7 @@ pub use drift::Drift;
 pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
+pub use fleet::{Fleet, Servers};
 pub use log::{Full, Log, Payloads, PayloadsAs};
 pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
@@ -139,8 +141,10 @@ pub struct Config {
     pub health: SocketAddr,
     /// Data-plane threads.
     pub workers: NonZeroUsize,
-    /// Directory for what must outlive the process.
+    /// Directory for what must outlive the process; where state is shared, for what this replica keeps by itself.
     pub state: Option<PathBuf>,
+    /// Where replicas share their state; none: they do not.
+    pub fleet: Option<Arc<Fleet>>,
     /// File with the keys that sign hops and prediction ids, see [`crate::keys`].
     pub keys: Option<PathBuf>,
     /// The model that gets calls which name none; always one of `models`.

@@ -148,6 +148,7 @@ fn refused(refusal: &Refusal) -> Status {
         Refusal::Strategy(Refused::Meaningless { .. }) => {
             Status::failed_precondition(format!("{refusal}: it goes on as the file says, so change the file"))
         }
+        Refusal::Away { .. } => Status::unavailable(refusal.to_string()),
         Refusal::NoUnit { .. } | Refusal::Strategy(_) => Status::failed_precondition(refusal.to_string()),
     }
 }

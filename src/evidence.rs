@@ -19,37 +19,46 @@ pub use rewards::{Earned, Moments, Rewards};
 use crate::stats::overlap::Sums;
 
 /// What one epoch of a rollout gained between two looks.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Gain {
     /// The epoch that the calls were assigned in.
     pub epoch: u32,
     /// The segment that they matched, an index into the strategy's; none: its own weights split them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<usize>,
     /// By the index of the model's variants.
     pub arms: Vec<ArmGain>,
 }
 
-/// What one variant's calls added.
-#[derive(Debug, Clone, Default, PartialEq)]
+/// What one variant's calls added. What is nothing is not written down.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ArmGain {
     /// Calls that ended and count: neither forced, nor hops, nor given elsewhere because a variant was not ready.
+    #[serde(skip_serializing_if = "is_none")]
     pub calls: u64,
     /// Those that failed by the variant's own fault, at most one per unit and minute.
+    #[serde(skip_serializing_if = "is_none")]
     pub errors: u64,
     /// Those that the variant refused for what they asked, likewise.
+    #[serde(skip_serializing_if = "is_none")]
     pub rejections: u64,
     /// Latency as (bucket, count), in growing order of buckets; where units are known at most one per unit and minute.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub latency: Vec<(u16, u32)>,
     /// Units that were exposed for the first time, of the sample that is kept of them; calls without a unit are each
     /// one. Counted only where a sample ratio is judged, as is what follows.
+    #[serde(skip_serializing_if = "is_none")]
     pub units: u64,
     /// All calls by their units' analysis bucket, in growing order of buckets.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub batches: Vec<(u8, Batch)>,
 }
 
 /// Calls of one analysis bucket: what means over units that come back are made of. Whole numbers, so that no order of
 /// adding makes a difference.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "[u64; 5]", into = "[u64; 5]")]
 pub struct Batch {
     /// How many.
     pub calls: u64,
@@ -96,7 +105,7 @@ pub struct Votes {
 }
 
 /// What copies of calls showed between two looks, each beside its call: of calls whose copy has ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copies {
     /// Calls that were copied.
     pub calls: u64,
@@ -218,7 +227,64 @@ impl Copies {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Gain {
+    /// Adds what the same epoch gained, of the same segment.
+    pub fn merge(&mut self, more: &Gain) {
+        self.arms.resize_with(self.arms.len().max(more.arms.len()), ArmGain::default);
+        self.arms.iter_mut().zip(&more.arms).for_each(|(arm, more)| arm.merge(more));
+    }
+}
+
+impl ArmGain {
+    fn merge(&mut self, more: &ArmGain) {
+        self.calls += more.calls;
+        self.errors += more.errors;
+        self.rejections += more.rejections;
+        self.units += more.units;
+        add_sorted(&mut self.latency, &more.latency, |count, more| *count += more);
+        add_sorted(&mut self.batches, &more.batches, |batch, more| *batch = batch.plus(&more));
+    }
+}
+
+/// Adds to a list in growing order of its keys; `add` is for keys that both have.
+fn add_sorted<K: Copy + Ord, V: Copy>(list: &mut Vec<(K, V)>, more: &[(K, V)], add: impl Fn(&mut V, V)) {
+    for (key, value) in more {
+        match list.binary_search_by(|(known, _)| known.cmp(key)) {
+            Ok(place) => add(&mut list[place].1, *value),
+            Err(place) => list.insert(place, (*key, *value)),
+        }
+    }
+}
+
+impl From<[u64; 5]> for Batch {
+    fn from([calls, errors, rejections, timed, places]: [u64; 5]) -> Self {
+        Batch { calls, errors, rejections, timed, places }
+    }
+}
+
+impl From<Batch> for [u64; 5] {
+    fn from(Batch { calls, errors, rejections, timed, places }: Batch) -> Self {
+        [calls, errors, rejections, timed, places]
+    }
+}
+
 impl Batch {
+    /// Both together.
+    fn plus(&self, more: &Batch) -> Batch {
+        Batch {
+            calls: self.calls + more.calls,
+            errors: self.errors + more.errors,
+            rejections: self.rejections + more.rejections,
+            timed: self.timed + more.timed,
+            places: self.places + more.places,
+        }
+    }
+
     /// What was added to `before`.
     fn since(&self, before: &Batch) -> Batch {
         Batch {

@@ -8,6 +8,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::evidence::{Rewards, Scores, Votes};
 use crate::fault::Code;
 use crate::outcome::Trace;
@@ -333,7 +335,7 @@ impl Evidence {
 }
 
 /// What one feedback of a rollout gained between two looks. It adds up, in any order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FeedbackGain {
     /// The model.
     pub model: Arc<str>,
@@ -351,7 +353,7 @@ pub struct FeedbackGain {
 }
 
 /// Votes of sessions that closed between two looks. They add up, in any order.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ballot {
     /// The model.
     pub model: Arc<str>,

@@ -25,6 +25,7 @@
 //! | [`resources`] | what model servers say they use |
 //! | [`rollout`] | where every rollout stands, and who moves it |
 //! | [`state`] | what outlives the process |
+//! | [`fleet`] | many replicas that are one rollout |
 //! | [`warm`] | requests that a variant answers for nobody before it is given calls |
 //! | [`upstream`] | endpoints, their connections and their readiness |
 //! | [`wire`] | bytes between a socket and HTTP/2 |
@@ -64,6 +65,7 @@ pub mod evidence;
 pub mod failpoint;
 pub mod fault;
 pub mod feedback;
+pub mod fleet;
 pub mod hop;
 pub mod inject;
 pub mod intercept;

@@ -30,6 +30,7 @@ mod block;
 mod decide;
 mod explain;
 mod export;
+pub mod fleet;
 pub mod keeper;
 pub mod live;
 mod machine;
@@ -42,7 +43,8 @@ use audit::Audit;
 use block::Blocks;
 use live::Live;
 pub use record::{
-    Actor, AuditRecord, Done, Explanation, Kept, Question, Refusal, Role, Status, Summary, VariantStatus,
+    Actor, AuditRecord, Done, Explanation, FleetStatus, Kept, Question, Refusal, Replica, Role, Status,
+    Summary, VariantStatus,
 };
 
 /// Every rollout of the process, and what outlives them.
@@ -77,6 +79,8 @@ pub struct Ground {
     pub judges: Arc<Judges>,
     /// How answers are distributed.
     pub drifts: Arc<Drifts>,
+    /// The way to other replicas; none: each is alone.
+    pub fleet: Option<fleet::Fleet>,
 }
 
 #[derive(Debug)]
@@ -223,6 +227,7 @@ impl Rollouts {
     /// Writes down what is known, and lets the state directory go.
     pub async fn close(&self, patience: Duration) {
         self.flush();
+        self.leave(patience / 2).await;
         self.state.close(patience).await;
     }
 

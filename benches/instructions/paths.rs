@@ -117,6 +117,7 @@ fn begin(config: &Arc<Config>) -> Result<(watch::Sender<Phase>, Telemetry, Worki
         log: None,
         judges: Arc::default(),
         drifts: std::sync::Arc::default(),
+        fleet: None,
     };
     let rollouts = Arc::new(Rollouts::new(config, State::memory(), ground));
     let (mut listeners, _) = listener::bind(&config.listen, 1, false)?;

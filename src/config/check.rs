@@ -24,6 +24,7 @@ mod drift;
 mod endpoint;
 mod fallback;
 mod feedback;
+mod fleet;
 mod interleave;
 mod limits;
 mod local;
@@ -121,7 +122,8 @@ impl Check<'_> {
         let mut telemetry = self.telemetry(file.telemetry.as_ref());
         telemetry.tls = self.collector_tls(file);
         let log = self.log(file.log.as_ref());
-        let state = self.path("state", file.state.as_deref());
+        let (state, fleet) = self.state(file);
+        self.apart_from_fleet(fleet.is_some(), &models);
         self.forgetful(file, &models);
         self.apart(&models);
         let keys = self.path("keys", file.keys.as_deref());
@@ -137,6 +139,7 @@ impl Check<'_> {
             health: health?,
             workers: workers?,
             state,
+            fleet,
             keys,
             default: default?,
             services,

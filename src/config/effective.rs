@@ -11,7 +11,7 @@ mod tls;
 
 use super::units::{Percent, write_duration};
 use super::{
-    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Force, Guards,
+    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Fleet, Force, Guards,
     Interleave, Judge, Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned, ResourcesGuard,
     Segment, SlowLimit, Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
 };
@@ -36,7 +36,9 @@ pub fn effective(config: &Config) -> Value {
     all.insert("health".into(), config.health.to_string().into());
     all.insert("workers".into(), config.workers.get().into());
     all.insert("reuse_port".into(), config.reuse_port.into());
-    put(&mut all, "state", config.state.as_ref().map(|path| path.display().to_string()));
+    let directory = config.state.as_ref().map(|path| path.display().to_string());
+    put(&mut all, "state", config.fleet.as_ref().map(ToString::to_string).or_else(|| directory.clone()));
+    put(&mut all, "fleet", config.fleet.as_deref().map(|found| fleet(found, directory)));
     put(&mut all, "keys", config.keys.as_ref().map(|path| path.display().to_string()));
     all.insert("default".into(), (*config.default).into());
     let mut services: Vec<_> = config.services.iter().collect();
@@ -51,6 +53,19 @@ pub fn effective(config: &Config) -> Value {
     all.insert("telemetry".into(), telemetry(config));
     put(&mut all, "log", config.log.as_ref().map(log));
     Value::Object(all)
+}
+
+fn fleet(fleet: &Fleet, cache: Option<String>) -> Value {
+    let path = |path: &std::path::PathBuf| path.display().to_string();
+    let mut map = Map::new();
+    put(&mut map, "cache", cache);
+    put(&mut map, "prefix", Some(&*fleet.prefix));
+    put(&mut map, "replica", fleet.replica.as_deref());
+    put(&mut map, "password_file", fleet.password_file.as_ref().map(path));
+    put(&mut map, "ca", fleet.ca.as_ref().map(path));
+    put(&mut map, "cert", fleet.pair.as_ref().map(|(cert, _)| path(cert)));
+    put(&mut map, "key", fleet.pair.as_ref().map(|(_, key)| path(key)));
+    Value::Object(map)
 }
 
 fn control(config: &Config) -> Option<Value> {

@@ -53,10 +53,31 @@ impl Environment {
 /// Whether what `config` names outside of itself can be used: the state directory can be written, or made; the keys
 /// and tokens can be read. Leaves nothing behind.
 pub fn check_environment(config: &Config) -> Vec<Problem> {
-    let state = config.state.as_deref().and_then(|path| check_directory("state", path));
+    let key = if config.fleet.is_some() { "fleet.cache" } else { "state" };
+    let state = config.state.as_deref().and_then(|path| check_directory(key, path));
     let own =
         state.into_iter().chain(check_log(config)).chain(check_keys(config)).chain(check_tokens(config));
-    own.chain(tls::check(config)).collect()
+    own.chain(check_fleet(config)).chain(tls::check(config)).collect()
+}
+
+/// Whether the files can be read that the way to a shared store needs.
+fn check_fleet(config: &Config) -> Vec<Problem> {
+    let Some(fleet) = &config.fleet else { return Vec::new() };
+    let pair = fleet.pair.as_ref();
+    let files = [
+        ("fleet.password_file", fleet.password_file.as_ref()),
+        ("fleet.ca", fleet.ca.as_ref()),
+        ("fleet.cert", pair.map(|(cert, _)| cert)),
+        ("fleet.key", pair.map(|(_, key)| key)),
+    ];
+    let refuse = |(key, path): (&str, Option<&std::path::PathBuf>)| {
+        let path = path?;
+        let error = std::fs::read(path).err()?;
+        let problem =
+            Problem::new(key, format!("cannot be read: {error}")).with_value(path.display().to_string());
+        Some(problem.with_hint("mount the secret there, and let this user read it"))
+    };
+    files.into_iter().filter_map(refuse).collect()
 }
 
 /// Whether the tokens can be read, and are tokens.

@@ -53,9 +53,12 @@ pub(super) struct File {
     pub(super) workers: Option<Workers>,
     /// Whether another process may hold `listen` too, for a handover between two sidecars.
     pub(super) reuse_port: Option<bool>,
-    /// Directory for what must outlive the process.
-    #[schemars(example = &"/var/lib/parhelion")]
+    /// What must outlive the process: an absolute path, a directory of its own; or a URL, a store that replicas share:
+    /// `redis://HOST:PORT`, `redis-sentinel://HOST,HOST/NAME`, `redis-cluster://HOST,HOST`, with TLS `rediss`.
+    #[schemars(example = &"/var/lib/parhelion", example = &"redis://redis.models.svc:6379")]
     pub(super) state: Option<String>,
+    /// How this replica takes part where `state` is shared.
+    pub(super) fleet: Option<Fleet>,
     /// File with the keys that sign the calls between two sidecars and the ids of predictions, the same for all replicas.
     #[schemars(example = &"/etc/parhelion/keys")]
     pub(super) keys: Option<String>,
@@ -74,6 +77,32 @@ pub(super) struct File {
     pub(super) telemetry: Option<Telemetry>,
     /// Where predictions are logged, and what of them. Left out: nowhere.
     pub(super) log: Option<Log>,
+}
+
+/// How this replica takes part where `state` is shared.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fleet {
+    /// Directory of this replica's own, where it finds the last plan if it starts while the store is away.
+    #[schemars(example = &"/var/lib/parhelion")]
+    pub(super) cache: Option<String>,
+    /// What all keys in the store begin with. Replicas with the same are one fleet.
+    #[schemars(example = &"parhelion")]
+    pub(super) prefix: Option<String>,
+    /// What this replica is called in `ctl status`. Left out: the name of its host.
+    pub(super) replica: Option<String>,
+    /// File with the password of the user that `state` names, or of the default user.
+    #[schemars(example = &"/etc/parhelion/redis-password")]
+    pub(super) password_file: Option<String>,
+    /// PEM file with the authorities of the servers' certificates. Left out: those of this system.
+    #[schemars(example = &"/etc/parhelion/redis/ca.crt")]
+    pub(super) ca: Option<String>,
+    /// PEM file with the certificate that is shown to the servers.
+    #[schemars(example = &"/etc/parhelion/redis/tls.crt")]
+    pub(super) cert: Option<String>,
+    /// PEM file with the key of that certificate.
+    #[schemars(example = &"/etc/parhelion/redis/tls.key")]
+    pub(super) key: Option<String>,
 }
 
 /// Who may use the admin port.

@@ -264,6 +264,42 @@ impl Strategy {
         stages.iter().map(|stage| &stage.strategy).chain(own)
     }
 
+    /// The same, with a chance of a false failure that is so many times less: so many that look apart from each other have
+    /// the first one's chance together.
+    pub fn stricter(&self, times: usize) -> Strategy {
+        let times = times.max(1) as f64;
+        let canary = |canary: &Canary| Arc::new(Canary { alpha: canary.alpha / times, ..canary.clone() });
+        match self {
+            Strategy::Canary(found) => Strategy::Canary(canary(found)),
+            Strategy::Shadow(found) => Strategy::Shadow(canary(found)),
+            Strategy::Staged(staged) => {
+                let mut staged = Staged::clone(staged);
+                for stage in &mut staged.stages {
+                    stage.strategy = stage.strategy.stricter(times as usize);
+                }
+                Strategy::Staged(Arc::new(staged))
+            }
+            Strategy::Ab(ab) => {
+                let mut ab = Ab::clone(ab);
+                ab.judge = ab.judge.map(|judge| Judge { alpha: judge.alpha / times, ..judge });
+                Strategy::Ab(Arc::new(ab))
+            }
+            Strategy::Pinned(found) => {
+                Strategy::Pinned(Arc::new(Pinned { alpha: found.alpha / times, ..Pinned::clone(found) }))
+            }
+            Strategy::Rolling(found) => {
+                Strategy::Rolling(Arc::new(Rolling { alpha: found.alpha / times, ..Rolling::clone(found) }))
+            }
+            Strategy::Bandit(found) => {
+                Strategy::Bandit(Arc::new(Bandit { alpha: found.alpha / times, ..Bandit::clone(found) }))
+            }
+            Strategy::Interleave(found) => Strategy::Interleave(Arc::new(Interleave {
+                alpha: found.alpha / times,
+                ..Interleave::clone(found)
+            })),
+        }
+    }
+
     /// Whether it ever changes by itself what a variant gets.
     pub fn decides(&self) -> bool {
         match self {

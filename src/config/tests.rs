@@ -30,7 +30,8 @@ fn corpus(directory: &str) -> Vec<(PathBuf, String)> {
 /// Every file that must load: the corpus and the examples of the strategies that exist.
 fn good() -> Vec<(PathBuf, String)> {
     let mut all = corpus("tests/config/valid");
-    assert_eq!(all.len(), 16);
+    assert_eq!(all.len(), 17);
+    all.extend(corpus("examples/fleet"));
     all.extend(corpus("examples/pinned"));
     all.extend(corpus("examples/bandit"));
     all.extend(corpus("examples/ab"));
@@ -39,7 +40,7 @@ fn good() -> Vec<(PathBuf, String)> {
     all.extend(corpus("examples/staged"));
     all.extend(corpus("examples/switch"));
     all.extend(corpus("examples/rolling"));
-    assert_eq!(all.len(), 25);
+    assert_eq!(all.len(), 27);
     all
 }
 
@@ -196,7 +197,7 @@ fn bad_files_are_refused_with_all_their_problems() {
         let expected = fs::read_to_string(&beside).unwrap_or_default();
         assert_eq!(said, expected, "{name}: PARHELION_BLESS=1 writes what is said now");
     }
-    assert_eq!(files.len(), 78);
+    assert_eq!(files.len(), 80);
 }
 
 #[test]

@@ -241,7 +241,8 @@ fn mark(text: &Text) -> Result<String, Problem> {
 /// What differs, but is settled when the process starts.
 fn fixed(before: &Config, after: &Config) -> Vec<Problem> {
     let (before, after) = (effective::effective(before), effective::effective(after));
-    let held = ["listen", "admin", "control", "health", "workers", "reuse_port", "state", "keys", "log"];
+    let held =
+        ["listen", "admin", "control", "health", "workers", "reuse_port", "state", "fleet", "keys", "log"];
     let differs = |key: &&str| before.get(key) != after.get(key);
     // Another certificate may come, and another list of callers, but no port can begin or cease to speak TLS.
     let speaks = |value: &serde_json::Value, port: &str| value.pointer(&format!("/tls/{port}")).is_some();

@@ -7,7 +7,9 @@ use super::next;
 use crate::admin::Reload;
 use crate::config::{Key, Model, Strategy};
 use crate::pb::v1;
-use crate::rollout::{Actor, AuditRecord, Explanation, Kept, Role, Status, VariantStatus};
+use crate::rollout::{
+    Actor, AuditRecord, Explanation, FleetStatus, Kept, Replica, Role, Status, VariantStatus,
+};
 use crate::strategy::rolling::{EndpointReport, Place};
 use crate::verdict::{Aim, ArmReport, Estimate, Finding, Interval, Learning, Scale, State, Verdict};
 
@@ -44,6 +46,30 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         shadows: status.shadows.iter().map(shadow::shadow).collect(),
         drift: status.drift.as_ref().map(drift::answers),
         learning: report.learning.as_ref().map(learning),
+        fleet: status.fleet.as_ref().map(fleet),
+    }
+}
+
+fn fleet(fleet: &FleetStatus) -> v1::Fleet {
+    let replica = |replica: &Replica| v1::Replica {
+        name: replica.name.to_string(),
+        at_unix_ms: i64::try_from(replica.millis).unwrap_or(i64::MAX),
+        version: replica.version,
+        epoch: replica.epoch,
+        revision: revision(replica.revision),
+        config_revision: replica.config.to_string(),
+    };
+    v1::Fleet {
+        replica: fleet.replica.to_string(),
+        holder: fleet.holder.to_string(),
+        version: fleet.version,
+        silence_ms: millis(fleet.silence),
+        parted: fleet.parted,
+        waiting: fleet.waiting,
+        lost: fleet.lost,
+        skew_ms: fleet.skew,
+        trouble: fleet.trouble.as_deref().unwrap_or_default().to_owned(),
+        replicas: fleet.replicas.iter().map(replica).collect(),
     }
 }
 
@@ -280,6 +306,7 @@ fn kept(kept: &Kept) -> (v1::Kept, String) {
     match kept {
         Kept::Directory => (v1::Kept::Directory, String::new()),
         Kept::Memory => (v1::Kept::Memory, String::new()),
+        Kept::Fleet => (v1::Kept::Fleet, String::new()),
         Kept::Failing(why) => (v1::Kept::Failing, why.clone()),
     }
 }

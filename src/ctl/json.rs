@@ -35,6 +35,32 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "refused": rollout.refused,
         "kept": word(rollout.kept().as_str_name(), "KEPT"),
         "kept_why": text(&rollout.kept_why),
+        "fleet": rollout.fleet.as_ref().map(fleet),
+    })
+}
+
+fn fleet(fleet: &v1::Fleet) -> Value {
+    let replica = |replica: &v1::Replica| {
+        json!({
+            "name": replica.name,
+            "at_unix_ms": replica.at_unix_ms,
+            "version": replica.version,
+            "epoch": replica.epoch,
+            "revision": replica.revision,
+            "config_revision": replica.config_revision,
+        })
+    };
+    json!({
+        "replica": fleet.replica,
+        "holder": text(&fleet.holder),
+        "version": fleet.version,
+        "silence_ms": fleet.silence_ms,
+        "parted": fleet.parted,
+        "waiting": fleet.waiting,
+        "lost": fleet.lost,
+        "skew_ms": fleet.skew_ms,
+        "trouble": text(&fleet.trouble),
+        "replicas": fleet.replicas.iter().map(replica).collect::<Value>(),
     })
 }
 

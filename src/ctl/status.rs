@@ -9,10 +9,13 @@ use super::plot;
 use super::shadow;
 use super::text::{self, Cell, share, table, within, wrapped};
 use crate::config::units::{rough_duration, write_count};
-use crate::pb::v1::{Arm, Estimate, Guard, Kept, Role, Rollout, Verdict};
+use crate::pb::v1::{Arm, Estimate, Fleet, Guard, Kept, Role, Rollout, Verdict};
 
 /// Columns of an interval's line.
 const PLOT: usize = 37;
+/// Milliseconds after which a replica that said nothing is told apart, and by which clocks may differ.
+const QUIET: i64 = 30_000;
+const SKEW: u64 = 60_000;
 /// Columns of a guard's name, and of its verdict, where there are few.
 const NAME: usize = 14;
 const VERDICT: usize = 10;
@@ -156,18 +159,72 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
     for refused in &rollout.refused {
         add(Told::Now, "refused", format!("the newest file: {refused}"));
     }
+    if let Some(fleet) = &rollout.fleet {
+        for (told, text) in shared(fleet, &rollout.revision) {
+            add(told, "fleet", text);
+        }
+    }
     match rollout.kept() {
         Kept::Failing => add(Told::Now, "kept", format!("not now: {}", rollout.kept_why)),
         Kept::Memory if rollout.steps > 0 || compare::is_one(rollout) => {
             let memory = "in memory only: without `state` it begins again when the process ends";
             add(Told::All, "kept", memory.to_owned());
         }
-        Kept::Memory | Kept::Directory | Kept::Unspecified => {}
+        Kept::Memory | Kept::Directory | Kept::Fleet | Kept::Unspecified => {}
     }
     let (config, revision) = (&rollout.config_revision, &rollout.revision);
     let file = format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch);
     add(Told::All, "file", file);
     points
+}
+
+/// How a replica stands among the others: what somebody should see to first.
+fn shared(fleet: &Fleet, revision: &str) -> Vec<(Told, String)> {
+    let mut lines = Vec::new();
+    let decides = match &fleet.holder {
+        holder if holder.is_empty() => "nobody decides".to_owned(),
+        holder if *holder == fleet.replica => "this one decides".to_owned(),
+        holder => format!("{holder} decides"),
+    };
+    let newest = fleet.replicas.iter().map(|replica| replica.version).max().unwrap_or(0).max(fleet.version);
+    // One that started anew has left a name that says nothing any more.
+    let last = fleet.replicas.iter().map(|replica| replica.at_unix_ms).max().unwrap_or(0);
+    let (here, gone): (Vec<_>, Vec<_>) =
+        fleet.replicas.iter().partition(|one| last - one.at_unix_ms <= QUIET);
+    let mut text = format!("{} replicas, plan {}, {decides}", here.len(), fleet.version);
+    if !gone.is_empty() {
+        text.push_str(&format!("; {} not heard of for a while", gone.len()));
+    }
+    lines.push((Told::Now, text));
+    if fleet.parted {
+        let seconds = fleet.silence_ms / 1000;
+        let text = format!(
+            "parted from the others for {seconds} s: its own guards act, and it serves the last plan"
+        );
+        lines.push((Told::Now, text));
+    }
+    let behind = here.iter().filter(|one| one.version < newest && one.revision == revision).count();
+    if behind > 0 {
+        lines
+            .push((Told::Now, format!("{behind} served an older plan than {newest} when they last said so")));
+    }
+    let other = here.iter().filter(|one| one.revision != revision).count();
+    if other > 0 {
+        lines.push((Told::Now, format!("{other} have another file, and another rollout of this model")));
+    }
+    if fleet.skew_ms.unsigned_abs() > SKEW {
+        let seconds = fleet.skew_ms as f64 / 1e3;
+        lines.push((
+            Told::Now,
+            format!("the store's clock is {seconds:+.0} s from this one's; steps go by the store's"),
+        ));
+    }
+    if fleet.waiting > 2 || fleet.lost > 0 {
+        let text =
+            format!("{} parts of its evidence wait for the store, {} are lost", fleet.waiting, fleet.lost);
+        lines.push((Told::All, text));
+    }
+    lines
 }
 
 /// `step 2 of 4, 5 % to v2, for 3m 12s`.

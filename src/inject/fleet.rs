@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::place::Place;
 use super::settings::{Settings, VARIANT};
-use crate::config::{Config, Environment, Errors, Listen, Problem, Strategy, read_all};
+use crate::config::{Config, Environment, Errors, Listen, Model, Problem, Strategy, read_all};
 
 /// The ConfigMaps of a stream, by namespace and name.
 #[derive(Debug, Default)]
@@ -108,15 +108,14 @@ impl Fleet {
 /// Strategies that decide, in pods that do not share what they decide on.
 fn alone(config: &Config, place: &Place) -> Vec<Problem> {
     let replicas = place.replicas.unwrap_or(1);
-    let deciding = config.models.iter().filter(|model| {
-        matches!(model.strategy, Strategy::Canary(_) | Strategy::Staged(_) | Strategy::Rolling(_))
-    });
-    let warn = |model: &std::sync::Arc<crate::config::Model>| {
+    let apart = |model: &Model| config.fleet.is_none() || matches!(model.strategy, Strategy::Rolling(_));
+    let deciding = config.models.iter().filter(|model| model.strategy.decides() && apart(model));
+    let warn = |model: &Arc<Model>| {
         Problem::new(
             format!("models.{}.strategy", model.name),
             format!("{replicas} replicas decide each for itself, on 1/{replicas} of the evidence"),
         )
-        .with_hint("let one pod decide, or expect the replicas to take their steps at different times")
+        .with_hint("share what they decide on, by `state: redis://…`, or let one pod decide")
     };
     if replicas > 1 { deciding.map(warn).collect() } else { Vec::new() }
 }

@@ -111,7 +111,7 @@ impl Rollouts {
         for live in self.all() {
             let model = {
                 let inner = live.inner();
-                if inner.machine.is_some() {
+                if inner.machine.is_some() || inner.shared.is_some() {
                     continue;
                 }
                 Arc::clone(&inner.model)
@@ -127,13 +127,23 @@ impl Rollouts {
 
     /// A rollout that the process does not know in this revision; `before`: the one of the revision before.
     fn begin(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Arc<Live> {
-        let machine = self.machine(model, config, before);
+        let shares = self.ground.fleet.is_some() && super::fleet::is_shared(model);
+        let machine = if shares { None } else { self.machine(model, config, before) };
         let ground = (self.ground.shards.len(), &self.alarm);
-        Arc::new(Live::new(model, &config.revision, machine, ground))
+        let live = Arc::new(Live::new(model, &config.revision, machine, ground));
+        if shares {
+            self.share(&live, before);
+        }
+        live
     }
 
     /// Where a rollout stands at its beginning; none: nobody can know yet.
-    fn machine(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Option<Machine> {
+    pub(super) fn machine(
+        &self,
+        model: &Arc<Model>,
+        config: &Config,
+        before: Option<&Arc<Live>>,
+    ) -> Option<Machine> {
         let now = self.clock.now();
         let lost = before.map(|live| evidence(live, model, now)).unwrap_or_default();
         // Before the memory is taken: who decides holds a rollout and takes the memory after it.

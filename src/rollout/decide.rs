@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 impl Rollouts {
     /// Gathers what calls showed and moves the rollout as far as that goes.
     pub(super) async fn look(&self, live: &Live, depth: Depth) {
+        if live.inner().shared.is_some() {
+            return self.look_shared(live, depth).await;
+        }
         self.gather(&mut live.inner(), depth);
         if live.inner().refresh(self.clock.now()) {
             live.publish();
@@ -52,7 +55,7 @@ impl Rollouts {
     }
 
     /// Takes in what calls and copies showed since the last time.
-    fn gather(&self, inner: &mut Inner, depth: Depth) {
+    pub(super) fn gather(&self, inner: &mut Inner, depth: Depth) {
         inner.gather(depth, self.clock.now());
         let model = Arc::clone(&inner.model);
         self.look_at_servers(inner);
@@ -69,7 +72,7 @@ impl Rollouts {
         let judged = |variant: &usize| model.shadows.iter().any(|shadow| shadow.variant == *variant);
         let candidate = model.strategy.candidate().filter(judged);
         if let Some(finding) = candidate.and_then(|variant| self.ground.judges.finding(&model, variant)) {
-            inner.act(|machine, _| machine.absorb_judged(&finding));
+            inner.act_all(|machine, _| machine.absorb_judged(&finding));
         }
     }
 
@@ -77,6 +80,10 @@ impl Rollouts {
     pub(super) async fn tell_judged(&self, live: &Live) {
         let model = Arc::clone(&live.inner().model);
         if model.shadows.is_empty() && model.drift.is_none() {
+            return;
+        }
+        // Who tells the store something holds this for as long as that takes.
+        if live.inner().shared.is_some() && live.order.try_lock().is_err() {
             return;
         }
         let judged = self.ground.judges.news(&model);
@@ -107,6 +114,9 @@ impl Rollouts {
 
     /// Does what a person wants.
     pub(super) async fn obey(&self, live: &Live, command: &Command, actor: Actor) -> Result<Done, Refusal> {
+        if live.inner().shared.is_some() {
+            return self.obey_shared(live, command, actor).await;
+        }
         let _ordered = live.order.lock().await;
         let (record, batch) = {
             let mut inner = live.inner();
@@ -127,10 +137,10 @@ impl Rollouts {
     }
 
     /// Makes a record of a change that was made, and what must be written with it.
-    fn note(&self, inner: &mut Inner, change: Change, actor: Actor) -> (Arc<AuditRecord>, Batch) {
+    pub(super) fn note(&self, inner: &mut Inner, change: Change, actor: Actor) -> (Arc<AuditRecord>, Batch) {
         let now = self.clock.now();
         let epoch = inner.act(|machine, _| machine.epoch()).unwrap_or(0);
-        let blocking = inner.blocks(&change);
+        let blocking = super::live::blocks(&inner.model, &change);
         let mut memory = self.memory();
         *memory.changes.entry(change.action.name()).or_default() += 1;
         let model = &inner.model;
@@ -167,7 +177,7 @@ impl Rollouts {
     }
 
     /// Writes a change down, lets workers see it, and tells it.
-    async fn finish(&self, live: &Live, record: Arc<AuditRecord>, batch: Batch) -> Done {
+    pub(super) async fn finish(&self, live: &Live, record: Arc<AuditRecord>, batch: Batch) -> Done {
         let written = self.state.commit(batch, PATIENCE).await;
         // The disk took its time: the record shall say when calls began to see the change.
         let record = self.timed(record);
@@ -273,7 +283,7 @@ impl Rollouts {
     }
 
     /// Whether every endpoint of a variant that is ready is warm too; sets it going.
-    fn warm(&self, model: &Arc<Model>, variant: usize) -> Result<(), Refused> {
+    pub(super) fn warm(&self, model: &Arc<Model>, variant: usize) -> Result<(), Refused> {
         let (Some(found), Some(warming)) = (model.variants.get(variant), model.strategy.warming()) else {
             return Ok(());
         };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::Notify;
 
+use super::fleet::Shared;
 use super::machine::{Machine, Saved, names, same};
 use crate::config::{Model, Strategy};
 use crate::evidence::epoch::Epoch;
@@ -78,6 +79,8 @@ pub(super) struct Inner {
     dirty: bool,
     /// Failures that were not counted in epochs that are over.
     uncounted: u64,
+    /// Its place among other replicas, where they share it.
+    pub(super) shared: Option<Shared>,
 }
 
 /// One worker's view of a rollout.
@@ -122,6 +125,7 @@ impl Live {
                 copies: None,
                 dirty: false,
                 uncounted: 0,
+                shared: None,
             }),
             order: tokio::sync::Mutex::default(),
             alarm: Arc::clone(alarm),
@@ -224,6 +228,7 @@ impl Inner {
 
     /// Takes in what calls showed since the last time; whether there was anything.
     pub(super) fn gather(&mut self, depth: Depth, now: Duration) -> bool {
+        let time = self.time(now);
         let Some(machine) = &mut self.machine else { return false };
         let mut gained = false;
         for gatherer in &mut self.gatherers {
@@ -232,7 +237,10 @@ impl Inner {
                 Depth::All => gatherer.all(now),
             };
             if let Some(gain) = gain {
-                machine.absorb(&self.model, gain, now);
+                if let Some(shared) = &mut self.shared {
+                    shared.seat.member().gained(|part| part.gain(&gain));
+                }
+                machine.absorb(&self.model, gain, time);
                 gained = true;
             }
         }
@@ -245,6 +253,10 @@ impl Inner {
 
     /// Changes by itself what calls are given by; whether they must be told.
     pub(super) fn refresh(&mut self, now: Duration) -> bool {
+        if self.shared.is_some() {
+            // Whoever decides for all does so for this replica too.
+            return false;
+        }
         let told = self.act(|machine, model| machine.refresh(model, now)).unwrap_or(false);
         self.dirty |= told;
         told
@@ -256,6 +268,10 @@ impl Inner {
         let before = self.copies.replace(all).unwrap_or(all);
         if all != before {
             let gain = all.since(&before);
+            if let Some(shared) = &mut self.shared {
+                shared.seat.member().gained(|part| part.copy(&gain));
+            }
+            let now = self.time(now);
             self.dirty |= self.act(|machine, model| machine.absorb_copies(model, &gain, now)).is_some();
         }
     }
@@ -265,6 +281,9 @@ impl Inner {
         if gain.revision == self.model.revision
             && let Some(machine) = &mut self.machine
         {
+            if let Some(shared) = &mut self.shared {
+                shared.seat.member().gained(|part| part.learn(gain));
+            }
             self.dirty |= machine.learn(&self.model, gain);
         }
     }
@@ -274,6 +293,9 @@ impl Inner {
         if ballot.revision == self.model.revision
             && let Some(machine) = &mut self.machine
         {
+            if let Some(shared) = &mut self.shared {
+                shared.seat.member().gained(|part| part.vote(ballot));
+            }
             self.dirty |= machine.vote(&self.model, ballot);
         }
     }
@@ -281,7 +303,8 @@ impl Inner {
     /// Takes in what the servers of both variants said of themselves, beside all calls until now.
     pub(super) fn read(&mut self, readings: &Readings, now: Duration) {
         self.gather(Depth::All, now);
-        self.dirty |= self.act(|machine, model| machine.absorb_readings(model, readings, now)).is_some();
+        let now = self.time(now);
+        self.dirty |= self.act_all(|machine, model| machine.absorb_readings(model, readings, now));
     }
 
     /// Lets epochs go that no call belongs to any more.
@@ -310,6 +333,22 @@ impl Inner {
         self.machine.as_mut().map(|machine| act(machine, &model))
     }
 
+    /// The same with the machine that decides for all replicas, where this one does.
+    pub(super) fn act_lead<T>(&mut self, act: impl FnOnce(&mut Machine, &Model) -> T) -> Option<T> {
+        let model = Arc::clone(&self.model);
+        let lead = self.shared.as_mut().and_then(|shared| shared.seat.lead());
+        lead.or(self.machine.as_mut()).map(|machine| act(machine, &model))
+    }
+
+    /// Runs `act` on what is served and on what decides for all replicas; whether there is anything.
+    pub(super) fn act_all(&mut self, act: impl Fn(&mut Machine, &Model)) -> bool {
+        let model = Arc::clone(&self.model);
+        if let Some(lead) = self.shared.as_mut().and_then(|shared| shared.seat.lead()) {
+            act(lead, &model);
+        }
+        self.act(|machine, model| act(machine, model)).is_some()
+    }
+
     /// As it is written down; none where there is nothing worth it.
     pub(super) fn saved(&self) -> Option<Vec<u8>> {
         let machine = self.machine.clone()?;
@@ -325,30 +364,30 @@ impl Inner {
         }
         self.saved()
     }
+}
 
-    /// Builds that a change blocks or lets go, and which of both. Of several variants only those are blocked that the
-    /// evidence took out; a person who ends a comparison says nothing against any.
-    pub(super) fn blocks(&self, change: &Change) -> Vec<(String, bool)> {
-        let of = |variant: usize| self.model.variants.get(variant).map(|variant| variant.build.to_string());
-        // What everybody gets is never blocked; of a switch, or where servers are replaced, it is the new one itself.
-        let switches = matches!(self.model.strategy, Strategy::Pinned(_) | Strategy::Rolling(_));
-        let baseline = of(self.model.baseline()).filter(|_| !switches);
-        let blocks = match (&self.model.strategy, change.action, change.from, change.to) {
-            // It tells of answers and changes no plan.
-            (_, Action::Judged, ..) => (Vec::new(), false),
-            (Strategy::Ab(_) | Strategy::Bandit(_) | Strategy::Interleave(_), Action::RolledBack, ..) => {
-                let taken = change.variants.iter().filter_map(|name| self.model.variant(name));
-                (taken.collect(), true)
-            }
-            // Servers that go back one by one are no news of the build.
-            (Strategy::Rolling(_), _, from, to) if from == to => (Vec::new(), false),
-            (Strategy::Rolling(rolling), _, _, State::RolledBack) => (vec![rolling.variant], true),
-            (strategy, _, _, State::RolledBack) => (strategy.candidate().into_iter().collect(), true),
-            (strategy, _, State::RolledBack, _) => (strategy.judged(), false),
-            _ => (Vec::new(), false),
-        };
-        let (variants, blocked): (Vec<usize>, bool) = blocks;
-        let builds = variants.into_iter().filter_map(of).filter(|build| Some(build) != baseline.as_ref());
-        builds.map(|build| (build, blocked)).collect()
-    }
+/// Builds that a change blocks or lets go, and which of both. Of several variants only those are blocked that the
+/// evidence took out; a person who ends a comparison says nothing against any.
+pub(super) fn blocks(model: &Model, change: &Change) -> Vec<(String, bool)> {
+    let of = |variant: usize| model.variants.get(variant).map(|variant| variant.build.to_string());
+    // What everybody gets is never blocked; of a switch, or where servers are replaced, it is the new one itself.
+    let switches = matches!(model.strategy, Strategy::Pinned(_) | Strategy::Rolling(_));
+    let baseline = of(model.baseline()).filter(|_| !switches);
+    let blocks = match (&model.strategy, change.action, change.from, change.to) {
+        // It tells of answers and changes no plan.
+        (_, Action::Judged, ..) => (Vec::new(), false),
+        (Strategy::Ab(_) | Strategy::Bandit(_) | Strategy::Interleave(_), Action::RolledBack, ..) => {
+            let taken = change.variants.iter().filter_map(|name| model.variant(name));
+            (taken.collect(), true)
+        }
+        // Servers that go back one by one are no news of the build.
+        (Strategy::Rolling(_), _, from, to) if from == to => (Vec::new(), false),
+        (Strategy::Rolling(rolling), _, _, State::RolledBack) => (vec![rolling.variant], true),
+        (strategy, _, _, State::RolledBack) => (strategy.candidate().into_iter().collect(), true),
+        (strategy, _, State::RolledBack, _) => (strategy.judged(), false),
+        _ => (Vec::new(), false),
+    };
+    let (variants, blocked): (Vec<usize>, bool) = blocks;
+    let builds = variants.into_iter().filter_map(of).filter(|build| Some(build) != baseline.as_ref());
+    builds.map(|build| (build, blocked)).collect()
 }

@@ -16,6 +16,9 @@ use crate::strategy::course::{Course, Learnt, Past, Ready};
 use crate::strategy::{Out, Split, Standing, rolling};
 use crate::verdict::{Action, Change, Command, Finding, Refused, Report, State, Verdict};
 
+/// Marks the epochs of a replica that decided alone.
+const ALONE: u32 = 1 << 31;
+
 /// What a rollout remembers; written down as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Machine {
@@ -121,6 +124,29 @@ impl Machine {
             Kind::Blocked { .. } => 0,
         };
         self.base.saturating_add(own)
+    }
+
+    /// One try of the candidate, of all tries of this revision: what a rollback ends for good.
+    pub(super) fn generation(&self) -> u32 {
+        self.base & !ALONE
+    }
+
+    /// Counts its epochs where no plan of the fleet ever will, for this replica decided alone.
+    pub(super) fn be_alone(&mut self) {
+        self.base |= ALONE;
+    }
+
+    /// Takes the candidate out, for another replica of the fleet rolled it back; `everywhere`: for all, else here until a
+    /// plan says so.
+    pub(super) fn take_out(&mut self, model: &Model, why: &str, everywhere: bool, now: Duration) -> Change {
+        let from = self.state();
+        let serves = self.switch().map(|(old, _)| old);
+        let base = if everywhere { self.epoch().saturating_add(1) } else { self.base | ALONE };
+        *self = Machine { base, since: now, kind: Kind::Blocked { why: why.to_owned(), serves } };
+        let step = matches!(model.strategy, Strategy::Canary(_)).then_some(0);
+        let (variants, findings) = (Vec::new(), Vec::new());
+        let (action, to) = (Action::RolledBack, State::RolledBack);
+        Change { action, why: why.to_owned(), from, to, step, share: 0.0, variants, findings }
     }
 
     pub(super) fn state(&self) -> State {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -108,6 +109,53 @@ pub struct Status {
     /// How its answers are distributed; none where nobody looks at them.
     #[serde(default)]
     pub drift: Option<Drifting>,
+    /// Where it is one for many replicas.
+    #[serde(default)]
+    pub fleet: Option<FleetStatus>,
+}
+
+/// How one replica stands among those that share a rollout.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FleetStatus {
+    /// This one.
+    pub replica: Arc<str>,
+    /// The one that decides, as far as it is known; empty: nobody.
+    pub holder: Arc<str>,
+    /// Whether that is this one.
+    pub leads: bool,
+    /// Counts decisions: of the plan that is served here; 0: none.
+    pub version: u64,
+    /// How long the store has given no answer.
+    pub silence: Duration,
+    /// Whether that is so long that this replica takes itself for parted from the others.
+    pub parted: bool,
+    /// Parts of its evidence that the store is not known to have.
+    pub waiting: u64,
+    /// Those that will never count, for the store lost what they follow on.
+    pub lost: u64,
+    /// The store's clock less this replica's, in milliseconds.
+    pub skew: i64,
+    /// Why the store, or what stands there, cannot be used.
+    pub trouble: Option<Arc<str>>,
+    /// All that said something in the last hour.
+    pub replicas: Vec<Replica>,
+}
+
+/// What a replica last said of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replica {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When, in milliseconds since 1970 by the store's clock.
+    pub millis: u64,
+    /// Of the plan that it served.
+    pub version: u64,
+    /// The epoch that it served.
+    pub epoch: u32,
+    /// Of the rollout, by its file.
+    pub revision: u32,
+    /// Of its file.
+    pub config: Arc<str>,
 }
 
 /// One variant of a rollout.
@@ -155,7 +203,9 @@ pub enum Kept {
     Directory,
     /// It begins again: there is no `state` in the configuration.
     Memory,
-    /// It was to go on, but the directory fails; why.
+    /// All replicas have it.
+    Fleet,
+    /// It was to go on, but the directory, or the store, fails; why.
     Failing(String),
 }
 
@@ -237,6 +287,12 @@ pub enum Refusal {
     Unit {
         /// As given.
         unit: String,
+    },
+    /// The store that replicas share is away, or others decide.
+    #[error("the replicas share this rollout, and their store cannot be used: {why}")]
+    Away {
+        /// In words, with what can be done.
+        why: String,
     },
     /// The strategy refuses.
     #[error(transparent)]

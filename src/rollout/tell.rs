@@ -62,7 +62,8 @@ impl Rollouts {
             variants: variants.collect(),
             differs: differs(&model, &standing, report.state),
             report,
-            kept: self.kept(true),
+            fleet: self.fleet_of(&mut inner),
+            kept: if inner.shared.is_some() { self.kept_shared(&mut inner) } else { self.kept(true) },
             endpoints: endpoints.unwrap_or_default(),
             shadows: self.ground.judges.of(&model),
             drift: self.ground.drifts.of(&model),
@@ -109,6 +110,7 @@ impl Rollouts {
             judged: self.all().iter().flat_map(|live| self.judged(live)).collect(),
             drifting: self.all().iter().filter_map(|live| self.drifting(live)).collect(),
             warmed: self.ground.warmer.sent().into_iter().map(warmed).collect(),
+            fleet: self.fleet_metrics(),
             keeping: state.is_kept().then(|| metrics::Keeping {
                 failing: state.trouble().or(state.undone()).is_some(),
                 errors: state.errors(),
@@ -128,8 +130,8 @@ impl Rollouts {
     }
 
     fn of(&self, inner: &mut Inner) -> Report {
-        let now = self.clock.now();
-        let known = inner.act(|machine, model| {
+        let now = inner.time(self.clock.now());
+        let known = inner.act_lead(|machine, model| {
             let mut report = machine.report(model, now);
             let replaced = match &model.strategy {
                 Strategy::Rolling(rolling) => {
@@ -157,7 +159,10 @@ impl Rollouts {
                 since: std::time::Duration::ZERO,
                 findings: Vec::new(),
                 verdict: Verdict::NotEnoughData,
-                waits_for: format!("the state directory, to know where it stood{why}"),
+                waits_for: match inner.shared.is_some() {
+                    true => "the store that replicas share, to know the plan".to_owned(),
+                    false => format!("the state directory, to know where it stood{why}"),
+                },
                 learning: None,
             }
         })

@@ -56,6 +56,7 @@ impl House {
             log: None,
             judges: Arc::default(),
             drifts: Arc::default(),
+            fleet: None,
         };
         let rollouts = Arc::new(Rollouts::new(config, state, ground));
         let house = House { rollouts, board };

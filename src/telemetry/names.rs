@@ -379,6 +379,22 @@ pub mod metric {
     pub const STATE_ERRORS: &str = "parhelion_state_errors_total";
     /// What was never written to it.
     pub const STATE_LOST: &str = "parhelion_state_lost_total";
+    /// Decisions behind the plan that a shared rollout serves.
+    pub const FLEET_PLAN_VERSION: &str = "parhelion_fleet_plan_version";
+    /// How long the shared store has given no answer.
+    pub const FLEET_STALENESS: &str = "parhelion_fleet_staleness_seconds";
+    /// Whether this replica decides for all.
+    pub const FLEET_LEADS: &str = "parhelion_fleet_leads";
+    /// Parts of evidence that the store is not known to have.
+    pub const FLEET_PARTS_WAITING: &str = "parhelion_fleet_parts_waiting";
+    /// Parts of evidence that will never count.
+    pub const FLEET_PARTS_LOST: &str = "parhelion_fleet_parts_lost_total";
+    /// The store's clock less this replica's.
+    pub const FLEET_CLOCK_SKEW: &str = "parhelion_fleet_clock_skew_seconds";
+    /// Replicas that share the rollout.
+    pub const FLEET_REPLICAS: &str = "parhelion_fleet_replicas";
+    /// Exchanges with the shared store that failed, by cause.
+    pub const FLEET_FAILURES: &str = "parhelion_fleet_failures_total";
     /// Readings of variants' own metrics, by result.
     pub const RESOURCE_READS: &str = "parhelion_resource_reads_total";
     /// Processor time that a variant's process last said it took.
@@ -439,7 +455,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 98] = [
+    pub const ALL: [&str; 106] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -506,6 +522,14 @@ pub mod metric {
         STATE_FAILING,
         STATE_ERRORS,
         STATE_LOST,
+        FLEET_PLAN_VERSION,
+        FLEET_STALENESS,
+        FLEET_LEADS,
+        FLEET_PARTS_WAITING,
+        FLEET_PARTS_LOST,
+        FLEET_CLOCK_SKEW,
+        FLEET_REPLICAS,
+        FLEET_FAILURES,
         FEEDBACK,
         FEEDBACK_REFUSED,
         FEEDBACK_BYTES,

@@ -23,7 +23,7 @@ fn every_example_loads() {
             Err(errors) => panic!("{}:\n{errors}", file.display()),
         }
     }
-    assert_eq!(examples.len(), 12, "an example more or less: {examples:?}");
+    assert_eq!(examples.len(), 13, "an example more or less: {examples:?}");
 }
 
 #[test]
@@ -40,7 +40,12 @@ fn each_shows_what_it_is_named_after() {
             _ => "shadow",
         };
         let logs = loaded.config.log.is_some();
-        let shown = |model: &Arc<Model>| if logs { "log" } else { shown(model) };
+        let shared = loaded.config.fleet.is_some();
+        let shown = |model: &Arc<Model>| match (logs, shared) {
+            (true, _) => "log",
+            (_, true) => "fleet",
+            _ => shown(model),
+        };
         let kinds: Vec<&str> = loaded.config.models.iter().map(shown).collect();
         assert_eq!(kinds, [file.parent().unwrap().file_name().unwrap().to_str().unwrap()]);
     }

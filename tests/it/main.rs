@@ -17,6 +17,7 @@ mod drift;
 mod endpoints;
 mod fallback;
 mod feedback;
+mod fleet;
 mod floors;
 mod hop;
 mod hostile;

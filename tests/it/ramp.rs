@@ -144,6 +144,7 @@ fn says_who_has_the_candidate() {
         log: None,
         judges: std::sync::Arc::default(),
         drifts: std::sync::Arc::default(),
+        fleet: None,
     };
     let state = State::start(Path::new(&of(STATE))).unwrap();
     let standing = Rollouts::new(&config, state, ground).live(&config.models[0]).standing();

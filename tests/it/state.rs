@@ -66,6 +66,7 @@ fn left(yaml: &str, state: &Path) -> (Status, Vec<Arc<AuditRecord>>) {
         log: None,
         judges: std::sync::Arc::default(),
         drifts: std::sync::Arc::default(),
+        fleet: None,
     };
     let rollouts = Rollouts::new(&config, State::start(state).unwrap(), ground);
     (rollouts.report("m").unwrap(), rollouts.audit(None, usize::MAX))

@@ -62,6 +62,36 @@ pub struct Keeping {
     pub lost: u64,
 }
 
+/// One shared rollout at the moment of a scrape.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// The model.
+    pub model: Arc<str>,
+    /// Counts decisions: of the plan that is served; 0: none.
+    pub version: u64,
+    /// How long the store has given no answer.
+    pub silence: std::time::Duration,
+    /// Whether this replica decides.
+    pub leads: bool,
+    /// Parts of its evidence that the store is not known to have, and those that will never count.
+    pub waiting: u64,
+    /// See `waiting`.
+    pub lost: u64,
+    /// The store's clock less this replica's, in milliseconds.
+    pub skew: i64,
+    /// Replicas that said something in the last hour.
+    pub replicas: u64,
+}
+
+/// What is shared with other replicas.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// In the order of the file.
+    pub members: Vec<Member>,
+    /// Exchanges that failed since the start, by cause.
+    pub failures: Vec<(&'static str, u64)>,
+}
+
 /// All that is told of rollouts.
 #[derive(Debug, Clone, Default)]
 pub struct Rollouts {
@@ -77,6 +107,8 @@ pub struct Rollouts {
     pub drifting: Vec<crate::drift::Drifting>,
     /// None: nothing is kept.
     pub keeping: Option<Keeping>,
+    /// None: nothing is shared.
+    pub fleet: Option<Fleet>,
 }
 
 pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
@@ -160,4 +192,33 @@ pub(super) fn write(text: &mut Text, rollouts: &Rollouts) {
     kept(metric::STATE_ERRORS, Kind::Counter, errors, |keeping| keeping.errors);
     let lost = "What was never written to the state directory.";
     kept(metric::STATE_LOST, Kind::Counter, lost, |keeping| keeping.lost);
+    shared(text, rollouts.fleet.as_ref());
+}
+
+fn shared(text: &mut Text, fleet: Option<&Fleet>) {
+    let members = fleet.map_or(&[][..], |fleet| &fleet.members);
+    let mut gauge = |name, kind, help, value: fn(&Member) -> f64| {
+        text.family(name, kind, help);
+        for member in members {
+            text.ratio(name, &[("model", &*member.model)], value(member));
+        }
+    };
+    let help = "Decisions behind the plan that is served; 0: none is known.";
+    gauge(metric::FLEET_PLAN_VERSION, Kind::Gauge, help, |member| member.version as f64);
+    let help = "How long the store that replicas share has given no answer.";
+    gauge(metric::FLEET_STALENESS, Kind::Gauge, help, |member| member.silence.as_secs_f64());
+    let help = "Whether this replica decides for all: 1 or 0.";
+    gauge(metric::FLEET_LEADS, Kind::Gauge, help, |member| f64::from(u8::from(member.leads)));
+    let help = "Parts of this replica's evidence that the store is not known to have.";
+    gauge(metric::FLEET_PARTS_WAITING, Kind::Gauge, help, |member| member.waiting as f64);
+    let help = "Parts of this replica's evidence that will never count.";
+    gauge(metric::FLEET_PARTS_LOST, Kind::Counter, help, |member| member.lost as f64);
+    let help = "The store's clock less this replica's.";
+    gauge(metric::FLEET_CLOCK_SKEW, Kind::Gauge, help, |member| member.skew as f64 / 1e3);
+    let help = "Replicas that said something in the last hour.";
+    gauge(metric::FLEET_REPLICAS, Kind::Gauge, help, |member| member.replicas as f64);
+    text.family(metric::FLEET_FAILURES, Kind::Counter, "Exchanges with the store that failed, by cause.");
+    for (cause, count) in fleet.map_or(&[][..], |fleet| &fleet.failures) {
+        text.sample(metric::FLEET_FAILURES, &[("cause", *cause)], *count);
+    }
 }

@@ -55,6 +55,7 @@ pub(crate) fn config(models: Vec<(&str, Vec<Variant>)>) -> Arc<Config> {
         health: any,
         workers: NonZeroUsize::MIN,
         state: None,
+        fleet: None,
         keys: None,
         default: models.first().map(|model| Arc::clone(&model.name)).unwrap_or_default(),
         services: HashMap::new(),

@@ -1,0 +1,620 @@
+//! One replica of a rollout: what it says next, and what it makes of an answer or of none. Pure: time comes in, nothing
+//! goes out but values.
+//!
+//! It keeps every part of its own evidence until a plan that it holds rests on it, by number, so that whatever the store
+//! lost can be told again. While an exchange is in doubt, for no answer came, the same part is said again as it was, and
+//! what comes meanwhile waits in one further part: so there is never more to keep than a few, however long it takes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::exchange::{Answer, Ask, Commit, Delivered, Mark, Plan, Rolled, Sent, Want};
+use super::ledger::READ;
+use super::part::Part;
+
+/// Without an answer for so long a replica takes itself for parted, and its own guards act.
+pub const PARTED: Duration = Duration::from_secs(3);
+/// How often it tells of itself.
+const STATUS: Duration = Duration::from_secs(5);
+/// How often the evidence behind a plan is written down where nothing is decided.
+const BEAT: Duration = Duration::from_secs(10);
+/// Parts in the store at which that is done at once.
+const CROWDED: u64 = 1024;
+/// Replicas that a plan remembers; beyond it those that are gone are forgotten.
+const MANY: usize = 4_096;
+/// Decisions that somebody may still come back with, where a store lost what it had.
+const DECISIONS: usize = 4;
+/// Own parts that are kept apart; beyond it the oldest are kept as one.
+const APART: usize = 128;
+
+/// One replica's place in one rollout.
+#[derive(Debug, Clone)]
+pub struct Member {
+    name: Arc<str>,
+    plan: Option<Plan>,
+    own: Own,
+    lead: Option<Lead>,
+    proposal: Option<Commit>,
+    /// What any replica rolled back alone; it only grows.
+    rolled: BTreeMap<u32, Rolled>,
+    /// Those of it that the store is known to have.
+    told: Vec<u32>,
+    began: Duration,
+    answered: Option<Duration>,
+    /// The store's clock less this replica's, in milliseconds.
+    skew: i64,
+    /// Fleet time never goes back.
+    latest: Duration,
+    holder: Arc<str>,
+    status: Option<String>,
+    said: Option<Duration>,
+    fresh: bool,
+    audit: u64,
+    ends: bool,
+    /// Parts that no plan will rest on, for nobody knows any more which they are.
+    lost: u64,
+}
+
+/// Its own evidence.
+#[derive(Debug, Clone, Default)]
+struct Own {
+    /// Not on its way yet.
+    open: Part,
+    urgent: bool,
+    /// Sent at least once, oldest first; each begins where the one before it ends.
+    parts: VecDeque<Numbered>,
+    /// The last number.
+    last: u64,
+    /// The last one that the store is known to have.
+    taken: u64,
+    /// Whether parts after that one were sent, and nobody knows whether they came.
+    doubt: bool,
+    /// Decisions that were held, oldest first, and the last part that each rested on when it was.
+    floors: VecDeque<(Arc<str>, u64)>,
+}
+
+#[derive(Debug, Clone)]
+struct Numbered {
+    from: u64,
+    to: u64,
+    part: Part,
+}
+
+/// What whoever decides knows beside.
+#[derive(Debug, Clone)]
+struct Lead {
+    fence: u64,
+    /// The plan that it decides from.
+    mark: Mark,
+    id: Arc<str>,
+    generation: u32,
+    rolled_back: bool,
+    absorbed: BTreeMap<Arc<str>, u64>,
+    /// The place behind the last part that it has read.
+    next: u64,
+    /// Whether it has read any since the last commit, how far it had come there, and when that was.
+    gained: bool,
+    written: u64,
+    beat: Duration,
+    /// A part came that follows on none it has read: the store lost some, and must begin again from this plan.
+    astray: bool,
+}
+
+/// What is kept on the replica's own disk.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The plan that was served last.
+    pub plan: Option<Plan>,
+    /// What was rolled back.
+    pub rolled: Vec<Rolled>,
+    /// Audit records that were read, by number.
+    #[serde(default)]
+    pub audit: u64,
+}
+
+/// A change that is to be everybody's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Proposal {
+    /// Where the rollout stands then.
+    pub saved: Arc<str>,
+    /// One try of the candidate.
+    pub generation: u32,
+    /// Whether it is rolled back.
+    pub rolled_back: bool,
+    /// Whether all are to serve it; else only evidence was added.
+    pub serves: bool,
+    /// Of a decision.
+    pub record: Option<Arc<str>>,
+    /// Builds that are blocked, with why, or let go.
+    pub blocks: Vec<(String, Option<String>)>,
+}
+
+/// What follows from an answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Heard {
+    /// Serve this from now on.
+    pub adopt: Option<Plan>,
+    /// Nobody has a plan, and this replica may make the first: propose one.
+    pub begin: bool,
+    /// This replica decides from now on, and from here.
+    pub lead: Option<Plan>,
+    /// What it is to decide on beside.
+    pub absorb: Vec<Part>,
+    /// It decides no longer.
+    pub deposed: bool,
+    /// What was proposed holds, or does not.
+    pub committed: Option<bool>,
+    /// Records of decisions that are new here.
+    pub records: Vec<Arc<str>>,
+    /// What is blocked, where that was asked.
+    pub blocks: Vec<(String, String)>,
+    /// There is more to say at once.
+    pub again: bool,
+    /// The store's plan is older than the one that is held: give it that one, by [`Member::refill`].
+    pub refill: bool,
+}
+
+impl Member {
+    /// A replica whose `name` no other process ever has; `kept`: what an earlier process left.
+    pub fn new(name: Arc<str>, kept: Kept, now: Duration) -> Self {
+        let rolled: BTreeMap<u32, Rolled> =
+            kept.rolled.into_iter().map(|rolled| (rolled.generation, rolled)).collect();
+        Member {
+            name,
+            plan: kept.plan,
+            own: Own::default(),
+            lead: None,
+            proposal: None,
+            rolled,
+            told: Vec::new(),
+            began: now,
+            answered: None,
+            skew: 0,
+            latest: Duration::ZERO,
+            holder: Arc::from(""),
+            status: None,
+            said: None,
+            fresh: false,
+            audit: kept.audit,
+            ends: false,
+            lost: 0,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The plan that it holds.
+    pub fn plan(&self) -> Option<&Plan> {
+        self.plan.as_ref()
+    }
+
+    /// What belongs on the replica's own disk.
+    pub fn kept(&self) -> Kept {
+        Kept { plan: self.plan.clone(), rolled: self.rolled.values().cloned().collect(), audit: self.audit }
+    }
+
+    /// Who decides, as far as it is known; empty: nobody.
+    pub fn holder(&self) -> &Arc<str> {
+        &self.holder
+    }
+
+    /// Whether it is this one.
+    pub fn leads(&self) -> bool {
+        self.lead.is_some()
+    }
+
+    /// How long no answer has come.
+    pub fn silence(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.answered.unwrap_or(self.began))
+    }
+
+    /// Whether any answer ever came.
+    pub fn was_answered(&self) -> bool {
+        self.answered.is_some()
+    }
+
+    /// Whether it takes itself for parted from the others.
+    pub fn parted(&self, now: Duration) -> bool {
+        self.silence(now) > PARTED
+    }
+
+    /// The store's clock less this replica's, in milliseconds.
+    pub fn skew(&self) -> i64 {
+        self.skew
+    }
+
+    /// Parts of its own that the store is not known to have.
+    pub fn waiting(&self) -> u64 {
+        self.own.last - self.own.taken.min(self.own.last) + u64::from(!self.own.open.is_empty())
+    }
+
+    /// Parts that will never count.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Why the generation that it serves was rolled back by somebody alone, where it was and the plan does not say so.
+    pub fn rolled(&self) -> Option<&Rolled> {
+        let plan = self.plan.as_ref().filter(|plan| !plan.rolled_back)?;
+        self.rolled.get(&plan.generation)
+    }
+
+    /// The same of the plan that it decides from.
+    pub fn must_roll_back(&self) -> Option<&Rolled> {
+        let lead = self.lead.as_ref().filter(|lead| !lead.rolled_back)?;
+        self.rolled.get(&lead.generation)
+    }
+
+    /// The time that all replicas go by, whatever their own clocks say. It never goes back.
+    pub fn time(&mut self, now: Duration) -> Duration {
+        let skew = Duration::from_millis(self.skew.unsigned_abs());
+        let time = if self.skew < 0 { now.saturating_sub(skew) } else { now + skew };
+        self.latest = self.latest.max(time);
+        self.latest
+    }
+
+    /// Adds to its evidence.
+    pub fn gained(&mut self, add: impl FnOnce(&mut Part)) {
+        add(&mut self.own.open);
+        self.own.urgent |= self.own.open.is_urgent();
+    }
+
+    /// Whether whoever decides should hear of it at once.
+    pub fn is_urgent(&self) -> bool {
+        self.own.urgent
+    }
+
+    /// What it has shown that the plan it holds does not rest on.
+    pub fn beyond(&self, plan: &Plan) -> Part {
+        let has = plan.has_of(&self.name);
+        let mut all = Part::default();
+        let own = self.own.parts.iter().filter(|numbered| numbered.from >= has);
+        own.for_each(|numbered| all.merge(&numbered.part));
+        all.merge(&self.own.open);
+        all
+    }
+
+    /// What others shall know of it.
+    pub fn set_status(&mut self, status: String) {
+        self.status = Some(status);
+    }
+
+    /// Asks for the newest plan with the next exchange, whichever it serves.
+    pub fn refresh(&mut self) {
+        self.fresh = true;
+    }
+
+    /// Lets the lease go with the next exchange.
+    pub fn end(&mut self) {
+        self.ends = true;
+    }
+
+    /// Rolls back alone what it serves.
+    pub fn roll_back(&mut self, why: String) {
+        let Some(plan) = &self.plan else { return };
+        let rolled = Rolled { generation: plan.generation, replica: Arc::clone(&self.name), why };
+        self.rolled.entry(plan.generation).or_insert(rolled);
+    }
+
+    /// Decides no longer; what it proposed stays on its way.
+    pub fn depose(&mut self) {
+        self.lead = None;
+    }
+
+    /// Whether a proposal is on its way.
+    pub fn is_proposing(&self) -> bool {
+        self.proposal.is_some()
+    }
+
+    /// Takes a proposal back; whether the store has it already nobody knows.
+    pub fn withdraw(&mut self) {
+        self.proposal = None;
+        self.lead = None;
+    }
+
+    /// Whether it decides, and the store lost parts that it has read.
+    pub fn is_astray(&self) -> bool {
+        self.lead.as_ref().is_some_and(|lead| lead.astray)
+    }
+
+    /// Whether the evidence should be written down though nothing was decided.
+    pub fn is_due(&self, now: Duration) -> bool {
+        let crowded = |lead: &Lead| lead.next - lead.written > CROWDED;
+        let old = |lead: &Lead| now.saturating_sub(lead.beat) >= BEAT;
+        let due = |lead: &Lead| lead.astray || lead.gained && (old(lead) || crowded(lead));
+        self.proposal.is_none() && self.lead.as_ref().is_some_and(due)
+    }
+
+    /// Proposes what comes after the plan that it decides from, or, for a person, after the one that it holds.
+    pub fn propose(&mut self, proposal: Proposal, now: Duration) {
+        let Proposal { saved, generation, rolled_back, serves: decides, record, blocks } = proposal;
+        let resync = self.lead.as_ref().is_some_and(|lead| lead.astray);
+        let (base, id, absorbed, fence, taken) = match (&mut self.lead, &self.plan) {
+            (Some(lead), _) => {
+                (lead.gained, lead.written, lead.beat) = (false, lead.next, now);
+                (lead.mark, Arc::clone(&lead.id), lead.absorbed.clone(), Some(lead.fence), lead.next)
+            }
+            (None, Some(plan)) => (plan.mark, Arc::clone(&plan.id), plan.absorbed.clone(), None, 0),
+            (None, None) => (Mark::default(), Arc::from(""), BTreeMap::new(), None, 0),
+        };
+        let first = base == Mark::default();
+        let mark = Mark { version: base.version + u64::from(decides || first), beat: base.beat + 1 };
+        let id = match decides || first {
+            true => format!("{}/{}/{}", self.name, mark.version, now.as_millis()).into(),
+            false => id,
+        };
+        let plan = Plan { mark, id, generation, rolled_back, saved, absorbed };
+        self.proposal = Some(Commit { base, fence, plan, taken, resync, record, blocks });
+    }
+
+    /// What it says now.
+    pub fn ask(&mut self, now: Duration) -> Ask {
+        self.own.urgent = false;
+        let (part, urgent) = self.own.next().unzip();
+        let untold = self.rolled.values().filter(|rolled| !self.told.contains(&rolled.generation));
+        let tells = self.said.is_none_or(|said| now.saturating_sub(said) >= STATUS);
+        let want = match self.ends {
+            true => Want::Release,
+            false => Want::Lease,
+        };
+        Ask {
+            replica: Arc::clone(&self.name),
+            held: self.plan.as_ref().map_or_else(|| Arc::from(""), |plan| Arc::clone(&plan.id)),
+            fresh: self.fresh,
+            urgent: urgent == Some(true),
+            part,
+            want,
+            read: self.lead.as_ref().map(|lead| lead.next),
+            commit: self.proposal.clone(),
+            refill: None,
+            rolled: untold.cloned().collect(),
+            status: self.status.clone().filter(|_| tells),
+            census: tells,
+            blocks: self.plan.is_none(),
+            audit: self.audit,
+        }
+    }
+
+    /// What it says to a store whose plan is older than the one it holds.
+    pub fn refill(&mut self, now: Duration) -> Ask {
+        Ask { refill: self.plan.clone(), commit: None, ..self.ask(now) }
+    }
+
+    /// No answer came.
+    pub fn unheard(&mut self) {
+        self.own.doubt = self.own.last > self.own.taken;
+    }
+
+    /// Takes an answer in; `now`: this replica's clock, in the middle between question and answer.
+    pub fn hear(&mut self, answer: Answer, now: Duration) -> Heard {
+        let mut heard = Heard::default();
+        if self.answered.replace(now).is_none() {
+            // Until now it went by its own clock.
+            self.latest = Duration::ZERO;
+        }
+        let ours = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        self.skew = i64::try_from(answer.now).unwrap_or(i64::MAX).saturating_sub(ours);
+        if self.status.is_some() && self.said.is_none_or(|said| now.saturating_sub(said) >= STATUS) {
+            self.said = Some(now);
+        }
+        self.note_rolled(&answer.rolled);
+        self.holder = Arc::clone(&answer.lease.holder);
+        for (number, record) in &answer.records {
+            if *number > self.audit {
+                self.audit = *number;
+                heard.records.push(Arc::clone(record));
+            }
+        }
+        heard.blocks = answer.blocks.clone();
+        if let Some(lead) = &mut self.lead
+            && !answer.neighbours.is_empty()
+            && lead.absorbed.len() > MANY
+        {
+            // Of those that are gone nobody tells again what they showed.
+            let here = |name: &Arc<str>| answer.neighbours.iter().any(|one| one.replica == *name);
+            lead.absorbed.retain(|name, _| here(name));
+        }
+        self.settle(&answer, now, &mut heard);
+        self.take_plan(&answer, &mut heard);
+        if !heard.refill {
+            // What a store has that lost its plan says nothing: it will be told again.
+            self.lost += self.own.taken_until(answer.seen);
+        }
+        self.take_lease(&answer, now, &mut heard);
+        heard
+    }
+
+    /// What became of a proposal.
+    fn settle(&mut self, answer: &Answer, now: Duration, heard: &mut Heard) {
+        let Some(proposal) = self.proposal.take() else { return };
+        heard.committed = Some(answer.committed);
+        if !answer.committed {
+            heard.deposed |= self.lead.take().is_some();
+            self.fresh = true;
+            return;
+        }
+        let Commit { plan, resync, .. } = proposal;
+        if let Some(lead) = &mut self.lead {
+            if resync {
+                (lead.astray, lead.next, lead.written) = (false, 0, 0);
+            }
+            lead.mark = plan.mark;
+            lead.id = Arc::clone(&plan.id);
+            (lead.generation, lead.rolled_back) = (plan.generation, plan.rolled_back);
+            lead.beat = now;
+        }
+        let new = self.plan.as_ref().is_none_or(|held| held.id != plan.id);
+        self.hold(&plan);
+        heard.adopt = new.then_some(plan);
+    }
+
+    /// Holds the store's plan, unless its own is newer.
+    fn take_plan(&mut self, answer: &Answer, heard: &mut Heard) {
+        let held = self.plan.as_ref().map_or(Mark::default(), |plan| plan.mark);
+        if held > answer.mark {
+            // The store lost what it had: it is told again, beside all parts that the plan lacks.
+            heard.refill = true;
+            heard.deposed |= self.lead.take().is_some();
+            return;
+        }
+        if let Some(plan) = answer.plan.as_ref().filter(|plan| plan.mark == answer.mark) {
+            let known = self.plan.as_ref().is_some_and(|held| held.id == plan.id && !self.fresh);
+            if !known {
+                self.hold(plan);
+                heard.adopt = Some(plan.clone());
+            }
+            self.fresh = false;
+        }
+    }
+
+    fn hold(&mut self, plan: &Plan) {
+        self.own.hold(&plan.id, plan.has_of(&self.name));
+        self.plan = Some(plan.clone());
+    }
+
+    /// Decides, or does so no longer.
+    fn take_lease(&mut self, answer: &Answer, now: Duration, heard: &mut Heard) {
+        if answer.lease.holder != self.name || self.ends || heard.refill {
+            heard.deposed |= self.lead.take().is_some();
+            return;
+        }
+        if answer.mark == Mark::default() {
+            heard.begin = self.plan.is_none() && self.proposal.is_none();
+            return;
+        }
+        if let Some(lead) = &mut self.lead {
+            if lead.fence == answer.lease.fence && lead.mark == answer.mark {
+                heard.absorb = lead.read(answer);
+                return;
+            }
+            // Somebody decided beside, or the store forgot: begin again from what stands there.
+            self.lead = None;
+            heard.deposed = true;
+        }
+        let newest = self.plan.as_ref().filter(|plan| plan.mark == answer.mark && answer.plan.is_some());
+        let Some(plan) = newest.cloned() else {
+            self.fresh = true;
+            heard.again = true;
+            return;
+        };
+        self.lead = Some(Lead {
+            fence: answer.lease.fence,
+            mark: plan.mark,
+            id: Arc::clone(&plan.id),
+            generation: plan.generation,
+            rolled_back: plan.rolled_back,
+            absorbed: plan.absorbed.clone(),
+            next: 0,
+            gained: false,
+            written: 0,
+            beat: now,
+            astray: false,
+        });
+        heard.lead = Some(plan);
+        heard.again = true;
+    }
+
+    /// What was rolled back anywhere is so for ever.
+    fn note_rolled(&mut self, rolled: &[Rolled]) {
+        for rolled in rolled {
+            self.rolled.entry(rolled.generation).or_insert_with(|| rolled.clone());
+        }
+        self.told = rolled.iter().map(|rolled| rolled.generation).collect();
+    }
+}
+
+impl Lead {
+    /// The parts of an answer that are new, each replica's in their order.
+    fn read(&mut self, answer: &Answer) -> Vec<Part> {
+        let mut new = Vec::new();
+        let places = answer.first..;
+        for (place, Delivered { replica, sent }) in places.zip(&answer.parts) {
+            if place < self.next {
+                continue;
+            }
+            self.next = place + 1;
+            let known = self.absorbed.get(replica).copied().unwrap_or(0);
+            if known != sent.from {
+                self.astray |= sent.to > known;
+                continue;
+            }
+            if let Ok(part) = serde_json::from_str(&sent.text) {
+                new.push(part);
+            }
+            self.absorbed.insert(Arc::clone(replica), sent.to);
+            self.gained = true;
+        }
+        // A store that was restored may have taken parts in places that were read already.
+        let has = |replica: &Arc<str>| self.absorbed.get(replica).copied().unwrap_or(0);
+        let all = (answer.parts.len() as u64) < READ;
+        self.astray |= all && answer.sees.iter().any(|(replica, seen)| *seen > has(replica));
+        new
+    }
+}
+
+impl Own {
+    /// The part to be sent, what is in doubt as it was, else all that the store lacks; and whether it is urgent.
+    fn next(&mut self) -> Option<(Sent, bool)> {
+        if !self.doubt && !self.open.is_empty() {
+            let part = std::mem::take(&mut self.open);
+            self.parts.push_back(Numbered { from: self.last, to: self.last + 1, part });
+            self.last += 1;
+            self.gather();
+        }
+        let mut all = Part::default();
+        let rest = self.parts.iter().filter(|numbered| numbered.from >= self.taken);
+        rest.for_each(|numbered| all.merge(&numbered.part));
+        // Parts are plain data: they can always be written.
+        let text = serde_json::to_string(&all).ok().filter(|_| self.last > self.taken)?;
+        Some((Sent { from: self.taken, to: self.last, text }, all.is_urgent()))
+    }
+
+    /// Keeps the oldest as one, where there are many; not across what a plan rests on.
+    fn gather(&mut self) {
+        let mut place = 0;
+        while self.parts.len() > APART && place + 1 < self.parts.len() {
+            let end = self.parts[place].to;
+            if self.floors.iter().any(|(_, floor)| *floor == end) {
+                place += 1;
+            } else if let Some(next) = self.parts.remove(place + 1) {
+                self.parts[place].to = next.to;
+                self.parts[place].part.merge(&next.part);
+            }
+        }
+    }
+
+    /// The store has the parts until that one; how many it can never be told of.
+    fn taken_until(&mut self, seen: u64) -> u64 {
+        (self.doubt, self.taken) = (false, seen);
+        let lost = match self.parts.iter_mut().find(|numbered| numbered.from >= seen) {
+            Some(next) => std::mem::replace(&mut next.from, seen) - seen,
+            None => self.last.saturating_sub(seen),
+        };
+        if self.parts.back().is_none_or(|newest| newest.to <= seen || newest.from < seen) {
+            self.last = seen;
+        }
+        lost
+    }
+
+    /// A plan is held that rests on the parts until that one. Those that the plans of a few decisions rest on are kept,
+    /// each back to where that decision was first held: with it somebody may fill a store that lost all later ones.
+    fn hold(&mut self, id: &Arc<str>, has: u64) {
+        if self.floors.back().is_none_or(|(newest, _)| newest != id) {
+            self.floors.push_back((Arc::clone(id), has));
+        }
+        if self.floors.len() > DECISIONS {
+            self.floors.pop_front();
+        }
+        let least = self.floors.iter().map(|(_, floor)| *floor).min().unwrap_or(0);
+        self.parts.retain(|numbered| numbered.to > least);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,689 @@
+//! A rollout that many replicas are one of: who tells the store what, and what its answers become here.
+//!
+//! A task for each rollout says something once a second, and at once where a call failed; nothing else waits for the
+//! store. What a machine is to [`crate::fleet`] is said here, too. Without a shared store none of this runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::Rollouts;
+use super::audit;
+use super::block::Block;
+use super::live::{self, Depth, Inner, Live};
+use super::machine::{Machine, Saved, names};
+use super::record::{Actor, AuditRecord, Done, FleetStatus, Kept, Refusal, Replica};
+use crate::config::{Config, Model, Strategy};
+use crate::fleet::exchange::Neighbour;
+use crate::fleet::member::{self, Member};
+use crate::fleet::redis::Redis;
+use crate::fleet::seat::{Outcome, Record, Seat, World};
+use crate::fleet::{Part, Rollout, Store, StoreError};
+use crate::state::Batch;
+use crate::tasks::Tasks;
+use crate::telemetry::counter::Counters;
+use crate::telemetry::metrics::rollouts as metrics;
+use crate::verdict::{Change, Command, Refused, State};
+
+/// How often a replica says something.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The least time between two exchanges of a replica that does not decide, and of the one that does.
+const PAUSE: Duration = Duration::from_millis(400);
+const PAUSE_OF_LEAD: Duration = Duration::from_millis(50);
+/// Exchanges that may follow on one answer, as for a decision to be written down.
+const ROUNDS: usize = 8;
+/// How often a command is tried where others decide at the same time.
+const TRIES: usize = 5;
+
+/// The way to the others.
+#[derive(Debug)]
+pub struct Fleet {
+    store: Box<dyn Store>,
+    /// No other process ever has this name.
+    name: Arc<str>,
+    /// Exchanges that failed, by cause.
+    failures: std::sync::Mutex<HashMap<&'static str, u64>>,
+}
+
+impl Fleet {
+    /// `name`: what people call this replica.
+    pub fn new(store: Box<dyn Store>, name: &str) -> Self {
+        let life: u32 = rand::random();
+        Fleet { store, name: format!("{name}/{life:08x}").into(), failures: std::sync::Mutex::default() }
+    }
+
+    fn failed(&self, error: &StoreError) {
+        // What it guards is whole between any two statements.
+        let mut failures = self.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *failures.entry(error.cause()).or_default() += 1;
+    }
+}
+
+/// One rollout's place in the fleet.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) seat: Seat<Machine>,
+    wake: Arc<Notify>,
+    /// Why the store gave no answer the last time, or why its plan cannot be used.
+    trouble: Option<Arc<str>>,
+    others: Vec<Neighbour>,
+    /// The rollout of the revision before, until this one has begun.
+    before: Option<Arc<Live>>,
+    /// The same model, as strictly as a replica judges that looks alone beside so many.
+    strict: Option<(usize, Arc<Model>)>,
+}
+
+/// What a machine is to the fleet.
+struct Place<'a> {
+    rollouts: &'a Rollouts,
+    model: Arc<Model>,
+    config: Arc<Config>,
+    before: Option<Arc<Live>>,
+    actor: Actor,
+    strict: &'a mut Option<(usize, Arc<Model>)>,
+}
+
+impl Place<'_> {
+    fn look_by(&self, model: &Arc<Model>, machine: &mut Machine, now: Duration) -> Option<Change> {
+        let warms = machine.warms(model);
+        // Asked in any case: what is warmed goes on while somebody asks.
+        let warm = warms.map_or(Ok(()), |variant| self.rollouts.warm(model, variant));
+        let ready = |variant| {
+            self.rollouts.ready(model, variant)?;
+            if warms == Some(variant) { warm.clone() } else { Ok(()) }
+        };
+        machine.look(model, &ready, now)
+    }
+}
+
+impl World for Place<'_> {
+    type Machine = Machine;
+    type Change = Change;
+
+    fn read(&self, saved: &str, now: Duration) -> Option<Machine> {
+        let saved: Saved = serde_json::from_str(saved).ok()?;
+        let fits = saved.fits(&self.model);
+        let mut machine = saved.machine;
+        machine.recall(&self.model, now);
+        fits.then_some(machine)
+    }
+
+    fn write(&self, machine: &Machine) -> Arc<str> {
+        let model = &self.model;
+        let saved = Saved { revision: model.revision, variants: names(model), machine: machine.clone() };
+        // A machine is plain data: it can always be written.
+        serde_json::to_string(&saved).unwrap_or_default().into()
+    }
+
+    fn begin(&mut self) -> Option<Machine> {
+        self.rollouts.machine(&self.model, &self.config, self.before.as_ref())
+    }
+
+    fn generation(&self, machine: &Machine) -> u32 {
+        machine.generation()
+    }
+
+    fn is_rolled_back(&self, machine: &Machine) -> bool {
+        machine.state() == State::RolledBack
+    }
+
+    fn absorb(&self, machine: &mut Machine, part: &Part, now: Duration) {
+        let model = &self.model;
+        part.gains.iter().for_each(|gain| machine.absorb(model, gain.clone(), now));
+        for gain in &part.feedback {
+            machine.learn(model, gain);
+        }
+        for ballot in &part.ballots {
+            machine.vote(model, ballot);
+        }
+        part.copies.iter().for_each(|copies| machine.absorb_copies(model, copies, now));
+    }
+
+    fn look(&mut self, machine: &mut Machine, now: Duration) -> Option<Change> {
+        let model = Arc::clone(&self.model);
+        self.look_by(&model, machine, now)
+    }
+
+    fn refresh(&self, machine: &mut Machine, now: Duration) -> bool {
+        machine.refresh(&self.model, now)
+    }
+
+    fn look_alone(&mut self, machine: &mut Machine, others: usize, now: Duration) -> Option<Change> {
+        if machine.state() == State::RolledBack {
+            return None;
+        }
+        let strict = match &*self.strict {
+            Some((known, model)) if *known == others && model.revision == self.model.revision => {
+                Arc::clone(model)
+            }
+            _ => {
+                let mut model = Model::clone(&self.model);
+                model.strategy = model.strategy.stricter(others);
+                let model = Arc::new(model);
+                *self.strict = Some((others, Arc::clone(&model)));
+                model
+            }
+        };
+        let mut alone = machine.clone();
+        let change = self.look_by(&strict, &mut alone, now)?;
+        if change.to != State::RolledBack {
+            return None;
+        }
+        alone.be_alone();
+        *machine = alone;
+        Some(Change { why: format!("{} (here alone, for the store is away)", change.why), ..change })
+    }
+
+    fn roll_back(&mut self, machine: &mut Machine, why: &str, everywhere: bool, now: Duration) -> Change {
+        machine.take_out(&self.model, why, everywhere, now)
+    }
+
+    fn why(&self, change: &Change) -> String {
+        change.why.clone()
+    }
+
+    fn record(&self, machine: &Machine, change: &Change, now: Duration) -> Record {
+        let record = AuditRecord {
+            sequence: 0,
+            millis: now.as_millis() as u64,
+            model: Arc::clone(&self.model.name),
+            revision: self.model.revision,
+            epoch: machine.epoch(),
+            config: Arc::clone(&self.config.revision),
+            actor: self.actor.clone(),
+            change: change.clone(),
+        };
+        let blocks = live::blocks(&self.model, change);
+        let why = |blocked: bool| blocked.then(|| change.why.clone());
+        let blocks = blocks.into_iter().map(|(build, blocked)| (build, why(blocked))).collect();
+        (serde_json::to_string(&record).unwrap_or_default().into(), blocks)
+    }
+}
+
+/// Keeps all rollouts of the fleet for as long as it is polled.
+pub async fn run(rollouts: Arc<Rollouts>, counters: Arc<Counters>) {
+    let tasks = Tasks::new(counters);
+    let mut changes = rollouts.changes();
+    let mut driven: Vec<Arc<Live>> = Vec::new();
+    loop {
+        let all = rollouts.all();
+        for live in all.iter().filter(|live| live.inner().shared.is_some()) {
+            if !driven.iter().any(|known| Arc::ptr_eq(known, live)) {
+                let name = format!("fleet of {}", live.inner().model.name);
+                let (rollouts, live) = (Arc::clone(&rollouts), Arc::clone(live));
+                tasks.keep(name, move || drive(Arc::clone(&rollouts), Arc::clone(&live)));
+            }
+        }
+        driven = all;
+        // Once a second is enough for a rollout that begins.
+        let _ = tokio::time::timeout(INTERVAL, changes.changed()).await;
+        sleep(PAUSE).await;
+    }
+}
+
+/// Hears at once what others say, while the store can be listened to.
+pub async fn listen(rollouts: Arc<Rollouts>, redis: Arc<Redis>) {
+    let Some(name) = rollouts.ground.fleet.as_ref().map(|fleet| Arc::clone(&fleet.name)) else { return };
+    let (tell, mut told) = mpsc::channel(64);
+    let listening = async {
+        loop {
+            // Why it ended is told by who exchanges.
+            let _ = redis.listen(&name, &tell).await;
+            sleep(INTERVAL).await;
+        }
+    };
+    let waking = async {
+        while let Some(news) = told.recv().await {
+            if let Some(live) = rollouts.find(&news.model) {
+                live.wake();
+            }
+        }
+    };
+    tokio::join!(listening, waking);
+}
+
+async fn drive(rollouts: Arc<Rollouts>, live: Arc<Live>) {
+    let Some(wake) = live.inner().shared.as_ref().map(|shared| Arc::clone(&shared.wake)) else { return };
+    let name = Arc::clone(&live.inner().model.name);
+    let mut tick = interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while rollouts.find(&name).is_some_and(|current| Arc::ptr_eq(&current, &live)) {
+        tokio::select! {
+            _ = tick.tick() => {}
+            () = wake.notified() => {}
+        }
+        {
+            let _ordered = live.order.lock().await;
+            let _ = rollouts.exchange(&live).await;
+        }
+        let leads = live.inner().shared.as_ref().is_some_and(|shared| shared.seat.seen().leads());
+        sleep(if leads { PAUSE_OF_LEAD } else { PAUSE }).await;
+    }
+}
+
+impl Live {
+    /// Says that there is something to hear or to say.
+    fn wake(&self) {
+        if let Some(shared) = &self.inner().shared {
+            shared.wake.notify_one();
+        }
+    }
+}
+
+impl Inner {
+    /// Runs `act` with this rollout's seat, what it serves, and what both are to each other.
+    fn seated<T>(
+        &mut self,
+        (rollouts, actor): (&Rollouts, &Actor),
+        act: impl FnOnce(&mut Seat<Machine>, &mut Option<Machine>, &mut Place<'_>) -> T,
+    ) -> Option<T> {
+        let shared = self.shared.as_mut()?;
+        let mut place = Place {
+            rollouts,
+            model: Arc::clone(&self.model),
+            config: rollouts.config(),
+            before: shared.before.clone(),
+            actor: actor.clone(),
+            strict: &mut shared.strict,
+        };
+        Some(act(&mut shared.seat, &mut self.machine, &mut place))
+    }
+
+    /// The time that its machine goes by.
+    pub(super) fn time(&mut self, now: Duration) -> Duration {
+        self.shared.as_mut().map_or(now, |shared| shared.seat.member().time(now))
+    }
+}
+
+impl Rollouts {
+    /// Lets a rollout that begins take part in the fleet, with the plan that an earlier process left.
+    pub(super) fn share(&self, live: &Live, before: Option<&Arc<Live>>) {
+        let Some(fleet) = &self.ground.fleet else { return };
+        let mut inner = live.inner();
+        let now = self.clock.now();
+        let kept = self.memory().left.remove(&key(&inner.model));
+        let kept: member::Kept = kept.and_then(|kept| serde_json::from_slice(&kept).ok()).unwrap_or_default();
+        inner.shared = Some(Shared {
+            seat: Seat::new(Member::new(Arc::clone(&fleet.name), kept, now)),
+            wake: Arc::default(),
+            trouble: None,
+            others: Vec::new(),
+            before: before.cloned(),
+            strict: None,
+        });
+        let recalled = inner.seated((self, &Actor::Judge), |seat, _, place| seat.recall(place, now));
+        inner.machine = recalled.flatten();
+        drop(inner);
+        live.publish();
+    }
+
+    /// Gathers what calls showed, and looks alone where this replica is parted from the others. Waits for nobody.
+    pub(super) async fn look_shared(&self, live: &Live, depth: Depth) {
+        let now = self.clock.now();
+        let decided = {
+            let mut inner = live.inner();
+            self.gather(&mut inner, depth);
+            if inner.shared.as_ref().is_some_and(|shared| shared.seat.seen().is_urgent()) {
+                drop(inner);
+                live.wake();
+                inner = live.inner();
+            }
+            let alone = inner
+                .seated((self, &Actor::Judge), |seat, view, place| seat.look_alone(place, view, now))
+                .flatten();
+            alone.map(|change| {
+                self.keep(&mut inner);
+                self.note(&mut inner, change, Actor::Judge)
+            })
+        };
+        if let Some((record, batch)) = decided {
+            self.finish(live, record, batch).await;
+        }
+    }
+
+    /// Writes down what this replica must know if it starts while the store is away.
+    fn keep(&self, inner: &mut Inner) {
+        let Some(shared) = &inner.shared else { return };
+        let kept = serde_json::to_vec(&shared.seat.seen().kept()).ok();
+        let progress = HashMap::from([(key(&inner.model), kept)]);
+        self.state.defer(Batch { progress, ..Batch::default() });
+    }
+
+    /// Says what there is to say until there is no more; whoever calls holds the rollout's order. The newest record of
+    /// what was proposed, where it holds.
+    async fn exchange(&self, live: &Live) -> Result<Option<Option<Arc<AuditRecord>>>, StoreError> {
+        let Some(fleet) = &self.ground.fleet else { return Ok(None) };
+        let (mut refill, mut committed) = (false, None);
+        for _ in 0..ROUNDS {
+            let began = Instant::now();
+            let (rollout, ask) = {
+                let mut inner = live.inner();
+                self.gather(&mut inner, Depth::All);
+                let status = status(&inner, live);
+                let model = Arc::clone(&inner.model);
+                let Some(shared) = &mut inner.shared else { return Ok(None) };
+                let member = shared.seat.member();
+                member.set_status(status);
+                let now = self.clock.now();
+                let ask = if refill { member.refill(now) } else { member.ask(now) };
+                (Rollout { model: Arc::clone(&model.name), revision: model.revision }, ask)
+            };
+            let answer = match fleet.store.exchange(&rollout, &ask).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    fleet.failed(&error);
+                    self.unheard(live, &error);
+                    return Err(error);
+                }
+            };
+            let now = self.clock.at(began + began.elapsed() / 2);
+            let census = ask.census;
+            let outcome = {
+                let mut inner = live.inner();
+                if let Some(shared) = inner.shared.as_mut().filter(|_| census) {
+                    shared.others.clone_from(&answer.neighbours);
+                }
+                let first = inner.shared.as_ref().is_some_and(|shared| !shared.seat.seen().was_answered());
+                let heard = inner
+                    .seated((self, &Actor::Judge), |seat, view, place| seat.hear(place, view, answer, now));
+                let Some(outcome) = heard else { return Ok(None) };
+                (outcome, first)
+            };
+            let (outcome, first) = outcome;
+            let (again, what) = (outcome.again || outcome.refill, outcome.committed);
+            refill = outcome.refill;
+            let record = self.settle(live, outcome, first);
+            if what == Some(true) {
+                committed = Some(record);
+            }
+            if !again {
+                break;
+            }
+        }
+        Ok(committed)
+    }
+
+    fn unheard(&self, live: &Live, error: &StoreError) {
+        let mut inner = live.inner();
+        let model = Arc::clone(&inner.model);
+        let Some(shared) = &mut inner.shared else { return };
+        shared.seat.member().unheard();
+        let why: Arc<str> = error.to_string().into();
+        let known = shared.trouble.replace(Arc::clone(&why));
+        if known.as_ref() != Some(&why) {
+            tracing::error!(model = %model.name, error = %why, "the store that replicas share cannot be used; calls go on by the last plan");
+        }
+    }
+
+    /// What an answer changes here; the newest record that came with it. `first`: none came before it.
+    fn settle(&self, live: &Live, outcome: Outcome, first: bool) -> Option<Arc<AuditRecord>> {
+        let Outcome { adopted, committed, records, blocks, foreign, .. } = outcome;
+        let mut inner = live.inner();
+        let model = Arc::clone(&inner.model);
+        if let Some(shared) = &mut inner.shared {
+            let trouble: Option<Arc<str>> = foreign.map(|id| {
+                format!(
+                    "its plan {id} is of other variants than this replica's file has under the same revision"
+                )
+                .into()
+            });
+            if shared.trouble.is_some() && trouble.is_none() {
+                tracing::info!(model = %model.name, "the store that replicas share can be used");
+            }
+            shared.trouble = trouble;
+            if inner.machine.is_some()
+                && let Some(shared) = &mut inner.shared
+            {
+                shared.before = None;
+            }
+        }
+        let mut batch = Batch::default();
+        let mut memory = self.memory();
+        for (build, why) in blocks {
+            if memory.blocks.get(&model.name, &build).is_none() {
+                tracing::info!(model = %model.name, build, why, "a build is blocked, as other replicas know");
+                let millis = self.clock.now().as_millis() as u64;
+                let block = Block { model: Arc::clone(&model.name), build, millis, record: 0 };
+                batch.blocks.extend([memory.blocks.add(block)]);
+            }
+        }
+        let mut newest = None;
+        for text in &records {
+            let Ok(record) = serde_json::from_str::<AuditRecord>(text) else { continue };
+            let record = memory.audit.add(record);
+            batch.audit.push(audit::entry(&record));
+            *memory.changes.entry(record.change.action.name()).or_default() += u64::from(!first);
+            let blocks = live::blocks(&model, &record.change);
+            for (build, blocked) in blocks.into_iter().filter(|_| record.revision == model.revision) {
+                let name = Arc::clone(&model.name);
+                batch.blocks.extend([match blocked {
+                    true => {
+                        let (millis, record) = (record.millis, record.sequence);
+                        memory.blocks.add(Block { model: name, build, millis, record })
+                    }
+                    false => memory.blocks.remove(&name, &build),
+                }]);
+            }
+            if !first {
+                super::decide::log(&record);
+            }
+            newest = Some(record);
+        }
+        drop(memory);
+        if committed == Some(true)
+            && let (Some(door), Some(record)) = (&self.ground.log, &newest)
+        {
+            door.change(record);
+        }
+        if adopted || !records.is_empty() || committed == Some(true) {
+            self.keep(&mut inner);
+        }
+        drop(inner);
+        if !batch.is_empty() {
+            self.state.defer(batch);
+        }
+        if adopted {
+            live.publish();
+            self.tell_answering(live);
+        }
+        if adopted || newest.is_some() {
+            self.changed();
+        }
+        newest
+    }
+
+    /// Does for all replicas what a person wants. While the store is away only a rollback is done, and here alone.
+    pub(super) async fn obey_shared(
+        &self,
+        live: &Live,
+        command: &Command,
+        actor: Actor,
+    ) -> Result<Done, Refusal> {
+        let _ordered = live.order.lock().await;
+        for _ in 0..TRIES {
+            if let Some(shared) = &mut live.inner().shared {
+                shared.seat.member().refresh();
+            }
+            if let Err(error) = self.exchange(live).await {
+                return self.obey_alone(live, command, actor, error).await;
+            }
+            let now = self.clock.now();
+            let proposed = live.inner().seated((self, &actor), |seat, _, place| {
+                let model = Arc::clone(&place.model);
+                let ready = |variant| self.ready(&model, variant);
+                let time = seat.member().time(now);
+                seat.command(place, now, |machine| machine.command(&model, command, &ready, time))
+            });
+            proposed.flatten().unwrap_or_else(|| Err(unknown(command)))?;
+            match self.exchange(live).await {
+                Ok(Some(Some(record))) => return Ok(Done { record, kept: Kept::Fleet }),
+                // Another one decided first: once more, from there.
+                Ok(_) => {}
+                Err(error) => {
+                    if let Some(shared) = &mut live.inner().shared {
+                        shared.seat.member().withdraw();
+                    }
+                    return Err(Refusal::Away {
+                        why: format!("{error}: whether it was done is not known, look again"),
+                    });
+                }
+            }
+        }
+        let why = "others decide at the same time all the time; try again".to_owned();
+        Err(Refusal::Away { why })
+    }
+
+    async fn obey_alone(
+        &self,
+        live: &Live,
+        command: &Command,
+        actor: Actor,
+        error: StoreError,
+    ) -> Result<Done, Refusal> {
+        if *command != Command::Rollback {
+            return Err(Refusal::Away { why: format!("{error}: only a rollback can be done without it") });
+        }
+        let (record, batch) = {
+            let mut inner = live.inner();
+            let now = self.clock.now();
+            let time = inner.time(now);
+            let change = inner.act(|machine, model| {
+                let ready = |_: usize| Ok(());
+                let change = machine.command(model, command, &ready, time)?;
+                machine.be_alone();
+                Ok::<Change, Refused>(change)
+            });
+            let change = change.unwrap_or_else(|| Err(unknown(command)))?;
+            let change =
+                Change { why: format!("{} (here alone, for the store is away)", change.why), ..change };
+            if let Some(shared) = &mut inner.shared {
+                shared.seat.member().roll_back(change.why.clone());
+            }
+            self.keep(&mut inner);
+            self.note(&mut inner, change, actor)
+        };
+        let done = self.finish(live, record, batch).await;
+        Ok(Done {
+            kept: Kept::Failing(format!("here alone: {error}; the others follow when it is back")),
+            ..done
+        })
+    }
+
+    /// Tells the store what is left to be told, and lets the lease go.
+    pub(super) async fn leave(&self, patience: Duration) {
+        for live in self.all() {
+            let ends = live.inner().shared.as_mut().map(|shared| shared.seat.member().end()).is_some();
+            if ends {
+                let saying = async {
+                    let _ordered = live.order.lock().await;
+                    self.exchange(&live).await
+                };
+                let _ = tokio::time::timeout(patience, saying).await;
+            }
+        }
+    }
+
+    /// What the fleet of a rollout is to people.
+    pub(super) fn fleet_of(&self, inner: &mut Inner) -> Option<FleetStatus> {
+        let now = self.clock.now();
+        let shared = inner.shared.as_mut()?;
+        // Somebody looks: the newest plan is asked for with the next exchange.
+        shared.seat.member().refresh();
+        let member = shared.seat.seen();
+        let mark = member.plan().map(|plan| plan.mark).unwrap_or_default();
+        Some(FleetStatus {
+            replica: Arc::clone(member.name()),
+            holder: Arc::clone(member.holder()),
+            leads: member.leads(),
+            version: mark.version,
+            silence: member.silence(now),
+            parted: member.parted(now),
+            waiting: member.waiting(),
+            lost: member.lost(),
+            skew: member.skew(),
+            trouble: shared.trouble.clone(),
+            replicas: shared.others.iter().filter_map(replica).collect(),
+        })
+    }
+
+    /// Whether all replicas have what is served here.
+    pub(super) fn kept_shared(&self, inner: &mut Inner) -> Kept {
+        let now = self.clock.now();
+        let Some(shared) = &inner.shared else { return Kept::Memory };
+        match (&shared.trouble, shared.seat.seen().parted(now)) {
+            (Some(why), _) => Kept::Failing(why.to_string()),
+            (None, true) => Kept::Failing("the store that replicas share gives no answer".to_owned()),
+            (None, false) => Kept::Fleet,
+        }
+    }
+
+    /// What metrics say of it.
+    pub(super) fn fleet_metrics(&self) -> Option<metrics::Fleet> {
+        let fleet = self.ground.fleet.as_ref()?;
+        let now = self.clock.now();
+        let of = |live: Arc<Live>| {
+            let mut inner = live.inner();
+            let model = Arc::clone(&inner.model.name);
+            let shared = inner.shared.as_mut()?;
+            let member = shared.seat.seen();
+            Some(metrics::Member {
+                model,
+                version: member.plan().map_or(0, |plan| plan.mark.version),
+                silence: member.silence(now),
+                leads: member.leads(),
+                waiting: member.waiting(),
+                lost: member.lost(),
+                skew: member.skew(),
+                replicas: shared.others.len() as u64,
+            })
+        };
+        let failures = fleet.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failures: Vec<(&'static str, u64)> =
+            failures.iter().map(|(cause, count)| (*cause, *count)).collect();
+        failures.sort_unstable();
+        Some(metrics::Fleet { members: self.all().into_iter().filter_map(of).collect(), failures })
+    }
+}
+
+fn unknown(command: &Command) -> Refused {
+    Refused::State {
+        command: command.name(),
+        state: State::Waiting.name(),
+        remedy: "no replica has a plan yet; try again in a second",
+    }
+}
+
+/// Whether a model's rollout is one for all replicas. Who replaces servers one by one does so alone.
+pub(super) fn is_shared(model: &Model) -> bool {
+    model.strategy.decides() && !matches!(model.strategy, Strategy::Rolling(_))
+}
+
+/// Under which a replica's own state has what it must know of the fleet. No name holds a line end.
+fn key(model: &Model) -> String {
+    format!("{}\nfleet", model.name)
+}
+
+/// What others shall know of this replica.
+fn status(inner: &Inner, live: &Live) -> String {
+    let version = inner.shared.as_ref().and_then(|shared| Some(shared.seat.seen().plan()?.mark.version));
+    let (model, epoch) = (&inner.model, live.standing().epoch);
+    let report = serde_json::json!({
+        "version": version.unwrap_or(0), "epoch": epoch, "revision": model.revision, "config": &*inner.config,
+    });
+    report.to_string()
+}
+
+fn replica(neighbour: &Neighbour) -> Option<Replica> {
+    let said: serde_json::Value = serde_json::from_str(&neighbour.status).ok()?;
+    Some(Replica {
+        name: Arc::clone(&neighbour.replica),
+        millis: neighbour.at,
+        version: said.get("version")?.as_u64()?,
+        epoch: u32::try_from(said.get("epoch")?.as_u64()?).ok()?,
+        revision: u32::try_from(said.get("revision")?.as_u64()?).ok()?,
+        config: said.get("config")?.as_str()?.into(),
+    })
+}

@@ -1,0 +1,4 @@
+//! Many replicas, one rollout.
+
+mod seeds;
+mod world;
