@@ -246,7 +246,8 @@ pub async fn start(
     );
     let serve = Health { view: view.clone(), metrics }.serve(health, when_true(closed.clone()));
     pages.spawn("health port", logged("health port", serve));
-    let control_page = control_page(view, &state, (workers, &intake), (tokens, &rollouts));
+    let tally = log.as_ref().map(|log| Arc::clone(log.tally()));
+    let control_page = control_page(view, &state, (workers, &intake), (tokens, &rollouts), tally);
     pages.spawn("admin port", logged("admin port", control_page.serve(control, when_true(closed))));
 
     let shared = Shared {
@@ -538,6 +539,7 @@ fn control_page(
     state: &Arc<config::watch::State>,
     (workers, intake): (usize, &Arc<Intake>),
     (tokens, rollouts): (Option<Arc<Tokens>>, &Arc<Rollouts>),
+    log: Option<Arc<crate::log::Tally>>,
 ) -> Control {
     let configs = view.config.clone();
     let state = Arc::clone(state);
@@ -551,7 +553,7 @@ fn control_page(
         }
     };
     let reload: Arc<dyn Fn() -> Reload + Send + Sync> = Arc::new(reload);
-    let service = crate::control::service(Arc::clone(rollouts), view.clone(), Arc::clone(&reload));
+    let service = crate::control::service(Arc::clone(rollouts), view.clone(), Arc::clone(&reload), log);
     Control {
         view,
         effective: Arc::new(move || config::effective(&configs.borrow())),

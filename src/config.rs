@@ -37,7 +37,7 @@ pub use effective::{HIDDEN, effective, model as effective_model};
 pub use environment::{Environment, LOCAL, LOCAL_ENDPOINT, check_environment};
 pub use feedback::{Feedback, FeedbackKind, Join};
 pub use fleet::{Fleet, Servers};
-pub use log::{Full, Log, Payloads, PayloadsAs};
+pub use log::{CloudEvents, EventMode, Full, Log, Payloads, PayloadsAs};
 pub(crate) use problem::suggestion;
 pub use problem::{Errors, Problem};
 pub use schema::schema;

@@ -13,9 +13,11 @@ use tonic::{Extensions, Request, Response, Status};
 use crate::admin::tokens::Right;
 use crate::admin::{Caller, Reload, View};
 use crate::config::{Config, Model, suggestion};
+use crate::log::Tally;
 use crate::pb::v1;
 use crate::pb::v1::control_server::ControlServer;
 use crate::rollout::{Actor, Question, Refusal, Rollouts};
+use crate::shadow::judges::Judged;
 use crate::tasks::Tasks;
 use crate::verdict::{Command, Refused};
 
@@ -41,6 +43,7 @@ struct Seen {
     rollouts: Arc<Rollouts>,
     view: View,
     reload: Arc<dyn Fn() -> Reload + Send + Sync>,
+    log: Option<Arc<Tally>>,
 }
 
 /// The service, to be answered on the admin port.
@@ -48,9 +51,15 @@ pub fn service(
     rollouts: Arc<Rollouts>,
     view: View,
     reload: Arc<dyn Fn() -> Reload + Send + Sync>,
+    log: Option<Arc<Tally>>,
 ) -> ControlServer<impl v1::control_server::Control> {
     let tasks = Tasks::new(Arc::clone(&view.counters));
-    ControlServer::new(Control { seen: Arc::new(Seen { rollouts, view, reload }), tasks })
+    ControlServer::new(Control { seen: Arc::new(Seen { rollouts, view, reload, log }), tasks })
+}
+
+/// What answers prove, in the words of the service; for who judges without one.
+pub fn judged(judged: &Judged) -> v1::Shadow {
+    message::judged(judged)
 }
 
 impl Seen {
@@ -74,7 +83,14 @@ impl Seen {
         let status = self.rollouts.report(name).ok_or_else(|| {
             Status::unavailable(format!("the rollout of {name} has not begun yet; ask again in a second"))
         })?;
-        Ok(message::rollout(&model, &status, &(self.reload)()))
+        let rollout = message::rollout(&model, &status, &(self.reload)());
+        Ok(v1::Rollout { log: self.log(), ..rollout })
+    }
+
+    /// How the prediction log does, where there is one.
+    fn log(&self) -> Option<v1::PredictionLog> {
+        let (config, tally) = (self.config(), self.log.as_ref()?);
+        config.log.as_ref().map(|config| message::log(config, tally))
     }
 
     /// Those of all models that have one.

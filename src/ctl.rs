@@ -20,6 +20,7 @@ mod drift;
 mod explain;
 mod json;
 mod learning;
+mod log;
 mod paint;
 mod plot;
 mod screen;
@@ -294,6 +295,19 @@ impl Out {
     fn done(&self, done: v1::CommandResponse) -> Result<(), Failure> {
         self.show(&done, json::done, audit::done)
     }
+}
+
+/// What a candidate's answers prove, for people.
+pub(crate) fn judged_lines(judged: &v1::Shadow) -> Vec<String> {
+    let paint = Paint::of_terminal();
+    let mut lines = text::wrapped("  ", &shadow::brief(judged));
+    lines.extend(shadow::titled("CANDIDATE", judged, paint));
+    lines
+}
+
+/// The same for scripts.
+pub(crate) fn judged_json(judged: &v1::Shadow) -> serde_json::Value {
+    shadow::json(judged)
 }
 
 /// To standard output, flushed.

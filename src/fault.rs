@@ -32,28 +32,35 @@ impl Code {
 }
 
 impl Code {
+    const NAMES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+
     /// The name of the gRPC specification; `_OTHER` for a number that it does not know.
     pub fn name(self) -> &'static str {
-        const NAMES: [&str; 17] = [
-            "OK",
-            "CANCELLED",
-            "UNKNOWN",
-            "INVALID_ARGUMENT",
-            "DEADLINE_EXCEEDED",
-            "NOT_FOUND",
-            "ALREADY_EXISTS",
-            "PERMISSION_DENIED",
-            "RESOURCE_EXHAUSTED",
-            "FAILED_PRECONDITION",
-            "ABORTED",
-            "OUT_OF_RANGE",
-            "UNIMPLEMENTED",
-            "INTERNAL",
-            "UNAVAILABLE",
-            "DATA_LOSS",
-            "UNAUTHENTICATED",
-        ];
-        NAMES.get(self.0 as usize).copied().unwrap_or("_OTHER")
+        Code::NAMES.get(self.0 as usize).copied().unwrap_or("_OTHER")
+    }
+
+    /// The reverse of [`Code::name`]; none for other words.
+    pub fn named(name: &str) -> Option<Self> {
+        let index = Code::NAMES.iter().position(|known| *known == name)?;
+        Some(Code(index as u32))
     }
 
     /// What an HTTP status means where there is no gRPC status beside it, by gRPC's own table.

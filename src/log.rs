@@ -8,6 +8,7 @@
 //! workers ──▶ Door ──▶ thread `log` ──▶ spool ──▶ thread `log-seal` ──▶ Parquet ──▶ thread `log-upload` ──▶ store
 //!         bounded       rows become            Arrow IPC          temp, fsync,
 //!         queues        columns                segments           rename, fsync
+//!                          └──────▶ thread `log-events` ──▶ receiver of CloudEvents
 //! ```
 //!
 //! | file | what it holds |
@@ -24,6 +25,7 @@
 //! | [`door`] | the way in |
 //! | [`payload`] | messages of calls, where they are kept |
 //! | [`store`] | the object store |
+//! | [`events`] | calls as CloudEvents |
 //! | [`ask`] | `parhelion log` |
 //! | [`tally`] | what became of every row |
 //! | [`read`] | what lies in a directory, row by row |
@@ -47,6 +49,7 @@ pub mod ask;
 pub mod columns;
 pub mod directory;
 pub mod door;
+pub mod events;
 pub mod frame;
 pub mod partition;
 pub mod payload;
@@ -100,11 +103,30 @@ impl Log {
         let oldest_goes = config.full == config::Full::DropOldest;
         let shelf = Arc::new(Shelf::new(&config.dir, config.disk.0, oldest_goes, Arc::clone(&tally)));
         let settings = Settings { flush: config.flush, size: config.seal_size.0, every: config.seal_every };
-        let (commands, told) = mpsc::channel();
+        let (commands, commanded) = mpsc::channel();
         let (order, orders) = mpsc::channel();
         let (alive, ended) = watch::channel(false);
         let (alive, sealed) = (Arc::new(Alive(alive)), watch::Sender::new(0));
-        let mut writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), order);
+        let told = config.cloudevents.as_ref().and_then(|config| match events::open(config, &tally) {
+            Ok(opened) => Some(opened),
+            Err(why) => {
+                tally.trouble(Part::Events, Some(format!("{}: {why}", config.url())));
+                None
+            }
+        });
+        let (told, lanes) = told.unzip();
+        if let Some(lanes) = lanes {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let mut lanes = Some(lanes);
+            let tell = move || {
+                if let Some(lanes) = lanes.take() {
+                    runtime.block_on(events::run(lanes));
+                }
+            };
+            thread("log-events", (&alive, &tally), tell)?;
+        }
+        let out = (order, told);
+        let mut writer = Writer::new(doors.clone(), Arc::clone(&shelf), settings, Arc::clone(&tally), out);
         if let Some(url) = &config.upload {
             match store::open(url, std::env::vars()) {
                 Ok(place) => {
@@ -118,7 +140,7 @@ impl Log {
             }
         }
         let mut sealer = Sealer::new(shelf, Arc::clone(&tally), sealed);
-        thread("log", (&alive, &tally), move || writer.run(&told))?;
+        thread("log", (&alive, &tally), move || writer.run(&commanded))?;
         thread("log-seal", (&alive, &tally), move || sealer.run(&orders))?;
         Ok(Log { doors, tally, commands, ended })
     }

@@ -22,6 +22,7 @@ mod canary;
 mod compare;
 mod drift;
 mod endpoint;
+mod events;
 mod fallback;
 mod feedback;
 mod fleet;

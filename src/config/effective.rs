@@ -11,9 +11,9 @@ mod tls;
 
 use super::units::{Percent, write_duration};
 use super::{
-    Admission, Canary, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Fleet, Force, Guards,
-    Interleave, Judge, Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned, ResourcesGuard,
-    Segment, SlowLimit, Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
+    Admission, Canary, ClientTls, Config, Endpoint, Fallback, Feedback, FeedbackKind, FixedLimits, Fleet,
+    Force, Guards, Interleave, Judge, Key, Layer, Listen, Log, Margin, Match, MemoryLimit, Model, Pinned,
+    ResourcesGuard, Segment, SlowLimit, Source, Stage, Step, Strategy, Test, Variant, Warming, Warmup,
 };
 use crate::stats::hash::platforms::Platform;
 
@@ -526,6 +526,18 @@ fn log(log: &Log) -> Value {
         json!({"sample": sample, "size": size, "as": found.kept_as.name(), "mask": found.mask})
     });
     put(&mut map, "payloads", payloads);
+    let events = log.cloudevents.as_ref().map(|found| {
+        let mut map = Map::new();
+        map.insert("url".into(), found.url().into());
+        map.insert("mode".into(), found.mode.name().into());
+        map.insert("source".into(), found.source.as_str().into());
+        put(&mut map, "namespace", found.namespace.as_deref());
+        // Of one that says nothing nothing is said.
+        let own = found.tls.as_ref().filter(|own| ***own != ClientTls::default());
+        put(&mut map, "tls", own.map(|own| tls::client(own)));
+        Value::Object(map)
+    });
+    put(&mut map, "cloudevents", events);
     Value::Object(map)
 }
 

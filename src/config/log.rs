@@ -1,9 +1,11 @@
 //! Where predictions are logged, and what of them.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::units::{Percent, Size};
+use super::{Address, ClientTls};
 
 /// The prediction log.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +28,58 @@ pub struct Log {
     pub upload: Option<String>,
     /// Whose messages are kept, and how; none: nobody's.
     pub payloads: Option<Payloads>,
+    /// Who is told of calls as CloudEvents; none: nobody.
+    pub cloudevents: Option<CloudEvents>,
+}
+
+/// Who is told of calls as CloudEvents of the types of KServe's logger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloudEvents {
+    /// Where it is; always TCP.
+    pub address: Address,
+    /// From the first `/` on.
+    pub path: Arc<str>,
+    /// How it is believed; none: it is reached without TLS.
+    pub tls: Option<Arc<ClientTls>>,
+    /// Of which side of a call.
+    pub mode: EventMode,
+    /// The events' `source`, a URI reference.
+    pub source: String,
+    /// The events' `namespace`; none: they have none.
+    pub namespace: Option<String>,
+}
+
+/// Which events a call has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventMode {
+    /// Both.
+    All,
+    /// The request's.
+    Request,
+    /// The response's.
+    Response,
+}
+
+impl EventMode {
+    /// Every value.
+    pub const ALL: [EventMode; 3] = [EventMode::All, EventMode::Request, EventMode::Response];
+
+    /// As written in the file, and by KServe.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventMode::All => "all",
+            EventMode::Request => "request",
+            EventMode::Response => "response",
+        }
+    }
+}
+
+impl CloudEvents {
+    /// As it is written in the file.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.address, self.path)
+    }
 }
 
 /// Whose messages are kept, and how.

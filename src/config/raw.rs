@@ -19,7 +19,7 @@ mod strategy;
 
 pub(super) use bandit::{Feature, Refresh, Reward, Stop, Tuning};
 pub(super) use drift::{Drift, Output};
-pub(super) use log::{Log, Payloads};
+pub(super) use log::{CloudEvents, Log, Payloads};
 pub(super) use scalar::{
     Amount, Bytes, BytesOrAuto, Count, Ratio, Share, Span, SpanOrAuto, SpanOrNone, Workers, Written,
 };

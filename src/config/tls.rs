@@ -61,7 +61,9 @@ impl Config {
     /// With what servers are reached, and where the file says so.
     pub fn tls_places(&self) -> Vec<(String, &Arc<ClientTls>)> {
         let collector = self.telemetry.tls.iter().map(|settings| ("tls.collector".to_owned(), settings));
-        let mut all: Vec<_> = collector.collect();
+        let events = self.log.as_ref().and_then(|log| log.cloudevents.as_ref()?.tls.as_ref());
+        let events = events.map(|settings| ("log.cloudevents.tls".to_owned(), settings));
+        let mut all: Vec<_> = collector.chain(events).collect();
         for model in &self.models {
             for variant in &model.variants {
                 for settings in variant.endpoints.iter().filter_map(|endpoint| endpoint.tls.as_ref()) {

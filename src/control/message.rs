@@ -14,7 +14,11 @@ use crate::strategy::rolling::{EndpointReport, Place};
 use crate::verdict::{Aim, ArmReport, Estimate, Finding, Interval, Learning, Scale, State, Verdict};
 
 mod drift;
+mod log;
 mod shadow;
+
+pub(super) use log::log;
+pub(super) use shadow::shadow as judged;
 
 pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Rollout {
     let report = &status.report;
@@ -47,6 +51,7 @@ pub(super) fn rollout(model: &Model, status: &Status, reload: &Reload) -> v1::Ro
         drift: status.drift.as_ref().map(drift::answers),
         learning: report.learning.as_ref().map(learning),
         fleet: status.fleet.as_ref().map(fleet),
+        log: None,
     }
 }
 

@@ -91,7 +91,7 @@ impl Watcher {
             tell.send(Ok(Rollout { model, gone: true, ..Rollout::default() })).await.map_err(|_| Over)?;
         }
         for rollout in now {
-            let still = Rollout { since_ms: 0, ..rollout.clone() };
+            let still = Rollout { since_ms: 0, log: None, ..rollout.clone() };
             if self.told.get(&rollout.model) != Some(&still) {
                 self.told.insert(rollout.model.clone(), still);
                 tell.send(Ok(rollout)).await.map_err(|_| Over)?;

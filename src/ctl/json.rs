@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::text::{self, word};
-use super::{drift, shadow};
+use super::{drift, log, shadow};
 use crate::pb::v1;
 
 pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
@@ -36,6 +36,7 @@ pub(super) fn rollout(rollout: &v1::Rollout) -> Value {
         "kept": word(rollout.kept().as_str_name(), "KEPT"),
         "kept_why": text(&rollout.kept_why),
         "fleet": rollout.fleet.as_ref().map(fleet),
+        "log": rollout.log.as_ref().map(log::json),
     })
 }
 

@@ -20,8 +20,13 @@ pub(super) fn brief(shadow: &Shadow) -> String {
 
 /// All that is known.
 pub(super) fn lines(shadow: &Shadow, paint: Paint) -> Vec<String> {
+    titled("SHADOW", shadow, paint)
+}
+
+/// The same of a candidate of any kind.
+pub(super) fn titled(kind: &str, shadow: &Shadow, paint: Paint) -> Vec<String> {
     let heading = format!(
-        "SHADOW {}: {} pairs, {} do not agree",
+        "{kind} {}: {} pairs, {} do not agree",
         shadow.variant,
         write_count(shadow.pairs),
         write_count(shadow.disagreeing)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::compare;
 use super::drift;
+use super::log;
 use super::paint::{Hue, Paint};
 use super::plot;
 use super::shadow;
@@ -171,6 +172,14 @@ fn points(rollout: &Rollout) -> Vec<(Told, &'static str, String)> {
             add(Told::All, "kept", memory.to_owned());
         }
         Kept::Memory | Kept::Directory | Kept::Fleet | Kept::Unspecified => {}
+    }
+    if let Some(known) = &rollout.log {
+        for (index, line) in log::facts(known).into_iter().enumerate() {
+            add(Told::All, if index == 0 { "log" } else { "" }, line);
+        }
+        for line in log::troubles(known) {
+            add(Told::Now, "log", line);
+        }
     }
     let (config, revision) = (&rollout.config_revision, &rollout.revision);
     let file = format!("revision {config}, rollout {revision}, epoch {}", rollout.epoch);

@@ -18,6 +18,7 @@ mod time;
 
 pub use filter::Filter;
 pub use time::Moment;
+pub(crate) use time::stamp;
 
 /// One row, by field, with the model that it is of as `model`.
 type Row = Map<String, Value>;

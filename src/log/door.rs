@@ -112,7 +112,7 @@ impl Door {
 }
 
 /// Whether the last 32 of these random bits fall into `share`.
-pub(super) fn falls(bits: u128, share: Percent) -> bool {
+pub(crate) fn falls(bits: u128, share: Percent) -> bool {
     let draw = bits & u128::from(u32::MAX);
     let place = (draw * u128::from(Percent::ALL.thousandths())) >> 32;
     place < u128::from(share.thousandths())

@@ -41,9 +41,10 @@ impl Rule {
         Arc::new(Rule { config: config.clone(), masked, held: AtomicUsize::new(0), tally })
     }
 
-    /// Whether a prediction's messages are kept: by other random bits than those that say whether it is logged.
+    /// Whether a prediction's messages are kept: by other random bits than those that say whether it is logged, but for
+    /// two of them. The two above those are none, for a UUID says there what kind it is of.
     pub fn wants(&self, prediction: Uuid) -> bool {
-        super::door::falls(prediction.as_u128() >> 32, self.config.sample)
+        super::door::falls(prediction.as_u128() >> 30, self.config.sample)
     }
 
     /// Begins to keep a call's.

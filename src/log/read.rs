@@ -96,10 +96,7 @@ impl Reader {
             problems.insert(refused.to_string());
         }
         for path in &contents.foreign {
-            // What is being sealed is in the spool too.
-            if path.extension().is_none_or(|extension| extension != "tmp") {
-                problems.insert(format!("{}: no prediction log has written this", path.display()));
-            }
+            problems.insert(format!("{}: no prediction log has written this", path.display()));
         }
         Ok(Reader { directory: directory.to_owned(), contents, problems })
     }

@@ -44,7 +44,7 @@ pub struct Contents {
     pub sealed: Vec<Sealed>,
     /// Spools with their sizes, oldest first.
     pub spools: Vec<(PathBuf, u64)>,
-    /// What no log has written, or not finished: below tables and `spool`.
+    /// What no log has written: below tables and `spool`.
     pub foreign: Vec<PathBuf>,
 }
 
@@ -77,6 +77,8 @@ impl Contents {
         for entry in entries(folder)? {
             match spool::named(&entry.path()) {
                 Some(_) => self.spools.push((entry.path(), size(&entry)?)),
+                // What is being sealed.
+                None if entry.path().extension().is_some_and(|extension| extension == "tmp") => {}
                 None => self.foreign.push(entry.path()),
             }
         }
@@ -195,6 +197,7 @@ impl Shelf {
     /// When the directory cannot be read.
     pub fn make_room(&self, bytes: u64) -> io::Result<u64> {
         let contents = Contents::read(&self.directory)?;
+        self.tally.see_foreign(&contents.foreign);
         let (mut held, mut files) = (contents.bytes(), contents.sealed.len() as u64);
         for sealed in contents.finished().filter(|_| self.oldest_goes) {
             if held + bytes <= self.cap {
@@ -249,13 +252,14 @@ mod tests {
         put(root.path(), &hour("feedback", 1, 7), 6);
         put(root.path(), &format!("spool/predictions-{}.spool", id(2)), 3);
         let foreign = [
-            "spool/half.tmp",
+            "spool/notes.txt",
             "predictions/notes.txt",
             "predictions/model=m/date=2026-11-29/hour=07/other.parquet",
             "predictions/model=m/date=2026-11-32/hour=07/00000000-0000-0000-0000-000000000001-1.parquet",
         ];
         foreign.iter().for_each(|place| put(root.path(), place, 1));
         put(root.path(), "schema.json", 9);
+        put(root.path(), "spool/half.tmp", 9);
         let contents = Contents::read(root.path()).unwrap();
         assert_eq!(contents.foreign.len(), foreign.len(), "{:?}", contents.foreign);
         assert_eq!(

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -20,6 +21,8 @@ use crate::failpoint;
 /// How long a store that fails is left alone at first, and at most.
 const FIRST: Duration = Duration::from_secs(1);
 const MOST: Duration = Duration::from_secs(60);
+/// At both ends of every Parquet file.
+const MAGIC: &[u8] = b"PAR1";
 /// How long one file may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -82,6 +85,10 @@ impl<S: Store> Uploader<S> {
                 Ok(()) => {}
                 Err(Failed::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(Failed::Disk(error)) => unread = Some(format!("{}: {error}", sealed.place.display())),
+                Err(Failed::Broken) => {
+                    let what = "is no whole Parquet file, so it was not sealed here; it is left alone";
+                    unread = Some(format!("{} {what}", sealed.place.display()));
+                }
                 Err(Failed::Store(why)) => {
                     self.tally.add(Figure::UploadErrors, 1);
                     return Err(why);
@@ -94,7 +101,11 @@ impl<S: Store> Uploader<S> {
     async fn upload(&mut self, sealed: &Sealed) -> Result<(), Failed> {
         let path = self.shelf.directory().join(&sealed.place);
         failpoint::fails("log.upload")?;
-        let bytes = fs::read(&path)?.into();
+        let bytes: Bytes = fs::read(&path)?.into();
+        // Sealed files are whole from the first: what has such a name and is not was put there by something else.
+        if !bytes.starts_with(MAGIC) || !bytes.ends_with(MAGIC) {
+            return Err(Failed::Broken);
+        }
         // Names are made of what can stand in a path anywhere.
         let name = sealed.place.to_string_lossy();
         match timeout(PATIENCE, self.store.put(&name, bytes)).await {
@@ -114,6 +125,7 @@ impl<S: Store> Uploader<S> {
 /// Why a file is not stored.
 enum Failed {
     Disk(io::Error),
+    Broken,
     Store(String),
 }
 

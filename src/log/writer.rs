@@ -15,6 +15,7 @@ use uuid::Uuid;
 use super::columns::Columns;
 use super::directory::{self, Held};
 use super::door::{Door, Other};
+use super::events::Events;
 use super::partition::Partition;
 use super::payload::Written;
 use super::rows;
@@ -61,6 +62,8 @@ pub(super) struct Writer {
     pub(super) settings: Settings,
     pub(super) tally: Arc<Tally>,
     pub(super) orders: Sender<Order>,
+    /// Where calls are told of as events; none: nowhere.
+    pub(super) events: Option<Events>,
     held: Option<Held>,
     retry: Option<Instant>,
     waiting: HashMap<(Table, Partition), Gathered>,
@@ -90,7 +93,7 @@ impl Writer {
         shelf: Arc<Shelf>,
         settings: Settings,
         tally: Arc<Tally>,
-        orders: Sender<Order>,
+        (orders, events): (Sender<Order>, Option<Events>),
     ) -> Self {
         Writer {
             doors,
@@ -98,6 +101,7 @@ impl Writer {
             settings,
             tally,
             orders,
+            events,
             held: None,
             retry: None,
             waiting: HashMap::new(),
@@ -155,9 +159,6 @@ impl Writer {
     fn recover(&self) -> std::io::Result<()> {
         seal::sweep(self.shelf.directory())?;
         let contents = Contents::read(self.shelf.directory())?;
-        for path in contents.foreign {
-            tracing::warn!(path = %path.display(), "no prediction log has written this; it is left alone");
-        }
         for (path, _) in contents.spools {
             // Nobody seals only while the process ends.
             let _ = self.orders.send(Order(path));
@@ -168,18 +169,22 @@ impl Writer {
 
     /// Turns what waits at the doors into rows.
     fn gather(&mut self) {
+        let now = SystemTime::now();
         for door in self.doors.clone() {
             for outcome in door.calls() {
                 failpoint::panics("log");
                 let model = outcome.route.as_ref().map(|route| Arc::clone(&route.model));
                 let name = model.as_ref().map(|model| Arc::clone(&model.name));
+                let taken = outcome.payload.as_ref();
+                let messages = taken.map(|taken| taken.write(model.as_deref(), outcome.protocol));
+                if let Some(events) = &self.events {
+                    events.tell(&outcome, messages.as_ref(), now);
+                }
                 let gathered = self.place(Table::Predictions, name, outcome.started);
                 let (columns, arms) = match &model {
                     Some(model) => gathered.arms(model),
                     None => (&mut gathered.columns, &[][..]),
                 };
-                let taken = outcome.payload.as_ref();
-                let messages = taken.map(|taken| taken.write(model.as_deref(), outcome.protocol));
                 let kept = messages.as_ref().map(Written::kept);
                 rows::prediction::write(&outcome, arms, kept.as_ref(), &mut columns.row());
                 self.flush_if_large(Table::Predictions);

@@ -1,7 +1,7 @@
 //! Who the calls are sent to.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::uri::PathAndQuery;
@@ -11,7 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{Options, Recorded};
-use crate::config::{self, Environment};
+use crate::config::{self, Config, Environment, Judging, Model, Variant};
 use crate::protocol;
 use crate::tls;
 use crate::upstream::dial::channel;
@@ -29,41 +29,101 @@ pub(super) struct Candidate {
     version: Option<Arc<str>>,
 }
 
-impl Candidate {
-    /// Connects to who the options name.
-    pub(super) async fn connect(options: &Options) -> Result<Self, String> {
-        let Options { config, variant, to, .. } = options;
-        let (channel, name, version) = match (config, variant, to) {
-            (Some(path), Some(variant), _) => {
-                let loaded =
-                    config::load(path, &Environment::of_process()).map_err(|errors| errors.to_string())?;
-                let found = find(&loaded.config, options.model.as_deref(), variant)?;
-                let store = tls::Store::load(&loaded.config).map_err(|error| error.to_string())?;
-                let endpoint = found.endpoints.first().ok_or("it has no endpoint")?;
-                let builder = Endpoint::from_static("http://candidate").connect_timeout(CONNECT);
-                let connected = channel(builder, endpoint, &store).await;
-                let place = endpoint.address.to_string();
-                (
-                    connected.map_err(|error| format!("{place}: {}", chain(&error)))?,
-                    found.model_name.clone(),
-                    found.model_version.clone(),
-                )
-            }
-            (_, _, Some(url)) => {
-                let endpoint =
-                    Endpoint::from_shared(url.clone()).map_err(|error| format!("{url}: {error}"))?;
-                let connected = endpoint.connect_timeout(CONNECT).connect().await;
-                let name = options.model_name.as_deref().map(Into::into);
-                (connected.map_err(|error| format!("{url}: {}", chain(&error)))?, name, None)
-            }
-            _ => return Err("name the candidate: --to, or -c and --variant".to_owned()),
+/// What was said to a call, and how long that took.
+#[derive(Debug)]
+pub(super) struct Answered {
+    /// The answer's message, or how it failed.
+    pub(super) answer: Result<Bytes, Status>,
+    pub(super) took: Duration,
+}
+
+/// Who is asked, and how the answers are judged.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) candidate: (Arc<str>, Candidate),
+    /// Another instance of what was served.
+    pub(super) control: Option<(Arc<str>, Candidate)>,
+    /// Whose calls are meant, where the configuration says so.
+    pub(super) model: Option<Arc<str>>,
+    /// As the configuration judges the candidate as a shadow, where it does.
+    pub(super) judging: Judging,
+}
+
+/// Connects to whom the options name.
+pub(super) async fn find(options: &Options) -> Result<Found, String> {
+    let Options { config, variant, to, control, model_name, .. } = options;
+    let loaded = config.as_ref().map(|path| config::load(path, &Environment::of_process())).transpose();
+    let loaded = loaded.map_err(|errors| errors.to_string())?;
+    let known = loaded
+        .as_ref()
+        .map(|loaded| Ok::<_, String>((model(&loaded.config, options.model.as_deref())?, &loaded.config)));
+    let known = known.transpose()?;
+    let candidate = match (known, variant, to) {
+        (Some((model, config)), Some(name), _) => {
+            (Arc::from(&**name), of_variant(config, find_variant(model, name)?).await?)
+        }
+        (_, _, Some(url)) => (Arc::from(&**url), of_url(url, model_name.as_deref()).await?),
+        _ => return Err("name the candidate: --to, or -c and --variant".to_owned()),
+    };
+    let control = match (control, known) {
+        (None, _) => None,
+        (Some(url), _) if url.contains("://") => {
+            Some((Arc::from(&**url), of_url(url, model_name.as_deref()).await?))
+        }
+        (Some(name), Some((model, config))) => {
+            Some((Arc::from(&**name), of_variant(config, find_variant(model, name)?).await?))
+        }
+        (Some(name), None) => {
+            return Err(format!(
+                "--control {name:?}: write http://HOST:PORT, or name the configuration that has it with -c"
+            ));
+        }
+    };
+    let judging = known.zip(variant.as_ref()).and_then(|((model, _), name)| {
+        let own = |shadow: &&config::Shadow| {
+            model.variants.get(shadow.variant).is_some_and(|found| *found.name == **name)
         };
+        model.shadows.iter().find(own)?.judging.clone()
+    });
+    let model = known.map(|(model, _)| Arc::clone(&model.name));
+    Ok(Found { candidate, control, model, judging: judging.unwrap_or_default() })
+}
+
+async fn of_variant(config: &Config, variant: &Variant) -> Result<Candidate, String> {
+    let store = tls::Store::load(config).map_err(|error| error.to_string())?;
+    let endpoint = variant.endpoints.first().ok_or("it has no endpoint")?;
+    let builder = Endpoint::from_static("http://candidate").connect_timeout(CONNECT);
+    let connected = channel(builder, endpoint, &store).await;
+    let place = endpoint.address.to_string();
+    let connected = connected.map_err(|error| format!("{place}: {}", chain(&error)))?;
+    Ok(Candidate::new(connected, variant.model_name.clone(), variant.model_version.clone()))
+}
+
+async fn of_url(url: &str, name: Option<&str>) -> Result<Candidate, String> {
+    if url.starts_with("https://") {
+        let hint = "a configuration says how it is believed: name it and its variant with -c and --variant";
+        return Err(format!("{url}: {hint}"));
+    }
+    let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| format!("{url}: {error}"))?;
+    let connected = endpoint.connect_timeout(CONNECT).connect().await;
+    let connected = connected.map_err(|error| format!("{url}: {}", chain(&error)))?;
+    Ok(Candidate::new(connected, name.map(Into::into), None))
+}
+
+impl Candidate {
+    fn new(channel: Channel, name: Option<Arc<str>>, version: Option<Arc<str>>) -> Self {
         let calls = Grpc::new(channel).max_decoding_message_size(LARGEST).max_encoding_message_size(LARGEST);
-        Ok(Candidate { calls, name, version })
+        Candidate { calls, name, version }
     }
 
-    /// Sends a call; its answer's message, or how it failed.
-    pub(super) async fn ask(&mut self, call: &Recorded, patience: Duration) -> Result<Bytes, Status> {
+    /// Sends a call and waits for its answer.
+    pub(super) async fn ask(&mut self, call: &Recorded, patience: Duration) -> Answered {
+        let begun = Instant::now();
+        let answer = self.exchange(call, patience).await;
+        Answered { answer, took: begun.elapsed() }
+    }
+
+    async fn exchange(&mut self, call: &Recorded, patience: Duration) -> Result<Bytes, Status> {
         let path = PathAndQuery::try_from(call.path.as_str())
             .map_err(|error| Status::internal(error.to_string()))?;
         let mut message = BytesMut::from(&call.request[..]);
@@ -83,22 +143,21 @@ impl Candidate {
     }
 }
 
-fn find<'c>(
-    config: &'c config::Config,
-    model: Option<&str>,
-    variant: &str,
-) -> Result<&'c config::Variant, String> {
-    let model = match (model, &config.models[..]) {
-        (Some(name), _) => {
-            config.model(name).ok_or_else(|| format!("the configuration has no model {name:?}"))?
-        }
-        (None, [only]) => only,
-        (None, _) => return Err("the configuration has several models; choose one with --model".to_owned()),
-    };
-    let found = model.variants.iter().find(|found| &*found.name == variant);
-    found.ok_or_else(|| {
+fn model<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c Model, String> {
+    match (name, &config.models[..]) {
+        (Some(name), _) => match config.model(name) {
+            Some(model) => Ok(model),
+            None => Err(format!("the configuration has no model {name:?}")),
+        },
+        (None, [only]) => Ok(only),
+        (None, _) => Err("the configuration has several models; choose one with --model".to_owned()),
+    }
+}
+
+fn find_variant<'m>(model: &'m Model, name: &str) -> Result<&'m Variant, String> {
+    model.variants.iter().find(|found| *found.name == *name).ok_or_else(|| {
         let names: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
-        format!("model {} has no variant {variant:?}; there is {}", model.name, names.join(", "))
+        format!("model {} has no variant {name:?}; there is {}", model.name, names.join(", "))
     })
 }
 

@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use arrow_array::Array as _;
 use arrow_array::cast::AsArray as _;
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::message;
+use crate::fault::Code;
 use crate::log::payload::{Secret, oip};
 use crate::log::read::{Reader, Wanted};
 use crate::log::segment;
@@ -19,18 +22,20 @@ use crate::warm::file;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Recorded {
     pub(super) prediction: String,
+    /// 32 hexadecimal digits.
+    pub(super) trace: String,
     /// Microseconds since 1970.
     pub(super) time: i64,
     /// `/pkg.Service/Method`.
     pub(super) path: String,
     /// The request's message.
     pub(super) request: Bytes,
-    /// The answer, as JSON; none where it was a failure without one.
-    pub(super) response: Option<Value>,
+    /// The answer's message; none where it was a failure without one.
+    pub(super) response: Option<Bytes>,
     /// What the caller was told.
-    pub(super) status: String,
-    /// Microseconds that the attempt took.
-    pub(super) latency: i64,
+    pub(super) status: Code,
+    /// What the attempt took.
+    pub(super) latency: Duration,
 }
 
 impl Recorded {
@@ -52,14 +57,22 @@ pub(super) struct Reading<'a> {
     pub(super) most: usize,
 }
 
-/// The calls, oldest first, and how many others there are, by why they cannot be sent.
-pub(super) fn read(
-    reader: &mut Reader,
-    reading: &Reading<'_>,
-) -> (Vec<Recorded>, BTreeMap<&'static str, u64>) {
-    let (mut found, mut skipped) = (Vec::new(), BTreeMap::new());
+/// What there is to be sent.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    /// Oldest first.
+    pub(super) all: Vec<Recorded>,
+    /// How many others there are, by why they cannot be sent.
+    pub(super) skipped: BTreeMap<&'static str, u64>,
+    /// Models whose calls they are.
+    pub(super) models: BTreeSet<String>,
+}
+
+/// Reads them.
+pub(super) fn read(reader: &mut Reader, reading: &Reading<'_>) -> Calls {
+    let (mut found, mut skipped, mut models) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
     let wanted = Wanted { model: reading.model, ..Wanted::all(Table::Predictions) };
-    reader.rows(&wanted, |_, batch| {
+    reader.rows(&wanted, |partition, batch| {
         let text = |name: &str, row: usize| {
             batch
                 .column_by_name(name)
@@ -92,35 +105,36 @@ pub(super) fn read(
                 *skipped.entry("unread").or_default() += 1;
                 continue;
             };
-            let answer = text("response_json", row).or_else(|| to_json(&bytes("response", row)?));
+            let response = bytes("response", row).or_else(|| message::response(&text("response_json", row)?));
+            let latency = u64::try_from(whole("latency_upstream_us", row)).unwrap_or(0);
+            models.extend(partition.model.as_deref().map(str::to_owned));
             found.push(Recorded {
                 prediction: text("prediction_uuid", row).unwrap_or_default(),
+                trace: text("trace_id", row).unwrap_or_default(),
                 time,
                 path: format!("/{}", text("rpc_method", row).unwrap_or_default()),
                 request,
-                response: answer.and_then(|answer| serde_json::from_str(&answer).ok()),
-                status: text("rpc_status_code", row).unwrap_or_default(),
-                latency: whole("latency_upstream_us", row),
+                response,
+                status: text("rpc_status_code", row)
+                    .and_then(|name| Code::named(&name))
+                    .unwrap_or(Code::UNKNOWN),
+                latency: Duration::from_micros(latency),
             });
         }
         ControlFlow::Continue(())
     });
     found.sort_by(|one: &Recorded, other| (one.time, &one.prediction).cmp(&(other.time, &other.prediction)));
     found.truncate(reading.most);
-    (found, skipped)
+    Calls { all: found, skipped, models }
 }
 
-/// A request that was logged decoded, as a message again; the name in it is the one that was asked for.
+/// A request that was logged decoded, as a message again; the name in it is the one that was asked for. With typed
+/// contents, as most callers send them, where they have its types; else raw.
 fn of_json(json: &str) -> Option<Bytes> {
     let name =
         serde_json::from_str::<Value>(json).ok()?.get("model_name").and_then(Value::as_str)?.to_owned();
-    let sample = file::read(json, &name, "").ok()?.pop()?;
-    Some(sample.message.slice(PREFIX..))
-}
-
-/// An answer as JSON.
-pub(super) fn to_json(answer: &Bytes) -> Option<String> {
-    let nothing = BTreeSet::new();
-    let secret = Secret { tensors: &nothing, parameters: Vec::new() };
-    oip::response_json(answer, &secret).ok().map(|(json, _)| json)
+    match file::read(json, &name, "") {
+        Ok(mut samples) => Some(samples.pop()?.message.slice(PREFIX..)),
+        Err(_) => message::request(json),
+    }
 }

@@ -4,9 +4,10 @@ use std::ops::ControlFlow;
 
 use prost::Message as _;
 
-use super::recorded::{Reading, read};
+use super::recorded::{Calls, Reading, read};
 use crate::config::units::{Percent, Size};
 use crate::config::{Full, Log as Config, Payloads, PayloadsAs};
+use crate::fault::Code;
 use crate::log::Log;
 use crate::log::payload::Rule;
 use crate::log::read::{Reader, Wanted};
@@ -45,6 +46,7 @@ async fn logged(payloads: Payloads) -> tempfile::TempDir {
         full: Full::DropOldest,
         upload: None,
         payloads: Some(payloads),
+        cloudevents: None,
     };
     let log = Log::start(&config, 1).unwrap();
     let door = log.door(0).unwrap();
@@ -71,8 +73,8 @@ const ALL: Reading<'static> = Reading { model: None, since: i64::MIN, until: i64
 async fn messages_are_sent_as_they_were_in_either_form() {
     for kept_as in PayloadsAs::ALL {
         let root = logged(payloads(kept_as, &[])).await;
-        let (found, skipped) = read(&mut Reader::open(root.path()).unwrap(), &ALL);
-        assert_eq!(found.len(), 1, "{kept_as:?}");
+        let Calls { all: found, skipped, models } = read(&mut Reader::open(root.path()).unwrap(), &ALL);
+        assert_eq!((found.len(), models.len()), (1, 1), "{kept_as:?}");
         assert_eq!(skipped["without_messages"], 1);
         let sent = ModelInferRequest::decode(found[0].request.clone()).unwrap();
         assert_eq!(
@@ -80,7 +82,8 @@ async fn messages_are_sent_as_they_were_in_either_form() {
             (&request().model_name, &request().inputs),
             "{kept_as:?}"
         );
-        assert_eq!(found[0].response.as_ref().unwrap()["id"], "a");
+        let answer = ModelInferResponse::decode(found[0].response.clone().unwrap()).unwrap();
+        assert_eq!((answer.id.as_str(), found[0].status), ("a", Code::OK));
         let line = found[0].line().unwrap();
         assert_eq!(crate::warm::file::read(&line, "fraud", "").unwrap().len(), 1, "it warms others too");
     }
@@ -90,7 +93,7 @@ async fn messages_are_sent_as_they_were_in_either_form() {
 async fn what_was_masked_is_not_on_the_disk_and_not_sent() {
     for kept_as in PayloadsAs::ALL {
         let root = logged(payloads(kept_as, &["x"])).await;
-        let (found, skipped) = read(&mut Reader::open(root.path()).unwrap(), &ALL);
+        let Calls { all: found, skipped, .. } = read(&mut Reader::open(root.path()).unwrap(), &ALL);
         assert_eq!((found.len(), skipped["masked"]), (0, 1));
         let mut kept = 0;
         Reader::open(root.path()).unwrap().rows(&Wanted::all(Table::Predictions), |_, batch| {
@@ -120,4 +123,23 @@ fn messages_that_are_too_large_or_find_no_room_are_given_up() {
     let capture = rule.begin();
     capture.request(&broken.into());
     assert_eq!(capture.take().write(None, "oip").fate, "compressed");
+}
+
+#[test]
+fn a_share_of_the_messages_is_a_share_of_all_predictions_and_of_those_that_are_logged() {
+    let tenth = Percent::from_thousandths(10_000).unwrap();
+    let rule =
+        Rule::new(&Payloads { sample: tenth, ..payloads(PayloadsAs::Raw, &[]) }, std::sync::Arc::default());
+    let ids = (0..100_000_u64).map(|number| {
+        let bits = blake3::hash(&number.to_le_bytes());
+        let bits: &[u8; 10] = bits.as_bytes().first_chunk().unwrap();
+        uuid::Builder::from_unix_timestamp_millis(1_700_000_000_000, bits).into_uuid()
+    });
+    let (mut kept, mut both) = (0, 0);
+    for id in ids.filter(|id| rule.wants(*id)) {
+        kept += 1;
+        both += u32::from(crate::log::door::falls(id.as_u128(), tenth));
+    }
+    assert!((9_500..=10_500).contains(&kept), "{kept}");
+    assert!((850..=1150).contains(&both), "{both}");
 }

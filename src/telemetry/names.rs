@@ -431,10 +431,18 @@ pub mod metric {
     pub const LOG_UPLOAD_ERRORS: &str = "parhelion_log_upload_errors_total";
     /// Calls whose messages were to be kept and found no room.
     pub const LOG_PAYLOADS_DROPPED: &str = "parhelion_log_payloads_dropped_total";
+    /// Events of calls that the receiver has taken, by type.
+    pub const LOG_EVENTS: &str = "parhelion_log_events_total";
+    /// Events that were not told, by cause.
+    pub const LOG_EVENTS_LOST: &str = "parhelion_log_events_lost_total";
+    /// Times that the receiver did not take an event.
+    pub const LOG_EVENT_ERRORS: &str = "parhelion_log_event_errors_total";
     /// Bytes in the log's directory.
     pub const LOG_DISK: &str = "parhelion_log_disk_bytes";
     /// Parquet files in the log's directory.
     pub const LOG_FILES: &str = "parhelion_log_files";
+    /// Files in the log's directory that no log has written.
+    pub const LOG_FOREIGN: &str = "parhelion_log_foreign_files";
     /// Whether a part of the log fails now.
     pub const LOG_FAILING: &str = "parhelion_log_failing";
     /// Reviews of pods by the webhook, by what became of them.
@@ -455,7 +463,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 106] = [
+    pub const ALL: [&str; 110] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -554,8 +562,12 @@ pub mod metric {
         LOG_UPLOADED_BYTES,
         LOG_UPLOAD_ERRORS,
         LOG_PAYLOADS_DROPPED,
+        LOG_EVENTS,
+        LOG_EVENTS_LOST,
+        LOG_EVENT_ERRORS,
         LOG_DISK,
         LOG_FILES,
+        LOG_FOREIGN,
         LOG_FAILING,
         ENDPOINT_READY,
         CONFIG_RELOADS,

@@ -15,7 +15,7 @@ use super::held::{Held, Look, Made};
 use super::pem::{self, TlsError};
 use super::refusal::advice;
 use super::verify::Servers;
-use super::{H2, PROVIDED, provider};
+use super::{H2, HTTP1, PROVIDED, provider};
 use crate::config::ClientTls;
 use crate::wire::secure::Secure;
 use crate::wire::socket::Socket;
@@ -44,15 +44,37 @@ impl Client {
     /// # Errors
     /// What is wrong, and what to do.
     pub async fn connect(&self, host: &str, socket: Socket) -> io::Result<Socket> {
-        let name = self.settings.server_name.as_deref().unwrap_or(host);
-        let server = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
-        let shaken = TlsConnector::from(self.held.value()).connect(server, socket).await;
-        let (socket, session) = shaken.map_err(|error| advice(error, name, &self.settings))?.into_inner();
-        if session.alpn_protocol() != Some(H2) {
+        let (socket, spoken) = self.shake(self.held.value(), host, socket).await?;
+        if spoken.as_deref() != Some(H2) {
             let what = "it speaks TLS, but does not agree on HTTP/2 (ALPN h2); use the server's gRPC port";
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
-        Ok(Socket::Tls(Box::new(Secure::new(socket, session.into()))))
+        Ok(socket)
+    }
+
+    /// The same with a server of HTTP/1.1, which need not say that it speaks that.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do.
+    pub async fn connect_http1(&self, host: &str, socket: Socket) -> io::Result<Socket> {
+        let mut config = ClientConfig::clone(&self.held.value());
+        config.alpn_protocols = vec![HTTP1.to_vec()];
+        Ok(self.shake(Arc::new(config), host, socket).await?.0)
+    }
+
+    /// The socket with TLS on it, and what the server agreed to speak.
+    async fn shake(
+        &self,
+        config: Arc<ClientConfig>,
+        host: &str,
+        socket: Socket,
+    ) -> io::Result<(Socket, Option<Vec<u8>>)> {
+        let name = self.settings.server_name.as_deref().unwrap_or(host);
+        let server = ServerName::try_from(name.to_owned()).map_err(io::Error::other)?;
+        let shaken = TlsConnector::from(config).connect(server, socket).await;
+        let (socket, session) = shaken.map_err(|error| advice(error, name, &self.settings))?.into_inner();
+        let spoken = session.alpn_protocol().map(<[u8]>::to_vec);
+        Ok((Socket::Tls(Box::new(Secure::new(socket, session.into()))), spoken))
     }
 
     /// Looks at the files again, and takes what they hold if it is good.

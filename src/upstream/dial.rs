@@ -68,11 +68,32 @@ pub async fn reach(
 /// # Errors
 /// What is wrong with its certificate or ours; `TimedOut` where it says nothing.
 pub async fn secure(socket: Socket, address: &Address, client: &Client) -> io::Result<Socket> {
-    let host = match address {
+    in_time(client.connect(name(address), socket)).await
+}
+
+/// Connects to a server of HTTP/1.1 at `address`, by TLS where there is a `client`, with what that holds then.
+///
+/// # Errors
+/// As [`reach`].
+pub async fn reach_http1(address: &Address, client: Option<&Client>) -> io::Result<Socket> {
+    // Nobody else looks at its files.
+    let client = client.inspect(|client| drop(client.look()));
+    let (socket, _) = dial(address, 0).await?;
+    match client {
+        None => Ok(socket),
+        Some(client) => in_time(client.connect_http1(name(address), socket)).await,
+    }
+}
+
+fn name(address: &Address) -> &str {
+    match address {
         Address::Tcp { host, .. } => host,
         Address::Unix(_) => "localhost",
-    };
-    match tokio::time::timeout(HANDSHAKE, client.connect(host, socket)).await {
+    }
+}
+
+async fn in_time(handshake: impl Future<Output = io::Result<Socket>>) -> io::Result<Socket> {
+    match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(shaken) => shaken,
         Err(_) => {
             Err(io::Error::new(io::ErrorKind::TimedOut, format!("no TLS handshake within {HANDSHAKE:?}")))

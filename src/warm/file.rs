@@ -1,21 +1,28 @@
 //! Warm-up requests that a person wrote: one a line, as JSON of the Open Inference Protocol.
 //!
 //! `{"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [0.5, 1.5]}]}`, the body that servers of the
-//! protocol take over HTTP. Data may be nested as the shape says. FP16 and BF16 have no place in typed contents, so they
-//! are refused. Empty lines and lines that begin with `#` are passed over.
+//! protocol take over HTTP. Data may be nested as the shape says; `"NaN"`, `"Infinity"` and `"-Infinity"` are numbers, and
+//! `{"base64": …}` is BYTES that are no text. FP16 and BF16 have no place in typed contents, so they are refused. Empty
+//! lines and lines that begin with `#` are passed over.
 
+use std::collections::HashMap;
+
+use base64::Engine as _;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
 use prost::Message;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::sample::Sample;
-use crate::pb::inference::model_infer_request::InferInputTensor;
-use crate::pb::inference::{InferTensorContents, ModelInferRequest};
+use crate::pb::inference::infer_parameter::ParameterChoice;
+use crate::pb::inference::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use crate::pb::inference::{InferParameter, InferTensorContents, ModelInferRequest};
 use crate::protocol::frame::prefix;
 
 const PATH: &str = "/inference.GRPCInferenceService/ModelInfer";
+/// What is wrong with a parameter.
+const PARAMETER: &str = "a parameter is neither true, false, a number nor a text";
 /// Requests of one file.
 const MOST: usize = 10_000;
 
@@ -23,7 +30,26 @@ const MOST: usize = 10_000;
 struct Request {
     #[serde(default)]
     id: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
     inputs: Vec<Input>,
+    #[serde(default)]
+    outputs: Vec<Wanted>,
+}
+
+/// An output that is asked for.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Wanted {
+    name: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
+}
+
+impl Wanted {
+    /// As a message has it; none where a parameter is none.
+    pub(crate) fn message(self) -> Option<InferRequestedOutputTensor> {
+        Some(InferRequestedOutputTensor { parameters: parameters(&self.parameters)?, name: self.name })
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -31,6 +57,8 @@ struct Input {
     name: String,
     shape: Vec<i64>,
     datatype: String,
+    #[serde(default)]
+    parameters: Map<String, Value>,
     data: Value,
 }
 
@@ -90,7 +118,7 @@ fn message(request: Request, name: &str, version: &str) -> Result<ModelInferRequ
             name: input.name,
             datatype: input.datatype,
             shape: input.shape,
-            parameters: Default::default(),
+            parameters: parameters(&input.parameters).ok_or(PARAMETER)?,
             contents: Some(contents),
         })
     });
@@ -98,9 +126,49 @@ fn message(request: Request, name: &str, version: &str) -> Result<ModelInferRequ
         model_name: name.to_owned(),
         model_version: version.to_owned(),
         id: request.id,
-        inputs: inputs.collect::<Result<_, _>>()?,
+        parameters: parameters(&request.parameters).ok_or(PARAMETER)?,
+        inputs: inputs.collect::<Result<_, String>>()?,
+        outputs: request.outputs.into_iter().map(Wanted::message).collect::<Option<_>>().ok_or(PARAMETER)?,
         ..ModelInferRequest::default()
     })
+}
+
+/// Parameters as a message has them; none where a value is none that they can have.
+pub(crate) fn parameters(written: &Map<String, Value>) -> Option<HashMap<String, InferParameter>> {
+    let choice = |value: &Value| match value {
+        Value::Bool(flag) => Some(ParameterChoice::BoolParam(*flag)),
+        Value::String(text) => Some(ParameterChoice::StringParam(text.clone())),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Some(ParameterChoice::Int64Param(number)),
+            (None, Some(number)) => Some(ParameterChoice::Uint64Param(number)),
+            (None, None) => number.as_f64().map(ParameterChoice::DoubleParam),
+        },
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    let one = |(name, value): (&String, &Value)| {
+        Some((name.clone(), InferParameter { parameter_choice: Some(choice(value)?) }))
+    };
+    written.iter().map(one).collect()
+}
+
+/// A number, or one of the words for what JSON has none for.
+pub(crate) fn number(value: &Value) -> Option<f64> {
+    match value.as_str() {
+        Some("NaN") => Some(f64::NAN),
+        Some("Infinity") => Some(f64::INFINITY),
+        Some("-Infinity") => Some(f64::NEG_INFINITY),
+        Some(_) => None,
+        None => value.as_f64(),
+    }
+}
+
+/// A text, or bytes that are none.
+pub(crate) fn text(value: &Value) -> Option<Bytes> {
+    if let Some(text) = value.as_str() {
+        return Some(Bytes::copy_from_slice(text.as_bytes()));
+    }
+    let coded = value.get("base64")?.as_str()?;
+    base64::engine::general_purpose::STANDARD.decode(coded).ok().map(Bytes::from)
 }
 
 /// Nested lists in row-major order.
@@ -147,14 +215,10 @@ fn contents(datatype: &str, data: &[&Value]) -> Result<InferTensorContents, Stri
         }
         "UINT64" => contents.uint64_contents = all(datatype, data, Value::as_u64)?,
         "FP32" => {
-            contents.fp32_contents = all(datatype, data, |value| value.as_f64().map(|number| number as f32))?
+            contents.fp32_contents = all(datatype, data, |value| number(value).map(|number| number as f32))?
         }
-        "FP64" => contents.fp64_contents = all(datatype, data, Value::as_f64)?,
-        "BYTES" => {
-            contents.bytes_contents = all(datatype, data, |value| {
-                value.as_str().map(|text| Bytes::copy_from_slice(text.as_bytes()))
-            })?;
-        }
+        "FP64" => contents.fp64_contents = all(datatype, data, number)?,
+        "BYTES" => contents.bytes_contents = all(datatype, data, text)?,
         other => return Err(format!("datatype {other} cannot be written in JSON here")),
     }
     Ok(contents)
@@ -170,9 +234,15 @@ mod tests {
         let text = "# two requests\n\n\
             {\"inputs\": [{\"name\": \"x\", \"shape\": [2, 2], \"datatype\": \"FP32\", \"data\": [[1, 2], [3, 4.5]]}]}\n\
             {\"id\": \"7\", \"inputs\": [{\"name\": \"t\", \"shape\": [1], \"datatype\": \"BYTES\", \"data\": [\"hi\"]}, \
-            {\"name\": \"n\", \"shape\": [1], \"datatype\": \"INT8\", \"data\": [-128]}]}\n";
+            {\"name\": \"n\", \"shape\": [1], \"datatype\": \"INT8\", \"data\": [-128]}]}\n\
+            {\"parameters\": {\"user_id\": \"ann\"}, \"outputs\": [{\"name\": \"y\"}], \"inputs\": [{\"name\": \"t\", \"shape\": [1], \"datatype\": \"BYTES\", \
+            \"data\": [{\"base64\": \"/w==\"}]}, {\"name\": \"y\", \"shape\": [1], \"datatype\": \"FP64\", \"data\": [\"-Infinity\"]}]}\n";
         let samples = read(text, "fraud-next", "2").unwrap();
-        assert_eq!(samples.len(), 2);
+        assert_eq!(samples.len(), 3);
+        let third = ModelInferRequest::decode(&samples[2].message[PREFIX..]).unwrap();
+        assert_eq!(third.inputs[0].contents.as_ref().unwrap().bytes_contents, [&b"\xff"[..]]);
+        assert_eq!(third.inputs[1].contents.as_ref().unwrap().fp64_contents, [f64::NEG_INFINITY]);
+        assert!(third.parameters.contains_key("user_id") && third.outputs[0].name == "y");
         let first = ModelInferRequest::decode(&samples[0].message[PREFIX..]).unwrap();
         assert_eq!((&*first.model_name, &*first.model_version), ("fraud-next", "2"));
         assert_eq!(first.inputs[0].contents.as_ref().unwrap().fp32_contents, [1.0, 2.0, 3.0, 4.5]);
@@ -195,6 +265,7 @@ mod tests {
             (input("[1]", "INT8", "[128]"), "128 is no INT8"),
             (input("[1]", "UINT8", "[-1]"), "-1 is no UINT8"),
             (input("[1]", "FP16", "[1]"), "FP16"),
+            ("{\"parameters\": {\"a\": []}, \"inputs\": []}".to_owned(), "line 1: a parameter is neither"),
         ] {
             let why = read(&text, "m", "").unwrap_err();
             assert!(why.contains(part), "{why}");

@@ -110,6 +110,10 @@ async fn a_full_disk_costs_rows_that_are_counted_and_no_call_until_there_is_room
     assert_eq!(sidecar.metric("parhelion_log_failing{part=\"disk\"}").await, 1);
     until("the log", || async { sidecar.log().contains("the prediction log fails; calls go on") }).await;
     assert!(sidecar.log().contains("No space left on device"), "{}", sidecar.log());
+    let (_, said) = sidecar.ctl(&["status"]);
+    assert!(said.contains("disk fails since") && said.contains("disk_full"), "{said}");
+    let log = &sidecar.rollout("m")["log"];
+    assert!(log["lost"]["disk_full"].as_u64() >= Some(100) && log["troubles"][0]["now"] == true, "{log}");
     std::fs::remove_file(&ballast).unwrap();
     let freed = Instant::now();
     let before = sidecar.metric(ROWS).await;
@@ -142,6 +146,49 @@ async fn a_directory_that_is_read_only_is_said_and_stops_nobody() {
     until("it writes", || async { sidecar.metric("parhelion_log_failing{part=\"disk\"}").await == 0 }).await;
     infer(&sidecar.client(), "").await.unwrap();
     sidecar.counts(ROWS, 1).await;
+}
+
+/// Without the places where 80 columns end.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+#[tokio::test]
+async fn a_directory_of_a_newer_version_is_named_and_left_alone() {
+    let model = Model::start("1.0.0");
+    let root = tempfile::tempdir().unwrap();
+    let newer = "{\"parhelion_log\": 99}";
+    std::fs::write(root.path().join("schema.json"), newer).unwrap();
+    let sidecar = Sidecar::ready(&config(&model, root.path())).await;
+    infer(&sidecar.client(), "").await.unwrap();
+    sidecar.counts(&format!("{LOST}{{cause=\"directory\"}}"), 1).await;
+    let said = squeezed(&sidecar.ctl(&["status", "m"]).1);
+    assert!(said.contains("isofschema99") && said.contains("lost1row:1directory"), "{said}");
+    assert_eq!(std::fs::read_to_string(root.path().join("schema.json")).unwrap(), newer);
+}
+
+#[tokio::test]
+async fn what_another_tool_left_half_written_is_named_and_neither_stored_nor_in_the_way() {
+    let model = Model::start("1.0.0");
+    let root = tempfile::tempdir().unwrap();
+    let (directory, store) = (root.path().join("log"), root.path().join("store"));
+    let hour = directory.join("predictions/model=m/date=2020-01-31/hour=07");
+    std::fs::create_dir_all(&hour).unwrap();
+    std::fs::create_dir(&store).unwrap();
+    let half = "00000000-0000-0000-0000-000000000001-5.parquet";
+    std::fs::write(hour.join(half), b"PAR1 and then it broke").unwrap();
+    std::fs::write(hour.join("part-0.parquet"), b"PAR1").unwrap();
+    let yaml = config(&model, &directory)
+        .replace("disk: 64MiB", &format!("disk: 64MiB, upload: 'file://{}'", store.display()));
+    let sidecar = Sidecar::ready(&yaml).await;
+    infer(&sidecar.client(), "").await.unwrap();
+    sidecar.counts("parhelion_log_files_uploaded_total", 1).await;
+    assert_eq!(sidecar.metric("parhelion_log_foreign_files").await, 1);
+    until("it is said", || async { sidecar.metric("parhelion_log_failing{part=\"upload\"}").await == 1 })
+        .await;
+    let said = squeezed(&sidecar.ctl(&["status", "m"]).1);
+    assert!(said.contains("part-0.parquet") && said.contains("isnowholeParquetfile"), "{said}");
+    assert!(hour.join(half).exists() && !store.join("predictions/model=m/date=2020-01-31").exists());
 }
 
 #[test]

@@ -12,6 +12,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import quote
 
 import boto3
 import duckdb
@@ -144,7 +145,7 @@ class Faults(ThreadingHTTPServer):
     """Hands requests on to the store, or does what `next_faults` says: `503`, `hang_up` (before), `lose` (after)."""
 
     def __init__(self, port: int):
-        self.store, self.next_faults, self.done = port, [], []
+        self.store, self.next_faults, self.done, self.puts = port, [], [], []
         super().__init__(("127.0.0.1", 0), Fault)
 
     def __enter__(self):
@@ -163,6 +164,7 @@ class Fault(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         fault = self.server.next_faults.pop(0) if self.server.next_faults else None
         self.server.done.append(fault)
+        self.server.puts.append((self.path, self.headers.get("If-None-Match")))
         if fault == "hang_up":
             self.close_connection = True
             return
@@ -191,11 +193,11 @@ class Fault(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def store(folder):
+def s3(folder: Path, name: str, **environment):
+    """moto's S3 with the bucket `predictions`, its client and its port."""
     (port,) = free_ports(1)
-    program = Program("moto", [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)], folder, {})
-    with program:
+    command = [Path(sys.executable).parent / "moto_server", "-H", "127.0.0.1", "-p", str(port)]
+    with Program(name, command, folder, environment) as program:
         client = boto3.client(
             "s3",
             endpoint_url=f"http://127.0.0.1:{port}",
@@ -206,6 +208,17 @@ def store(folder):
         program.wait_until("answers", lambda: answers(client))
         client.create_bucket(Bucket="predictions")
         yield client, port
+
+
+@pytest.fixture(scope="module")
+def store(folder):
+    yield from s3(folder, "moto")
+
+
+@pytest.fixture(scope="module")
+def strict_store(folder):
+    """One that knows who may come in: after two requests nobody, for it has no users."""
+    yield from s3(folder, "strict-moto", INITIAL_NO_AUTH_ACTION_COUNT="2")
 
 
 def answers(client) -> bool:
@@ -233,44 +246,72 @@ def test_every_file_reaches_the_store_once_whatever_it_does(folder, servers, cla
                 and not list((place / "log").glob("**/*.parquet")),
             )
         assert "lose" in proxy.done and "503" in proxy.done
-    objects = client.list_objects_v2(Bucket="predictions", Prefix="fleet/a/")["Contents"]
-    names = [one["Key"] for one in objects]
+    assert all(condition == "*" for _, condition in proxy.puts), "only what is not there is put"
+    found, names = stored(client, "fleet/a/", place)
+    assert {path.removeprefix("/predictions/") for path, _ in proxy.puts} == {quote(name) for name in names}
     assert any(re.fullmatch(r"fleet/a/predictions/model=digits/date=[-\d]+/hour=\d\d/[-\w]+\.parquet", name) for name in names)
-    found = place / "found"
-    for name in names:
-        target = found / "log" / name.removeprefix("fleet/a/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(client.get_object(Bucket="predictions", Key=name)["Body"].read())
     calls = [row["prediction_uuid"] for row in rows(found, "predictions") + rows(place, "predictions")]
     assert len(calls) == len(set(calls)) and len(calls) > CALLS
 
 
-def test_a_wrong_key_is_named_and_calls_go_on(folder, servers, classifier, monkeypatch):
-    class Refusing(Fault):
-        def do_PUT(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
-            said = b"<Error><Code>InvalidAccessKeyId</Code></Error>"
-            self.send_response(403)
-            self.send_header("Content-Length", str(len(said)))
-            self.end_headers()
-            self.wfile.write(said)
+def stored(client, prefix: str, place: Path) -> tuple[Path, list[str]]:
+    """What lies in the store below a prefix, brought here, and its names; no spool has a second name for the same rows."""
+    objects = client.list_objects_v2(Bucket="predictions", Prefix=prefix)["Contents"]
+    names = [one["Key"] for one in objects]
+    found = place / "found"
+    for name in names:
+        target = found / "log" / name.removeprefix(prefix)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(client.get_object(Bucket="predictions", Key=name)["Body"].read())
+    spools = [(name.rsplit("/", 1)[0], Path(name).name[:36]) for name in names]
+    assert len(spools) == len(set(spools)), names
+    return found, names
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+def test_what_the_store_has_already_is_sent_under_no_second_name_by_the_next_process(
+    folder, servers, classifier, store, monkeypatch
+):
+    client, port = store
+    place = folder / "killed"
+    place.mkdir()
+    with Faults(port) as proxy:
+        # Everything is stored, and no answer ever comes.
+        proxy.next_faults = ["lose"] * 1000
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.server_address[1]}"}.items():
+            monkeypatch.setenv(name, value)
+        settings = config(place, servers, upload="s3://predictions/fleet/b")
+        first = Sidecar(place, settings, "killed")
+        with first:
+            work(first, classifier)
+            wait_for("it is stored, and not known to be", lambda: len(proxy.done) >= 2)
+            first.program.kill()
+        proxy.next_faults = []
+        with Sidecar(place, settings, "next") as sidecar:
+            here = lambda: [*(place / "log").glob("**/*.parquet"), *(place / "log").glob("spool/*.spool")]  # noqa: E731
+            wait_for("all is stored", lambda: not here() and sidecar.counted("parhelion_log_files_uploaded_total")[""])
+    found, names = stored(client, "fleet/b/", place)
+    assert {path.removeprefix("/predictions/") for path, _ in proxy.puts} == {quote(name) for name in names}
+    calls = [row["prediction_uuid"] for row in rows(found, "predictions")]
+    assert len(calls) == len(set(calls)) and calls
+
+
+def test_a_wrong_key_is_named_in_status_and_calls_go_on(folder, servers, classifier, strict_store, monkeypatch):
+    _, port = strict_store
     place = folder / "refused"
     place.mkdir()
-    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_address[1]}"}.items():
+    for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}.items():
         monkeypatch.setenv(name, value)
-    try:
-        with Sidecar(place, config(place, servers, upload="s3://predictions/x"), "refused") as sidecar:
-            work(sidecar, classifier)
-            failing = lambda: sidecar.counted("parhelion_log_failing", "part")["upload"] == 1  # noqa: E731
-            wait_for("it is said", failing)
-            assert "InvalidAccessKeyId" in sidecar.program.said() or "403" in sidecar.program.said()
-            work(sidecar, classifier)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with Sidecar(place, config(place, servers, upload="s3://predictions/x"), "refused") as sidecar:
+        work(sidecar, classifier)
+        failing = lambda: sidecar.counted("parhelion_log_failing", "part")["upload"] == 1  # noqa: E731
+        wait_for("it is said", failing)
+        command = [binary(), "ctl", "status", "digits", "--json", "--admin", sidecar.admin]
+        said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        (trouble,) = [one for one in said["log"]["troubles"] if one["part"] == "upload"]
+        assert trouble["now"] and "InvalidAccessKeyId" in trouble["why"], trouble
+        assert "secret" not in json.dumps(said["log"])
+        work(sidecar, classifier)
+        assert list((place / "log").glob("predictions/**/*.parquet")), "what is not stored stays"
 
 
 def test_readers_never_see_half_a_file(folder, servers, classifier):

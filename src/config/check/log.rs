@@ -49,7 +49,21 @@ impl Check<'_> {
         }
         let upload = raw.upload.as_deref().and_then(|url| self.upload(url));
         let payloads = raw.payloads.as_ref().map(|payloads| self.payloads(payloads));
-        Some(Log { dir: dir?, sample, flush, seal_size, seal_every, disk, full, upload, payloads })
+        let events = raw.cloudevents.as_ref();
+        let events = events.map(|events| self.cloudevents("log.cloudevents", events, payloads.is_some()));
+        let cloudevents = events.flatten();
+        Some(Log {
+            dir: dir?,
+            sample,
+            flush,
+            seal_size,
+            seal_every,
+            disk,
+            full,
+            upload,
+            payloads,
+            cloudevents,
+        })
     }
 
     fn upload(&mut self, url: &str) -> Option<String> {

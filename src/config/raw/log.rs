@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{Bytes, Share, Span};
+use super::{Bytes, ClientTls, Share, Span};
 
 /// Where predictions are logged, and what of them.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -29,6 +29,28 @@ pub(in crate::config) struct Log {
     pub(in crate::config) upload: Option<String>,
     /// Whose messages are kept with their rows. Left out: nobody's.
     pub(in crate::config) payloads: Option<Payloads>,
+    /// Who is told of calls as CloudEvents of the types of KServe's logger. Left out: nobody.
+    pub(in crate::config) cloudevents: Option<CloudEvents>,
+}
+
+/// Who is told of calls as CloudEvents of the types of KServe's logger, over HTTP/1.1.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::config) struct CloudEvents {
+    /// Where events are taken: `http://HOST/PATH` or `https://HOST/PATH`.
+    #[schemars(example = &"http://broker-ingress.knative-eventing.svc/models/default")]
+    pub(in crate::config) url: Option<String>,
+    /// Which events a call has: of its request, of its response, or both. Default all.
+    #[schemars(extend("enum" = ["all", "request", "response"]))]
+    pub(in crate::config) mode: Option<String>,
+    /// The events' `source`: a URI reference. Default /parhelion.
+    #[schemars(example = &"//models.svc/fraud")]
+    pub(in crate::config) source: Option<String>,
+    /// The events' `namespace`. Left out: they have none.
+    #[schemars(example = &"models")]
+    pub(in crate::config) namespace: Option<String>,
+    /// What an `https` receiver is reached with.
+    pub(in crate::config) tls: Option<ClientTls>,
 }
 
 /// Whose messages are kept with their rows, and how.

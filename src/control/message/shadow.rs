@@ -8,7 +8,7 @@ use crate::pb::v1;
 use crate::shadow::judges::Judged;
 use crate::shadow::offenders::Offender;
 
-pub(super) fn shadow(judged: &Judged) -> v1::Shadow {
+pub(in crate::control) fn shadow(judged: &Judged) -> v1::Shadow {
     let report = &judged.report;
     v1::Shadow {
         variant: judged.variant.to_string(),

@@ -21,6 +21,7 @@ fn config(directory: &std::path::Path) -> Config {
         full: Full::DropOldest,
         upload: None,
         payloads: None,
+        cloudevents: None,
     }
 }
 

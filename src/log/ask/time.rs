@@ -54,7 +54,7 @@ fn absolute(text: &str) -> Option<Duration> {
 }
 
 /// `2026-11-29 07:30:00.123456`, UTC.
-pub(super) fn stamp(micros: i64) -> String {
+pub(crate) fn stamp(micros: i64) -> String {
     let micros = micros.max(0) as u64;
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let (day, of_day) = (u32::try_from(seconds / 86_400).unwrap_or(u32::MAX / 2), seconds % 86_400);

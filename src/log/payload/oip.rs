@@ -59,7 +59,13 @@ pub fn request_json(bytes: &Bytes, secret: &Secret<'_>) -> Result<(String, bool)
     let (tensors, some) = list(message.inputs, &message.raw_input_contents, secret)?;
     masked |= some;
     out.insert("inputs".into(), tensors);
-    let asked: Vec<Value> = message.outputs.iter().map(|one| json!({"name": one.name})).collect();
+    let mut asked = Vec::with_capacity(message.outputs.len());
+    for mut one in message.outputs {
+        masked |= forget(&mut one.parameters, secret);
+        let mut output = Map::from_iter([("name".to_owned(), Value::from(one.name))]);
+        put(&mut output, &one.parameters);
+        asked.push(Value::Object(output));
+    }
     if !asked.is_empty() {
         out.insert("outputs".into(), asked.into());
     }

@@ -74,7 +74,11 @@ impl Bench {
             format!("predictions/model=m/date=2026-11-29/hour=07/{}", file_name(Uuid::from_u128(number), 10));
         let path = self.root.path().join(&place);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, vec![0; bytes]).unwrap();
+        let mut whole = vec![0; bytes];
+        // As every Parquet file begins and ends.
+        whole[..4].copy_from_slice(MAGIC);
+        whole[bytes - 4..].copy_from_slice(MAGIC);
+        fs::write(path, whole).unwrap();
         self.shelf.make_room(0).unwrap();
         self.sealed.send_modify(|times| *times += 1);
         place
@@ -186,4 +190,17 @@ async fn what_is_not_finished_is_not_uploaded() {
     until("stored", || bench.left() == 0).await;
     drop(bench.sealed);
     running.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_whole_file_is_named_and_neither_stored_nor_removed() {
+    let bench = Bench::new(1 << 20);
+    let half = bench.root.path().join(bench.seal(1, 100));
+    fs::write(&half, b"PAR1 and then it broke").unwrap();
+    let whole = bench.seal(2, 100);
+    let _uploader = bench.start();
+    until("stored", || bench.store.with(|state| state.objects.contains_key(&whole))).await;
+    until("named", || !bench.tally.troubles().is_empty()).await;
+    assert!(bench.tally.troubles()[0].1.contains("is no whole Parquet file"), "{:?}", bench.tally.troubles());
+    assert!(half.exists() && bench.store.with(|state| state.objects.len()) == 1);
 }

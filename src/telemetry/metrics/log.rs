@@ -2,8 +2,9 @@
 
 use super::text::{Kind, Text};
 use crate::log::Tally;
+use crate::log::events::Side;
 use crate::log::table::Table;
-use crate::log::tally::{Cause, Figure, Part};
+use crate::log::tally::{Cause, Figure, Missed, Part};
 use crate::telemetry::names::metric;
 
 /// Without a log nothing is said of it.
@@ -35,12 +36,28 @@ pub(super) fn write(text: &mut Text, tally: Option<&Tally>) {
             Figure::PayloadsDropped,
             "Calls whose messages found no room.",
         ),
+        (
+            metric::LOG_EVENT_ERRORS,
+            Kind::Counter,
+            Figure::EventErrors,
+            "Times that the receiver did not take an event.",
+        ),
         (metric::LOG_DISK, Kind::Gauge, Figure::DiskBytes, "Bytes in the log's directory."),
         (metric::LOG_FILES, Kind::Gauge, Figure::Waiting, "Parquet files in the log's directory."),
     ];
     for (name, kind, figure, help) in figures {
         text.family(name, kind, help);
         text.sample(name, &[], tally.get(figure));
+    }
+    text.family(metric::LOG_FOREIGN, Kind::Gauge, "Files in it that no log has written.");
+    text.sample(metric::LOG_FOREIGN, &[], tally.foreign().files);
+    text.family(metric::LOG_EVENTS, Kind::Counter, "Events that the receiver has taken, by type.");
+    for side in Side::ALL {
+        text.sample(metric::LOG_EVENTS, &[("type", side.name())], tally.told(side));
+    }
+    text.family(metric::LOG_EVENTS_LOST, Kind::Counter, "Events that were not told, by cause.");
+    for cause in Missed::ALL {
+        text.sample(metric::LOG_EVENTS_LOST, &[("cause", cause.name())], tally.missed(cause));
     }
     text.family(metric::LOG_FAILING, Kind::Gauge, "Whether a part of the log fails now: 1 or 0.");
     let troubles = tally.troubles();
