@@ -32,7 +32,7 @@ use fleet::Fleet;
 pub use place::Place;
 pub use plan::{DRAINED, Planned, plan};
 pub use settings::{INJECTED, Intercept, Settings};
-use way::{Service, Way};
+use way::{Services, Way};
 
 /// `parhelion inject`.
 #[derive(Debug, Args)]
@@ -75,9 +75,14 @@ pub struct Outcome {
 /// When a file cannot be read or the result not written.
 pub fn run(options: &Options) -> io::Result<bool> {
     let name = options.file.display().to_string();
-    let text =
-        read(&options.file).map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
     let name = if name == "-" { "standard input" } else { &name };
+    let text = read(&options.file).map_err(|error| {
+        let what = match error.kind() {
+            io::ErrorKind::InvalidData => "is no text in UTF-8: manifests are".to_owned(),
+            _ => error.to_string(),
+        };
+        io::Error::new(error.kind(), format!("{name}: {what}"))
+    })?;
     let result = match options.uninject {
         true => uninject(name, &text),
         false => inject(name, &text, &Settings { intercept: options.intercept, ..options.settings.clone() }),
@@ -246,10 +251,10 @@ pub fn inject(name: &str, text: &str, settings: &Settings) -> Result<Outcome, Ve
     };
     let stream = Stream::parse(name, text)?;
     let mut injection =
-        Injection { stream: &stream, settings, fleet: Fleet::default(), services: Vec::new() };
+        Injection { stream: &stream, settings, fleet: Fleet::default(), services: Services::default() };
     for (index, manifest) in stream.manifests.iter().enumerate() {
         injection.fleet.take(&manifest.value);
-        injection.services.extend(Service::of(index, &manifest.value));
+        injection.services.take(index, &manifest.value);
     }
     injection.mark_shared();
     injection.all()
@@ -259,7 +264,7 @@ struct Injection<'a> {
     stream: &'a Stream<'a>,
     settings: &'a Settings,
     fleet: Fleet,
-    services: Vec<Service>,
+    services: Services,
 }
 
 impl Injection<'_> {
@@ -273,20 +278,13 @@ impl Injection<'_> {
         if self.services.is_empty() {
             return;
         }
-        let left: Vec<(&Manifest, Place)> = self
-            .pods()
-            .filter(|(_, manifest, place)| {
-                !matches!(self.one(manifest, place), Ok((Planned::Injected { .. }, _)))
-            })
-            .map(|(_, manifest, place)| (manifest, place))
-            .collect();
-        let shared = |service: &Service| {
-            left.iter().any(|(manifest, place)| service.selects(place, place.metadata(&manifest.value)))
-        };
-        let shared: Vec<bool> = self.services.iter().map(shared).collect();
-        for (service, shared) in self.services.iter_mut().zip(shared) {
-            service.shared = shared;
+        let mut services = self.services.clone();
+        for (_, manifest, place) in self.pods() {
+            if !matches!(self.one(manifest, &place), Ok((Planned::Injected { .. }, _))) {
+                services.share(&place, place.metadata(&manifest.value));
+            }
         }
+        self.services = services;
     }
 
     fn all(&self) -> Result<Outcome, Vec<Problem>> {

@@ -6,7 +6,7 @@ use super::place::{self, Kind, Place};
 use super::pod::{Model, Unfit, model, names};
 use super::settings::{Intercept, Settings, Wish};
 use super::sidecar::{self, Around};
-use super::way::{self, ByDocument, Service, Way};
+use super::way::{self, ByDocument, Services, Way};
 use crate::config::Problem;
 use crate::yaml::{Change, Path};
 
@@ -46,7 +46,7 @@ pub fn plan(
     document: &Value,
     place: &Place,
     settings: &Settings,
-    services: Option<&[Service]>,
+    services: Option<&Services>,
     drain: Option<u64>,
 ) -> Result<Planned, Vec<Problem>> {
     let (settings, wish) = settings.with(place.metadata(document))?;

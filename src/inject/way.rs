@@ -5,7 +5,9 @@
 //! Only Services of the same stream can be seen to. A headless one gives callers the address of the pod, and they
 //! choose the port themselves: only a redirect catches those.
 
-use serde_json::{Value, json};
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json};
 
 use super::place::{Kind, Place};
 use super::pod::{Model, names};
@@ -29,12 +31,60 @@ pub(super) type ByDocument = Vec<(usize, Vec<Change>)>;
 
 /// A Service of the stream.
 #[derive(Debug, Clone)]
-pub struct Service {
+struct Service {
     /// Which document it is.
-    pub index: usize,
+    index: usize,
     /// Whether it leads to pods too that get no sidecar, so that its port cannot be moved.
-    pub shared: bool,
+    shared: bool,
     value: Value,
+}
+
+/// All Services of a stream, found by the labels of a pod: a stream may have thousands of both.
+#[derive(Debug, Clone, Default)]
+pub struct Services {
+    all: Vec<Service>,
+    /// By namespace, and by key and value of one entry of the selector.
+    by_label: HashMap<(String, String, String), Vec<usize>>,
+}
+
+impl Services {
+    /// Takes a document in if it is a Service for pods.
+    pub fn take(&mut self, index: usize, value: &Value) {
+        let Some(service) = Service::of(index, value) else { return };
+        let Some((key, label)) = service.selector().and_then(|selector| selector.iter().next()) else {
+            return;
+        };
+        let label = label.as_str().unwrap_or_default();
+        let place = (service.namespace().to_owned(), key.clone(), label.to_owned());
+        self.by_label.entry(place).or_default().push(self.all.len());
+        self.all.push(service);
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Those that lead to pods with that metadata, in their order.
+    fn of_pod(&self, place: &Place, metadata: Option<&Value>) -> Vec<usize> {
+        let labels = metadata.and_then(|all| all.get("labels")).and_then(Value::as_object);
+        let mut found = Vec::new();
+        for (key, value) in labels.into_iter().flatten() {
+            let label = value.as_str().unwrap_or_default();
+            let near = self.by_label.get(&(place.namespace.clone(), key.clone(), label.to_owned()));
+            let near = near.into_iter().flatten().copied();
+            found.extend(near.filter(|index| self.all[*index].selects(place, metadata)));
+        }
+        found.sort_unstable();
+        found
+    }
+
+    /// Those that lead to such pods cannot be led elsewhere, for these get no sidecar.
+    pub fn share(&mut self, place: &Place, metadata: Option<&Value>) {
+        for index in self.of_pod(place, metadata) {
+            self.all[index].shared = true;
+        }
+    }
 }
 
 /// What a Service's port leads to.
@@ -47,7 +97,7 @@ enum Target {
 
 impl Service {
     /// A document that is a Service for pods.
-    pub fn of(index: usize, value: &Value) -> Option<Self> {
+    fn of(index: usize, value: &Value) -> Option<Self> {
         let is_service =
             value.get("kind")?.as_str()? == "Service" && value.get("apiVersion")?.as_str()? == "v1";
         let selects =
@@ -55,13 +105,19 @@ impl Service {
         (is_service && selects).then(|| Service { index, shared: false, value: value.clone() })
     }
 
+    fn namespace(&self) -> &str {
+        self.value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    fn selector(&self) -> Option<&Map<String, Value>> {
+        self.value.pointer("/spec/selector").and_then(Value::as_object)
+    }
+
     /// Whether it leads to pods with that metadata.
-    pub fn selects(&self, place: &Place, metadata: Option<&Value>) -> bool {
-        let namespace = self.value.pointer("/metadata/namespace").and_then(Value::as_str).unwrap_or_default();
-        let selector = self.value.pointer("/spec/selector").and_then(Value::as_object);
+    fn selects(&self, place: &Place, metadata: Option<&Value>) -> bool {
         let labels = metadata.and_then(|all| all.get("labels"));
-        namespace == place.namespace
-            && selector.is_some_and(|selector| {
+        self.namespace() == place.namespace
+            && self.selector().is_some_and(|selector| {
                 selector.iter().all(|(key, value)| labels.and_then(|labels| labels.get(key)) == Some(value))
             })
     }
@@ -138,7 +194,7 @@ pub(super) fn choose(
     place: &Place,
     model: &Model,
     asked: Intercept,
-    services: Option<&[Service]>,
+    services: Option<&Services>,
 ) -> Result<(Way, ByDocument), Problem> {
     let Some(services) = services else {
         // What leads to the pod may change every minute, so nothing but the pod itself can be relied on.
@@ -147,8 +203,9 @@ pub(super) fn choose(
     };
     let metadata = place.metadata(document);
     let leading: Vec<&Service> = services
-        .iter()
-        .filter(|service| service.selects(place, metadata))
+        .of_pod(place, metadata)
+        .into_iter()
+        .map(|index| &services.all[index])
         .filter(|service| service.ports().any(|(_, port)| Service::target(port, model) != Target::Elsewhere))
         .collect();
     let by_port = || leading.iter().map(|service| (service.index, service.changes(model))).collect();

@@ -50,15 +50,6 @@ pub fn install(environment: &Environment, telemetry: &Telemetry) -> Result<(), A
     Ok(())
 }
 
-/// A panic is a record like any other: one line, with its place, and the way there where RUST_BACKTRACE asks for it.
-fn tell(panic: &PanicHookInfo<'_>) {
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
-    let way = Backtrace::capture();
-    let way = (way.status() == BacktraceStatus::Captured).then(|| tracing::field::display(way));
-    let thread = std::thread::current();
-    tracing::error!(thread = thread.name(), place, way, panic = text(panic.payload()), "panicked");
-}
-
 /// The same for a process that has no spans.
 ///
 /// # Errors
@@ -73,6 +64,15 @@ pub fn install_log(wanted: &LogSettings) -> Result<(), AlreadySet> {
         tracing::warn!("{warning}");
     }
     Ok(())
+}
+
+/// A panic is a record like any other: one line, with its place, and the way there where RUST_BACKTRACE asks for it.
+fn tell(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let way = Backtrace::capture();
+    let way = (way.status() == BacktraceStatus::Captured).then(|| tracing::field::display(way));
+    let thread = std::thread::current();
+    tracing::error!(thread = thread.name(), place, way, panic = text(panic.payload()), "panicked");
 }
 
 fn format(wanted: Option<LogFormat>) -> LogFormat {
