@@ -23,8 +23,10 @@ mount -t tmpfs -o mode=755 none "$root"
 mkdir -p "$root/proc" "$root/dev" "$root/tmp"
 : >"$root/parhelion"
 mount --bind "$BINARY" "$root/parhelion"
-: >"$root/dev/null"
-mount --bind /dev/null "$root/dev/null"
+for device in null zero random urandom; do
+    : >"$root/dev/$device"
+    mount --bind "/dev/$device" "$root/dev/$device"
+done
 if [ -n "$LIBRARIES" ]; then
     mkdir -p "$root/usr"
     mount --bind /usr "$root/usr"
