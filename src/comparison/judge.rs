@@ -254,7 +254,7 @@ impl Judge {
     pub fn values(&mut self, side: Side, share: f64, values: &[(Arc<str>, Values)]) {
         for (name, values) in values {
             if let Some(evidence) = self.evidence(name) {
-                evidence.drift.add(side, share, values);
+                evidence.drift.add(side, share, &values.hidden());
             }
         }
     }

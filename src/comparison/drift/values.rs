@@ -1,5 +1,6 @@
 //! What the rows of an output are counted as: labels, places of the largest score, or numbers.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::comparison::message::{Said, messages, said};
@@ -23,6 +24,13 @@ pub enum Values {
 }
 
 impl Values {
+    /// The same with a hash in the place of each label, to be written down where nobody asked for what was answered.
+    pub fn hidden(&self) -> Cow<'_, Values> {
+        let Values::Labels(labels) = self else { return Cow::Borrowed(self) };
+        let hash = |label: &str| blake3::hash(label.as_bytes()).to_hex()[..16].into();
+        Cow::Owned(Values::Labels(labels.iter().map(|label| hash(label)).collect()))
+    }
+
     /// One of them, by a draw that knows nothing of them; none where there are none.
     pub fn one(&self, draw: u64) -> Option<Values> {
         let place = |all: usize| draw.checked_rem(all as u64).map(|at| at as usize);

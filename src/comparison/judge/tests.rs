@@ -134,6 +134,7 @@ fn it_is_remembered_as_it_was() {
     judge.control(&found(true), &found(false), &terms, NOW);
     judge.values(Side::Base, 0.5, &[("label".into(), Values::Labels(vec!["cat".into()]))]);
     let text = serde_json::to_string(&judge).unwrap();
+    assert!(!text.contains("cat"), "what was answered is not written down");
     let mut read: Judge = serde_json::from_str(&text).unwrap();
     // Logarithms come back as they were but for their last digit.
     for (read, known) in read.outputs.iter_mut().zip(&judge.outputs) {
