@@ -13,6 +13,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 UID = "65532"
+# Where Debian has what a row may need.
+PACKAGES = {"nft": "nftables", "strace": "strace", "bwrap": "bubblewrap", "ip": "iproute2", "readelf": "binutils", "setpriv": "util-linux"}
 
 
 class Skipped(Exception):
@@ -31,7 +33,7 @@ def need(*tools, root=False):
         raise Skipped("needs root")
     for tool in tools:
         if not shutil.which(tool):
-            raise Skipped(f"needs {tool}")
+            raise Skipped(f"needs {tool}" + (f" (apt-get install {PACKAGES[tool]})" if tool in PACKAGES else ""))
 
 
 def until(what, holds, seconds=20.0):
@@ -131,8 +133,8 @@ class Process:
         self.out.close()
 
 
-def model(folder, name, address, pod=None):
-    words = [sys.executable, HERE / "model.py", address, folder / f"{name}.ledger"]
+def model(folder, name, address, pod=None, seconds=0):
+    words = [sys.executable, HERE / "model.py", address, folder / f"{name}.ledger", str(seconds)]
     return Process(pod.within(*words) if pod else words, folder, name, "serving")
 
 
@@ -154,6 +156,11 @@ def callers(folder, name, targets, calls, concurrency=32, deadline=10.0, pod=Non
     return Process(pod.within(*words) if pod else words, folder, name, "calling")
 
 
+def pacer(folder, name, target, rate, seconds, size=0, deadline=10.0):
+    words = [sys.executable, HERE / "pacer.py", target, str(rate), str(seconds), str(size), str(deadline), folder / f"{name}.json"]
+    return Process(words, folder, name, "calling")
+
+
 def result(folder, name):
     return json.loads((folder / f"{name}.json").read_text())
 
@@ -173,6 +180,17 @@ def get(url, pod=None, seconds=30):
         raise OSError(done.stderr[-300:])
     status, _, text = done.stdout.partition("\n")
     return int(status), text
+
+
+def metric(text, name):
+    """The sum of all samples whose name and labels begin so."""
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+
+
+def resident(pid):
+    """Resident memory in MiB."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return int(fields["VmRSS"].split()[0]) / 1024
 
 
 def cpu(pid):

@@ -3,7 +3,7 @@
 use h2::Reason;
 use parhelion::telemetry::counter::Counter;
 
-use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned};
+use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned, soon};
 
 const PATH: &str = "/any.Service/Method";
 
@@ -87,4 +87,31 @@ async fn what_is_not_grpc_is_refused_and_never_sent() {
         call.end();
         assert_eq!(call.answer().await.status(), Some(0), "{content_type}");
     }
+}
+
+#[tokio::test]
+async fn connections_over_the_cap_are_closed_and_those_within_go_on() {
+    let upstream = Upstream::start(Incoming::echo).await;
+    let yaml = format!("{}workers: 1\nlimits: {{connections: 3}}\n", pinned(&[&upstream.url]));
+    let sidecar = Sidecar::start(&yaml).await;
+    let mut within = Vec::new();
+    for _ in 0..3 {
+        let client = Client::connect(sidecar.address).await;
+        assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+        within.push(client);
+    }
+    for refused in 1..=20 {
+        let mut peer = tokio::net::TcpStream::connect(sidecar.address).await.unwrap();
+        let end = soon("its end", tokio::io::AsyncReadExt::read(&mut peer, &mut [0; 16])).await;
+        assert!(end.is_err() || end.is_ok_and(|read| read == 0), "it is served");
+        let counted = || (sidecar.count(Counter::ConnectionsRefused) >= refused).then_some(());
+        eventually("the count", counted).await;
+    }
+    for client in &within {
+        assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+    }
+    drop(within.pop());
+    eventually("the end of one", || (sidecar.count(Counter::ConnectionsClosed) >= 1).then_some(())).await;
+    let next = Client::connect(sidecar.address).await;
+    assert_eq!(next.unary(PATH, &[], b"x").await.status(), Some(0), "its place is free");
 }
