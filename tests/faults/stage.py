@@ -156,8 +156,9 @@ def callers(folder, name, targets, calls, concurrency=32, deadline=10.0, pod=Non
     return Process(pod.within(*words) if pod else words, folder, name, "calling")
 
 
-def pacer(folder, name, target, rate, seconds, size=0, deadline=10.0):
-    words = [sys.executable, HERE / "pacer.py", target, str(rate), str(seconds), str(size), str(deadline), folder / f"{name}.json"]
+def pacer(folder, name, target, rate, seconds, size=0, deadline=10.0, channels=1):
+    figures = map(str, (rate, seconds, size, deadline, channels))
+    words = [sys.executable, HERE / "pacer.py", target, *figures, folder / f"{name}.json"]
     return Process(words, folder, name, "calling")
 
 
