@@ -92,7 +92,7 @@ def soak(folder, length, seed):
     variants["v2"] = {"endpoints": [f"http://{servers['shadow']}"]}
     whole["models"]["m"]["shadows"] = [{"variant": "v2", "sample": "100%"}]
     whole["services"] = {"faults.Model": "m"}
-    whole["log"] = {"dir": str(folder / "log"), "flush": "200ms", "disk": "64MiB"}
+    whole["log"] = {"dir": str(folder / "log"), "flush": "200ms", "disk": "64MiB", "seal": {"size": "4MiB"}}
     whole["state"] = str(folder / "state")
     whole["telemetry"] = {"otlp": f"http://{collector}", "sample": "10%"}
     file = folder / "sidecar.yaml"
