@@ -22,6 +22,8 @@ local field = call('HMGET', plan, 'version', 'beat', 'id', 'first', 'holder', 'f
 local version, beat, id = number(field[1]), number(field[2]), field[3] or ''
 local first, holder, fence, till = number(field[4]), field[5] or '', number(field[6]), number(field[7])
 local news = false
+-- Numbers of records go on where anybody has read, whatever was lost.
+if number(call('HGET', model, 'audits')) < ask.audit then call('HSET', model, 'audits', ask.audit) end
 
 local function write(mark, name)
     news = news or name ~= id

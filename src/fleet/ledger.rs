@@ -31,6 +31,8 @@ pub struct Ledger {
     until: u64,
     rolled: BTreeMap<u32, Rolled>,
     records: Vec<Arc<str>>,
+    /// The number of the last of them: never less than anybody has read, whatever was lost.
+    audits: u64,
     neighbours: BTreeMap<Arc<str>, (u64, String)>,
     blocks: BTreeMap<String, String>,
 }
@@ -51,6 +53,7 @@ impl Ledger {
         if let Some(plan) = &ask.refill {
             self.refill(plan);
         }
+        self.audits = self.audits.max(ask.audit);
         for rolled in &ask.rolled {
             self.rolled.entry(rolled.generation).or_insert_with(|| rolled.clone());
         }
@@ -110,6 +113,7 @@ impl Ledger {
         }
         self.plan = Some(commit.plan.clone());
         self.records.extend(commit.record.clone());
+        self.audits += u64::from(commit.record.is_some());
         for (build, why) in &commit.blocks {
             match why {
                 Some(why) => self.blocks.insert(build.clone(), why.clone()),
@@ -148,8 +152,10 @@ impl Ledger {
         let read = ask.read.filter(|_| leads);
         let begin = read.map_or(0, |read| read.saturating_sub(self.first).min(self.parts.len() as u64));
         let parts = self.parts.iter().skip(begin as usize).take(READ as usize).filter(|_| read.is_some());
-        let last = self.records.len() as u64;
-        let records = (1..).zip(&self.records).skip(ask.audit.max(last.saturating_sub(TOLD)) as usize);
+        let new = self.audits - ask.audit.max(self.audits.saturating_sub(TOLD));
+        let new = new.min(self.records.len() as u64);
+        let records = &self.records[self.records.len() - new as usize..];
+        let records = (self.audits - new + 1..).zip(records);
         let neighbours = self.neighbours.iter().filter(|_| ask.census);
         Answer {
             now,

@@ -116,6 +116,23 @@ fn two_persons_who_decide_at_once_are_not_both_right() {
 }
 
 #[test]
+fn a_record_is_told_though_the_store_lost_all_before_it() {
+    let (mut store, mut one) = begun();
+    one.propose(proposal("paused", Some("pause")), at(3));
+    assert_eq!(say(&mut one, &mut store, 3).records.len(), 1);
+    store = Ledger::default();
+    assert!(say(&mut one, &mut store, 4).refill);
+    let ask = one.refill(at(5));
+    one.hear(store.exchange(&ask, NOW + 5), at(5));
+    say(&mut one, &mut store, 6);
+    assert!(one.leads());
+    one.propose(proposal("resumed", Some("resume")), at(7));
+    let heard = say(&mut one, &mut store, 7);
+    assert_eq!((heard.committed, heard.records.len()), (Some(true), 1));
+    assert_eq!(&*heard.records[0], "resume");
+}
+
+#[test]
 fn what_anybody_rolled_back_stays_so_on_its_disk_too() {
     let (mut store, _) = begun();
     let mut other = member("other");
