@@ -55,7 +55,7 @@ pub struct Options {
     #[arg(long)]
     model: Option<String>,
     /// The reward of calls that got no report; without it they are left out
-    #[arg(long, value_name = "REWARD", allow_negative_numbers = true)]
+    #[arg(long, value_name = "REWARD", allow_negative_numbers = true, value_parser = finite)]
     default: Option<f64>,
     /// From this moment: `2h` ago, or a time like 2026-11-29T07:30
     #[arg(long, value_name = "WHEN")]
@@ -69,6 +69,11 @@ pub struct Options {
     /// One JSON object
     #[arg(long)]
     json: bool,
+}
+
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().ok().filter(|number| number.is_finite());
+    number.ok_or_else(|| "is no finite number".to_owned())
 }
 
 /// Does what the options say.

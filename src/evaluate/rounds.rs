@@ -169,7 +169,9 @@ fn rewards(reader: &mut Reader, options: &Options) -> Result<HashMap<u128, f64>,
         }
         ControlFlow::Continue(())
     });
-    if !names.contains(&options.feedback) && options.default.is_none() {
+    // A name that is spelt wrong would give every call the default.
+    let none_yet = names.is_empty() && options.default.is_some();
+    if !names.contains(&options.feedback) && !none_yet {
         let known = if names.is_empty() {
             "there is none".to_owned()
         } else {
