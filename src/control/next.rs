@@ -22,7 +22,7 @@ pub(super) fn next(model: &Model, report: &Report) -> Vec<String> {
         }
         Strategy::Ab(ab) if let Some(judge) = &ab.judge => compared(model, ab, judge, report),
         Strategy::Rolling(rolling) => replacing(rolling, report),
-        Strategy::Bandit(bandit) => learning(model, bandit, report),
+        Strategy::Bandit(bandit) => learning(model, bandit, then.as_deref(), report),
         Strategy::Interleave(interleave) => interleaved(model, interleave, report),
         Strategy::Pinned(_) | Strategy::Ab(_) | Strategy::Staged(_) => match report.state {
             State::Pinned => vec!["on resume: it is as the file says again".to_owned()],
@@ -100,13 +100,17 @@ fn compared(model: &Model, ab: &Ab, judge: &Judge, report: &Report) -> Vec<Strin
 }
 
 /// Of a bandit.
-fn learning(model: &Model, bandit: &Bandit, report: &Report) -> Vec<String> {
+fn learning(model: &Model, bandit: &Bandit, then: Option<&str>, report: &Report) -> Vec<String> {
+    let to_the_best = match then {
+        Some(then) => format!("{then} begins, or the baseline as the best ends the rollout"),
+        None => "everything to the winner".to_owned(),
+    };
     let hoped = match (&bandit.stop, bandit.on_pass) {
         _ if bandit.apprentice => {
             "nothing by itself: the baseline answers, and this tells what it would do".to_owned()
         }
         (None, _) => "it learns for ever: more to whoever earns more".to_owned(),
-        (Some(_), OnPass::Promote) => "when one is the best for certain: everything to it".to_owned(),
+        (Some(_), OnPass::Promote) => format!("when one is the best for certain: {to_the_best}"),
         (Some(_), OnPass::Wait) => {
             "when one is the best for certain: it waits for a person to promote it".to_owned()
         }
@@ -120,7 +124,7 @@ fn learning(model: &Model, bandit: &Bandit, report: &Report) -> Vec<String> {
         State::Running => vec![hoped, feared],
         State::Paused => vec!["on resume: it goes on learning".to_owned(), feared],
         State::Held => vec!["on resume: it goes on; promote, pin and rollback end it".to_owned(), feared],
-        State::Passed => vec!["on promote: everything to the winner; rollback ends it".to_owned(), feared],
+        State::Passed => vec![format!("on promote: {to_the_best}; rollback ends it"), feared],
         State::Promoted => {
             vec![format!(
                 "nothing by itself; `parhelion ctl export {}` prints the file that agrees",
