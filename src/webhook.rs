@@ -1,7 +1,7 @@
 //! `parhelion webhook`: the sidecar put into pods as a cluster makes them, for a MutatingWebhookConfiguration.
 //!
 //! The API server asks about a pod, [`review`] reads what it asks, [`crate::inject`] says what the pod gets, and the answer
-//! is a JSON patch. It is bounded in every direction ([`serve`]), and whatever goes wrong here keeps no pod from being made:
+//! is a JSON patch. It is bounded in every direction (`serve`), and whatever goes wrong here keeps no pod from being made:
 //! it is made without a sidecar, its maker is warned, and that is counted ([`tally`]). It asks the cluster for nothing, so it
 //! needs no rights there. Certificates are followed as those of the sidecar's ports are.
 

@@ -1,10 +1,10 @@
 //! How an output is distributed on either side, whether or not its answers come in pairs.
 //!
-//! Each row gives one thing that is counted ([`values`]): a label, the place of the largest score, or a number. The bins
+//! Each row gives one thing that is counted ([`values()`]): a label, the place of the largest score, or a number. The bins
 //! are fixed by the first values of the served side, which count for nothing else: labels that came, or tenths of the
 //! numbers. From then on both sides are counted in them, and [`crate::stats::bins`] says whether and how much they
 //! differ. Where the share of a side changes, counts begin anew beside the old ones, and their evidence multiplies.
-//! Instead of a served side there may be a distribution that was kept ([`reference`]).
+//! Instead of a served side there may be a distribution that was kept ([`mod@reference`]).
 
 use serde::{Deserialize, Serialize};
 
