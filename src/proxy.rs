@@ -26,7 +26,7 @@ use crate::outcome::{Fallback, Trace};
 use crate::prediction::Prediction;
 use crate::protocol::{self, Adapter, Peek};
 use crate::server::respond::Responder;
-use crate::server::{Admitted, Inbound};
+use crate::server::{Admitted, Inbound, Rest};
 use crate::serving::Serving;
 use crate::telemetry::counter::Counter;
 use crate::worker::Worker;
@@ -56,9 +56,9 @@ impl Proxy {
 }
 
 impl Service<Admitted> for Proxy {
-    type Response = ();
+    type Response = Rest;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<(), Infallible>>>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Rest, Infallible>>>>;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -69,7 +69,7 @@ impl Service<Admitted> for Proxy {
         if admitted.inbound.head.uri.path().starts_with(feedback::service::PREFIX) {
             return Box::pin(async move {
                 feedback::service::serve(&worker, admitted).await;
-                Ok(())
+                Ok(None)
             });
         }
         Box::pin(handle(worker, admitted))
@@ -91,7 +91,7 @@ struct Recognised {
     timeout: Option<Duration>,
 }
 
-async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible> {
+async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<Rest, Infallible> {
     let worker = &worker;
     let serving = worker.serving();
     let Admitted { inbound: Inbound { head, body, mut respond, arrived, started }, timeout } = admitted;
@@ -149,7 +149,7 @@ async fn handle(worker: Rc<Worker>, admitted: Admitted) -> Result<(), Infallible
         reserve.observe(&outcome, unary, arrived + outcome.latency.total);
     }
     worker.recorder.observe(outcome);
-    Ok(())
+    Ok(upload.rest())
 }
 
 /// What stands still while a call runs.

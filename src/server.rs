@@ -40,6 +40,14 @@ pub struct Inbound {
     pub started: SystemTime,
 }
 
+/// The stream of a caller whose request was answered before it ended.
+pub type Rest = Option<RecvStream>;
+
+/// `body`, if its end has not come yet.
+pub fn rest(body: RecvStream) -> Rest {
+    (!body.is_end_stream()).then_some(body)
+}
+
 /// A call that was admitted and has a deadline, or none.
 #[derive(Debug)]
 pub struct Admitted {

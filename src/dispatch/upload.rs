@@ -12,6 +12,7 @@ use http::HeaderMap;
 
 use crate::protocol::frame::{Event, FrameError, Messages};
 use crate::protocol::{Adapter, Head, Peek, RequestScan};
+use crate::server::{Rest, rest};
 use crate::shadow::Tee;
 
 /// Chunks below this are copied when they are kept: a slice of 300 bytes would pin a whole read buffer.
@@ -246,6 +247,11 @@ impl Upload {
     /// Whether the caller owes the rest of a message.
     pub fn is_unfinished(&self) -> bool {
         self.messages.unfinished()
+    }
+
+    /// What the caller has not ended yet.
+    pub fn rest(self) -> Rest {
+        if self.ended { None } else { rest(self.body) }
     }
 
     /// Whether everything that was sent can be sent again.

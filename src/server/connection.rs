@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::task::{Context as Cx, Poll};
 use std::time::{Duration, Instant as StdInstant, SystemTime};
 
-use h2::server;
+use h2::{RecvStream, server};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 use tower::Service;
@@ -39,6 +39,9 @@ use crate::worker::Worker;
 pub const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How long a peer may take to answer the PING of a graceful GOAWAY once it has no call open.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long, and for how many bytes more, a request may go on that was answered before it ended.
+const ENDING: Duration = Duration::from_millis(500);
+const ENDING_BYTES: usize = 64 * 1024;
 /// Streams that the peer reset and nobody accepted yet; beyond that the connection is a flood.
 const PENDING_RESETS: usize = 100;
 /// Streams that the peer made us reset, over a connection's life; beyond that the connection is a flood.
@@ -99,7 +102,7 @@ impl Context {
         });
     }
 
-    fn call(&self, request: http::Request<h2::RecvStream>, respond: server::SendResponse<Piece>) {
+    fn call(&self, request: http::Request<RecvStream>, respond: server::SendResponse<Piece>) {
         let (head, body) = request.into_parts();
         let inbound = Inbound {
             head,
@@ -111,9 +114,30 @@ impl Context {
         let call = self.service.borrow_mut().call(inbound);
         self.calls.spawn("call", async move {
             // The service never fails: every error was told to the caller as a status.
-            let _ = call.await;
+            if let Ok(Some(rest)) = call.await {
+                // In a box of its own, so that no other call's future has room for it.
+                Box::pin(let_end(rest)).await;
+            }
         });
     }
+}
+
+/// Waits for the end of a request that was answered before it. Many callers end theirs by a frame of its own, which is on
+/// its way then. A stream that is let go of is reset, and that frame would find it closed: a caller who does nothing wrong
+/// would soon be one whose connection has provoked too many resets.
+async fn let_end(mut request: RecvStream) {
+    let end = async {
+        let mut left = ENDING_BYTES;
+        while let Some(Ok(data)) = request.data().await {
+            let Some(less) = left.checked_sub(data.len()) else { return };
+            left = less;
+            // Fails only for a stream that is closed, which the next read shows.
+            let _ = request.flow_control().release_capacity(data.len());
+        }
+        let _ = request.trailers().await;
+    };
+    // Who goes on sending for longer is told to stop, by the reset.
+    let _ = tokio::time::timeout(ENDING, end).await;
 }
 
 async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close {

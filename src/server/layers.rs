@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tower::{Layer, Service, ServiceBuilder};
 
 use super::memory::Pressure;
-use super::{Admitted, Inbound};
+use super::{Admitted, Inbound, Rest, rest};
 use crate::fault::Code;
 use crate::fault::Failure;
 use crate::protocol::timeout;
@@ -47,8 +47,8 @@ pub struct Admission<S> {
     open: Rc<Cell<usize>>,
 }
 
-impl<S: Service<Inbound, Response = ()>> Service<Inbound> for Admission<S> {
-    type Response = ();
+impl<S: Service<Inbound, Response = Rest>> Service<Inbound> for Admission<S> {
+    type Response = Rest;
     type Error = S::Error;
     type Future = Held<S::Future>;
 
@@ -63,16 +63,17 @@ impl<S: Service<Inbound, Response = ()>> Service<Inbound> for Admission<S> {
             let message =
                 format!("{limit} calls are in flight, as many as limits.in_flight allows; try again later");
             inbound.respond.fail(&Failure::sidecar(Code::RESOURCE_EXHAUSTED, message), HeaderMap::new());
-            return Held { call: None, place: None };
+            return Held::answered(inbound);
         }
         if self.pressure.is_full() {
             self.counters.add(Counter::ShedMemory);
             let failure = Failure::sidecar(Code::RESOURCE_EXHAUSTED, self.pressure.why());
             inbound.respond.fail(&failure, HeaderMap::new());
-            return Held { call: None, place: None };
+            return Held::answered(inbound);
         }
         self.open.set(self.open.get() + 1);
-        Held { call: Some(self.inner.call(inbound)), place: Some(Place(Rc::clone(&self.open))) }
+        let place = Some(Place(Rc::clone(&self.open)));
+        Held { call: Some(self.inner.call(inbound)), place, rest: None }
     }
 }
 
@@ -83,16 +84,25 @@ pin_project! {
         #[pin]
         call: Option<F>,
         place: Option<Place>,
+        rest: Rest,
     }
 }
 
-impl<F: Future<Output = Result<(), E>>, E> Future for Held<F> {
-    type Output = Result<(), E>;
+impl<F> Held<F> {
+    /// Nothing is left to do for it.
+    fn answered(inbound: Inbound) -> Self {
+        Held { call: None, place: None, rest: rest(inbound.body) }
+    }
+}
+
+impl<F: Future<Output = Result<Rest, E>>, E> Future for Held<F> {
+    type Output = Result<Rest, E>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().call.as_pin_mut() {
+        let held = self.project();
+        match held.call.as_pin_mut() {
             Some(call) => call.poll(cx),
-            None => Poll::Ready(Ok(())),
+            None => Poll::Ready(Ok(held.rest.take())),
         }
     }
 }
@@ -125,8 +135,8 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
-    type Response = ();
+impl<S: Service<Admitted, Response = Rest>> Service<Inbound> for Deadline<S> {
+    type Response = Rest;
     type Error = S::Error;
     type Future = Held<S::Future>;
 
@@ -138,7 +148,7 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
         if let Some(status) = not_grpc(&inbound) {
             self.counters.add(Counter::NotGrpc);
             inbound.respond.refuse(status);
-            return Held { call: None, place: None };
+            return Held::answered(inbound);
         }
         let timeout =
             match inbound.head.headers.get(&timeout::HEADER).map(|text| timeout::parse(text.as_bytes())) {
@@ -147,10 +157,10 @@ impl<S: Service<Admitted, Response = ()>> Service<Inbound> for Deadline<S> {
                 Some(Err(bad)) => {
                     self.counters.add(Counter::NotGrpc);
                     inbound.respond.fail(&Failure::client(Code::INTERNAL, bad.to_string()), HeaderMap::new());
-                    return Held { call: None, place: None };
+                    return Held::answered(inbound);
                 }
             };
-        Held { call: Some(self.inner.call(Admitted { inbound, timeout })), place: None }
+        Held { call: Some(self.inner.call(Admitted { inbound, timeout })), place: None, rest: None }
     }
 }
 

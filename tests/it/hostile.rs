@@ -16,6 +16,7 @@ use crate::support::attack::{
     setting, window,
 };
 use crate::support::process::{self, LONG, Model, Sidecar, beside, infer, one, request};
+use crate::support::{self, Upstream, pinned};
 
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
@@ -710,4 +711,27 @@ async fn a_server_that_reads_nothing_does_not_stop_its_callers_other_calls() {
     let start = Instant::now();
     let answer = timeout(Duration::from_secs(5), client.clone().model_infer(large("m"))).await;
     assert!(answer.is_ok_and(|answer| answer.is_ok()), "it waited for {:?}", start.elapsed());
+}
+
+/// As grpc-js does: the end of a request is a frame of its own. A server that has the one message answers before it.
+#[tokio::test]
+async fn a_request_that_ends_after_its_answer_is_nothing_wrong() {
+    let upstream = Upstream::start(|mut incoming| async move {
+        let message = incoming.message().await.unwrap_or_default();
+        incoming.send(&message).await;
+        incoming.trailers(&[("grpc-status", "0")]);
+        incoming.messages().await;
+    })
+    .await;
+    let sidecar = support::Sidecar::start(&pinned(&[&upstream.url])).await;
+    let mut raw = Raw::greet(sidecar.address, &[]).await;
+    for number in 0..600 {
+        let stream = 2 * number + 1;
+        let mut bytes = frame(HEADERS, END_HEADERS, stream, &call("/any.Service/Method", &[]));
+        bytes.extend(frame(DATA, 0, stream, &framed(0, b"hello")));
+        assert!(raw.write(&bytes).await, "{number}");
+        assert!(raw.read_until(|raw| raw.ended(stream), LONG).await, "{number}: {:?}", raw.last(GOAWAY));
+        assert!(raw.write(&frame(DATA, END_STREAM, stream, &[])).await, "{number}");
+    }
+    assert_eq!((raw.count(RST_STREAM), raw.count(GOAWAY), raw.closed), (0, 0, false));
 }
