@@ -78,17 +78,21 @@ async fn failing_disks_and_stores_fail_no_call_and_lose_what_is_counted() {
     sidecar.become_ready().await;
     let mut calls = 0;
     let lost = "parhelion_log_rows_lost_total";
-    for _ in 0..400 {
-        infer(&sidecar.client(), "").await.unwrap();
-        calls += 1;
-        if calls % 50 == 0 && sidecar.metric(&format!("{lost}{{cause=\"write\"}}")).await > 0 {
-            let sync = sidecar.metric(&format!("{lost}{{cause=\"sync\"}}")).await;
-            if sync > 0 {
-                break;
+    let predictions = "parhelion_log_rows_total{table=\"predictions\"}";
+    let all = [&format!("{lost}{{cause=\"write\"}}"), &format!("{lost}{{cause=\"sync\"}}"), predictions];
+    // Until chance has had each of them.
+    'enough: for _ in 0..100 {
+        for _ in 0..50 {
+            infer(&sidecar.client(), "").await.unwrap();
+            calls += 1;
+        }
+        for counter in all {
+            if sidecar.metric(counter).await == 0 {
+                continue 'enough;
             }
         }
+        break;
     }
-    let predictions = "parhelion_log_rows_total{table=\"predictions\"}";
     let rows = "parhelion_log_rows_total{table=";
     // Calls and copies are rows; changes of rollouts are none here.
     until("the books", || async {
