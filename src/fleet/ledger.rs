@@ -1,7 +1,7 @@
 //! What the store does with what replicas say: the rule of the house, as the server's script carries it out. Pure.
 //!
-//! It is what simulations play with, and what the script is held against, question by question. A copy of it is a store
-//! that was restored from an old one.
+//! It is what simulations play with. The script itself is tried on a real server, in `tests/peers`. A copy of a ledger is a
+//! store that was restored from an old one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
