@@ -83,11 +83,14 @@ def test_the_sdk_reads_every_event_and_each_has_its_row(told):
     assert set(asked) == set(calls)
     assert set(answered) == {one for one, row in calls.items() if row["rpc_status_code"] == "OK"}
     assert len(answered) == CALLS
+    # The one that the other stood in for was refused by both.
+    assert sum(row["role"] == "fallback" for row in calls.values()) <= 1
     for one, event in [*asked.items(), *answered.items()]:
         row = calls[one]
-        version = {"old": OLD, "new": NEW}[event.get_extension("variant")]
+        side = "assigned" if event.get_type() == TYPES["request"] else "variant"
+        version = {"old": OLD, "new": NEW}[row[side]]
         assert (event.get_specversion(), event.get_source()) == ("1.0", "/parhelion")
-        assert event.get_extension("version") == version == row["version"]
+        assert (event.get_extension("variant"), event.get_extension("version")) == (row[side], version)
         assert event.get_extension("inferenceservicename") == "digits" and event.get_extension("namespace") == "shop"
         assert event.get_extension("endpoint") == ("default" if version == OLD else "canary")
         assert event.get_extension("traceparent").split("-")[1] == row["trace_id"]

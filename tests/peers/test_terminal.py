@@ -45,7 +45,7 @@ def watch(admin: str, *more, **how) -> Terminal:
 
 
 def drawn(text: str) -> bool:
-    return "digits: canary" in text and "q ends" in text
+    return all(part in text for part in ["digits: canary", "q ends", *GUARDS])
 
 
 def of_guard(rows: list[str], name: str) -> str:
