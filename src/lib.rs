@@ -6,6 +6,7 @@
 //!
 //! | room | what it holds |
 //! |---|---|
+//! | [`causes`] | why an error came, in words |
 //! | [`config`] | the file, its checks, its reload |
 //! | [`server`] | sockets, connections, deadlines, admission |
 //! | [`worker`] | one data-plane thread, and what its calls share |
@@ -52,6 +53,7 @@ pub mod admin;
 pub mod app;
 pub mod assignment;
 pub mod call;
+pub mod causes;
 pub mod command;
 pub mod comparison;
 pub mod config;

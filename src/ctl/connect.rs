@@ -13,6 +13,7 @@ use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::causes::innermost;
 use crate::config::{Address, ClientTls};
 use crate::pb::v1;
 use crate::pb::v1::control_client::ControlClient;
@@ -154,11 +155,8 @@ impl Place {
         Ok(Client { place: self.clone(), inner: ControlClient::new(channel) })
     }
 
-    fn unreached(&self, error: &dyn std::error::Error) -> Failure {
-        let mut cause = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
+    fn unreached(&self, error: &(dyn std::error::Error + 'static)) -> Failure {
+        let cause = innermost(error);
         Failure::Unreached(format!(
             "{} was not reached: {cause}\n  → is the sidecar running, and is this its admin port? Its log says \
              `serving` with `admin` at the start; name another with --admin or PARHELION_ADMIN",

@@ -5,15 +5,20 @@
 //! lost can be told again. While an exchange is in doubt, for no answer came, the same part is said again as it was, and
 //! what comes meanwhile waits in one further part: so there is never more to keep than a few, however long it takes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::exchange::{Answer, Ask, Commit, Delivered, Mark, Plan, Rolled, Sent, Want};
-use super::ledger::READ;
+use super::exchange::{Answer, Ask, Commit, Mark, Plan, Rolled, Want};
 use super::part::Part;
+
+mod lead;
+mod own;
+
+use lead::Lead;
+use own::Own;
 
 /// Without an answer for so long a replica takes itself for parted, and its own guards act.
 pub const PARTED: Duration = Duration::from_secs(3);
@@ -25,11 +30,6 @@ const BEAT: Duration = Duration::from_secs(10);
 const CROWDED: u64 = 1024;
 /// Replicas that a plan remembers; beyond it those that are gone are forgotten.
 const MANY: usize = 4_096;
-/// Decisions that somebody may still come back with, where a store lost what it had.
-const DECISIONS: usize = 4;
-/// Own parts that are kept apart; beyond it the oldest are kept as one.
-const APART: usize = 128;
-
 /// One replica's place in one rollout.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -56,51 +56,6 @@ pub struct Member {
     ends: bool,
     /// Parts that no plan will rest on, for nobody knows any more which they are.
     lost: u64,
-}
-
-/// Its own evidence.
-#[derive(Debug, Clone, Default)]
-struct Own {
-    /// Not on its way yet.
-    open: Part,
-    urgent: bool,
-    /// Sent at least once, oldest first; each begins where the one before it ends.
-    parts: VecDeque<Numbered>,
-    /// The last number.
-    last: u64,
-    /// The last one that the store is known to have.
-    taken: u64,
-    /// Whether parts after that one were sent, and nobody knows whether they came.
-    doubt: bool,
-    /// Decisions that were held, oldest first, and the last part that each rested on when it was.
-    floors: VecDeque<(Arc<str>, u64)>,
-}
-
-#[derive(Debug, Clone)]
-struct Numbered {
-    from: u64,
-    to: u64,
-    part: Part,
-}
-
-/// What whoever decides knows beside.
-#[derive(Debug, Clone)]
-struct Lead {
-    fence: u64,
-    /// The plan that it decides from.
-    mark: Mark,
-    id: Arc<str>,
-    generation: u32,
-    rolled_back: bool,
-    absorbed: BTreeMap<Arc<str>, u64>,
-    /// The place behind the last part that it has read.
-    next: u64,
-    /// Whether it has read any since the last commit, how far it had come there, and when that was.
-    gained: bool,
-    written: u64,
-    beat: Duration,
-    /// A part came that follows on none it has read: the store lost some, and must begin again from this plan.
-    astray: bool,
 }
 
 /// What is kept on the replica's own disk.
@@ -526,93 +481,6 @@ impl Member {
             self.rolled.entry(rolled.generation).or_insert_with(|| rolled.clone());
         }
         self.told = rolled.iter().map(|rolled| rolled.generation).collect();
-    }
-}
-
-impl Lead {
-    /// The parts of an answer that are new, each replica's in their order.
-    fn read(&mut self, answer: &Answer) -> Vec<Part> {
-        let mut new = Vec::new();
-        let places = answer.first..;
-        for (place, Delivered { replica, sent }) in places.zip(&answer.parts) {
-            if place < self.next {
-                continue;
-            }
-            self.next = place + 1;
-            let known = self.absorbed.get(replica).copied().unwrap_or(0);
-            if known != sent.from {
-                self.astray |= sent.to > known;
-                continue;
-            }
-            if let Ok(part) = serde_json::from_str(&sent.text) {
-                new.push(part);
-            }
-            self.absorbed.insert(Arc::clone(replica), sent.to);
-            self.gained = true;
-        }
-        // A store that was restored may have taken parts in places that were read already.
-        let has = |replica: &Arc<str>| self.absorbed.get(replica).copied().unwrap_or(0);
-        let all = (answer.parts.len() as u64) < READ;
-        self.astray |= all && answer.sees.iter().any(|(replica, seen)| *seen > has(replica));
-        new
-    }
-}
-
-impl Own {
-    /// The part to be sent, what is in doubt as it was, else all that the store lacks; and whether it is urgent.
-    fn next(&mut self) -> Option<(Sent, bool)> {
-        if !self.doubt && !self.open.is_empty() {
-            let part = std::mem::take(&mut self.open);
-            self.parts.push_back(Numbered { from: self.last, to: self.last + 1, part });
-            self.last += 1;
-            self.gather();
-        }
-        let mut all = Part::default();
-        let rest = self.parts.iter().filter(|numbered| numbered.from >= self.taken);
-        rest.for_each(|numbered| all.merge(&numbered.part));
-        // Parts are plain data: they can always be written.
-        let text = serde_json::to_string(&all).ok().filter(|_| self.last > self.taken)?;
-        Some((Sent { from: self.taken, to: self.last, text }, all.is_urgent()))
-    }
-
-    /// Keeps the oldest as one, where there are many; not across what a plan rests on.
-    fn gather(&mut self) {
-        let mut place = 0;
-        while self.parts.len() > APART && place + 1 < self.parts.len() {
-            let end = self.parts[place].to;
-            if self.floors.iter().any(|(_, floor)| *floor == end) {
-                place += 1;
-            } else if let Some(next) = self.parts.remove(place + 1) {
-                self.parts[place].to = next.to;
-                self.parts[place].part.merge(&next.part);
-            }
-        }
-    }
-
-    /// The store has the parts until that one; how many it can never be told of.
-    fn taken_until(&mut self, seen: u64) -> u64 {
-        (self.doubt, self.taken) = (false, seen);
-        let lost = match self.parts.iter_mut().find(|numbered| numbered.from >= seen) {
-            Some(next) => std::mem::replace(&mut next.from, seen) - seen,
-            None => self.last.saturating_sub(seen),
-        };
-        if self.parts.back().is_none_or(|newest| newest.to <= seen || newest.from < seen) {
-            self.last = seen;
-        }
-        lost
-    }
-
-    /// A plan is held that rests on the parts until that one. Those that the plans of a few decisions rest on are kept,
-    /// each back to where that decision was first held: with it somebody may fill a store that lost all later ones.
-    fn hold(&mut self, id: &Arc<str>, has: u64) {
-        if self.floors.back().is_none_or(|(newest, _)| newest != id) {
-            self.floors.push_back((Arc::clone(id), has));
-        }
-        if self.floors.len() > DECISIONS {
-            self.floors.pop_front();
-        }
-        let least = self.floors.iter().map(|(_, floor)| *floor).min().unwrap_or(0);
-        self.parts.retain(|numbered| numbered.to > least);
     }
 }
 

@@ -11,6 +11,8 @@ use object_store::path::Path;
 use object_store::{Error, ObjectStore, ObjectStoreScheme, PutMode, PutOptions};
 use url::Url;
 
+use crate::causes::chain;
+
 /// What variables of the environment are about stores.
 const PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 
@@ -50,21 +52,6 @@ impl Store for Place {
             };
         }
     }
-}
-
-/// What went wrong, and why: the cause is often where the word is that helps.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(found) = cause {
-        let said = found.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = found.source();
-    }
-    text
 }
 
 /// Whether `text` names a store that this program knows; else what is wrong with it.

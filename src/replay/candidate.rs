@@ -11,6 +11,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{Options, Recorded};
+use crate::causes::chain;
 use crate::config::{self, Config, Environment, Judging, Model, Variant};
 use crate::protocol;
 use crate::tls;
@@ -159,17 +160,6 @@ fn find_variant<'m>(model: &'m Model, name: &str) -> Result<&'m Variant, String>
         let names: Vec<&str> = model.variants.iter().map(|variant| &*variant.name).collect();
         format!("model {} has no variant {name:?}; there is {}", model.name, names.join(", "))
     })
-}
-
-/// What went wrong, and why.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(found) = cause {
-        text.push_str(&format!(": {found}"));
-        cause = found.source();
-    }
-    text
 }
 
 /// Messages as their bytes.

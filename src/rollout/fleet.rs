@@ -1,7 +1,8 @@
 //! A rollout that many replicas are one of: who tells the store what, and what its answers become here.
 //!
 //! A task for each rollout says something once a second, and at once where a call failed; nothing else waits for the
-//! store. What a machine is to [`crate::fleet`] is said here, too. Without a shared store none of this runs.
+//! store. Without a shared store none of this runs. What a machine is to [`crate::fleet`] is said in `place`, and what
+//! people and metrics are told in `told`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,19 +15,24 @@ use super::Rollouts;
 use super::audit;
 use super::block::Block;
 use super::live::{self, Depth, Inner, Live};
-use super::machine::{Machine, Saved, names};
-use super::record::{Actor, AuditRecord, Done, FleetStatus, Kept, Refusal, Replica};
-use crate::config::{Config, Model, Strategy};
+use super::machine::Machine;
+use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
+use crate::config::{Model, Strategy};
 use crate::fleet::exchange::Neighbour;
 use crate::fleet::member::{self, Member};
 use crate::fleet::redis::Redis;
-use crate::fleet::seat::{Outcome, Record, Seat, World};
-use crate::fleet::{Part, Rollout, Store, StoreError};
+use crate::fleet::seat::{Outcome, Seat};
+use crate::fleet::{Rollout, Store, StoreError};
 use crate::state::Batch;
 use crate::tasks::Tasks;
 use crate::telemetry::counter::Counters;
-use crate::telemetry::metrics::rollouts as metrics;
 use crate::verdict::{Change, Command, Refused, State};
+
+mod place;
+mod told;
+
+use place::Place;
+use told::status;
 
 /// How often a replica says something.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -74,133 +80,6 @@ pub(super) struct Shared {
     before: Option<Arc<Live>>,
     /// The same model, as strictly as a replica judges that looks alone beside so many.
     strict: Option<(usize, Arc<Model>)>,
-}
-
-/// What a machine is to the fleet.
-struct Place<'a> {
-    rollouts: &'a Rollouts,
-    model: Arc<Model>,
-    config: Arc<Config>,
-    before: Option<Arc<Live>>,
-    actor: Actor,
-    strict: &'a mut Option<(usize, Arc<Model>)>,
-}
-
-impl Place<'_> {
-    fn look_by(&self, model: &Arc<Model>, machine: &mut Machine, now: Duration) -> Option<Change> {
-        let warms = machine.warms(model);
-        // Asked in any case: what is warmed goes on while somebody asks.
-        let warm = warms.map_or(Ok(()), |variant| self.rollouts.warm(model, variant));
-        let ready = |variant| {
-            self.rollouts.ready(model, variant)?;
-            if warms == Some(variant) { warm.clone() } else { Ok(()) }
-        };
-        machine.look(model, &ready, now)
-    }
-}
-
-impl World for Place<'_> {
-    type Machine = Machine;
-    type Change = Change;
-
-    fn read(&self, saved: &str, now: Duration) -> Option<Machine> {
-        let saved: Saved = serde_json::from_str(saved).ok()?;
-        let fits = saved.fits(&self.model);
-        let mut machine = saved.machine;
-        machine.recall(&self.model, now);
-        fits.then_some(machine)
-    }
-
-    fn write(&self, machine: &Machine) -> Arc<str> {
-        let model = &self.model;
-        let saved = Saved { revision: model.revision, variants: names(model), machine: machine.clone() };
-        // A machine is plain data: it can always be written.
-        serde_json::to_string(&saved).unwrap_or_default().into()
-    }
-
-    fn begin(&mut self) -> Option<Machine> {
-        self.rollouts.machine(&self.model, &self.config, self.before.as_ref())
-    }
-
-    fn generation(&self, machine: &Machine) -> u32 {
-        machine.generation()
-    }
-
-    fn is_rolled_back(&self, machine: &Machine) -> bool {
-        machine.state() == State::RolledBack
-    }
-
-    fn absorb(&self, machine: &mut Machine, part: &Part, now: Duration) {
-        let model = &self.model;
-        part.gains.iter().for_each(|gain| machine.absorb(model, gain.clone(), now));
-        for gain in &part.feedback {
-            machine.learn(model, gain);
-        }
-        for ballot in &part.ballots {
-            machine.vote(model, ballot);
-        }
-        part.copies.iter().for_each(|copies| machine.absorb_copies(model, copies, now));
-    }
-
-    fn look(&mut self, machine: &mut Machine, now: Duration) -> Option<Change> {
-        let model = Arc::clone(&self.model);
-        self.look_by(&model, machine, now)
-    }
-
-    fn refresh(&self, machine: &mut Machine, now: Duration) -> bool {
-        machine.refresh(&self.model, now)
-    }
-
-    fn look_alone(&mut self, machine: &mut Machine, others: usize, now: Duration) -> Option<Change> {
-        if machine.state() == State::RolledBack {
-            return None;
-        }
-        let strict = match &*self.strict {
-            Some((known, model)) if *known == others && model.revision == self.model.revision => {
-                Arc::clone(model)
-            }
-            _ => {
-                let mut model = Model::clone(&self.model);
-                model.strategy = model.strategy.stricter(others);
-                let model = Arc::new(model);
-                *self.strict = Some((others, Arc::clone(&model)));
-                model
-            }
-        };
-        let mut alone = machine.clone();
-        let change = self.look_by(&strict, &mut alone, now)?;
-        if change.to != State::RolledBack {
-            return None;
-        }
-        alone.be_alone();
-        *machine = alone;
-        Some(Change { why: format!("{} (here alone, for the store is away)", change.why), ..change })
-    }
-
-    fn roll_back(&mut self, machine: &mut Machine, why: &str, everywhere: bool, now: Duration) -> Change {
-        machine.take_out(&self.model, why, everywhere, now)
-    }
-
-    fn why(&self, change: &Change) -> String {
-        change.why.clone()
-    }
-
-    fn record(&self, machine: &Machine, change: &Change, now: Duration) -> Record {
-        let record = AuditRecord {
-            sequence: 0,
-            millis: now.as_millis() as u64,
-            model: Arc::clone(&self.model.name),
-            revision: self.model.revision,
-            epoch: machine.epoch(),
-            config: Arc::clone(&self.config.revision),
-            actor: self.actor.clone(),
-            change: change.clone(),
-        };
-        let blocks = live::blocks(&self.model, change);
-        let why = |blocked: bool| blocked.then(|| change.why.clone());
-        let blocks = blocks.into_iter().map(|(build, blocked)| (build, why(blocked))).collect();
-        (serde_json::to_string(&record).unwrap_or_default().into(), blocks)
-    }
 }
 
 /// Keeps all rollouts of the fleet for as long as it is polled.
@@ -585,67 +464,6 @@ impl Rollouts {
             }
         }
     }
-
-    /// What the fleet of a rollout is to people.
-    pub(super) fn fleet_of(&self, inner: &mut Inner) -> Option<FleetStatus> {
-        let now = self.clock.now();
-        let shared = inner.shared.as_mut()?;
-        // Somebody looks: the newest plan is asked for with the next exchange.
-        shared.seat.member().refresh();
-        let member = shared.seat.seen();
-        let mark = member.plan().map(|plan| plan.mark).unwrap_or_default();
-        Some(FleetStatus {
-            replica: Arc::clone(member.name()),
-            holder: Arc::clone(member.holder()),
-            leads: member.leads(),
-            version: mark.version,
-            silence: member.silence(now),
-            parted: member.parted(now),
-            waiting: member.waiting(),
-            lost: member.lost(),
-            skew: member.skew(),
-            trouble: shared.trouble.clone(),
-            replicas: shared.others.iter().filter_map(replica).collect(),
-        })
-    }
-
-    /// Whether all replicas have what is served here.
-    pub(super) fn kept_shared(&self, inner: &mut Inner) -> Kept {
-        let now = self.clock.now();
-        let Some(shared) = &inner.shared else { return Kept::Memory };
-        match (&shared.trouble, shared.seat.seen().parted(now)) {
-            (Some(why), _) => Kept::Failing(why.to_string()),
-            (None, true) => Kept::Failing("the store that replicas share gives no answer".to_owned()),
-            (None, false) => Kept::Fleet,
-        }
-    }
-
-    /// What metrics say of it.
-    pub(super) fn fleet_metrics(&self) -> Option<metrics::Fleet> {
-        let fleet = self.ground.fleet.as_ref()?;
-        let now = self.clock.now();
-        let of = |live: Arc<Live>| {
-            let mut inner = live.inner();
-            let model = Arc::clone(&inner.model.name);
-            let shared = inner.shared.as_mut()?;
-            let member = shared.seat.seen();
-            Some(metrics::Member {
-                model,
-                version: member.plan().map_or(0, |plan| plan.mark.version),
-                silence: member.silence(now),
-                leads: member.leads(),
-                waiting: member.waiting(),
-                lost: member.lost(),
-                skew: member.skew(),
-                replicas: shared.others.len() as u64,
-            })
-        };
-        let failures = fleet.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut failures: Vec<(&'static str, u64)> =
-            failures.iter().map(|(cause, count)| (*cause, *count)).collect();
-        failures.sort_unstable();
-        Some(metrics::Fleet { members: self.all().into_iter().filter_map(of).collect(), failures })
-    }
 }
 
 fn unknown(command: &Command) -> Refused {
@@ -664,26 +482,4 @@ pub(super) fn is_shared(model: &Model) -> bool {
 /// Under which a replica's own state has what it must know of the fleet. No name holds a line end.
 fn key(model: &Model) -> String {
     format!("{}\nfleet", model.name)
-}
-
-/// What others shall know of this replica.
-fn status(inner: &Inner, live: &Live) -> String {
-    let version = inner.shared.as_ref().and_then(|shared| Some(shared.seat.seen().plan()?.mark.version));
-    let (model, epoch) = (&inner.model, live.standing().epoch);
-    let report = serde_json::json!({
-        "version": version.unwrap_or(0), "epoch": epoch, "revision": model.revision, "config": &*inner.config,
-    });
-    report.to_string()
-}
-
-fn replica(neighbour: &Neighbour) -> Option<Replica> {
-    let said: serde_json::Value = serde_json::from_str(&neighbour.status).ok()?;
-    Some(Replica {
-        name: Arc::clone(&neighbour.replica),
-        millis: neighbour.at,
-        version: said.get("version")?.as_u64()?,
-        epoch: u32::try_from(said.get("epoch")?.as_u64()?).ok()?,
-        revision: u32::try_from(said.get("revision")?.as_u64()?).ok()?,
-        config: said.get("config")?.as_str()?.into(),
-    })
 }

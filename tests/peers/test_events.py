@@ -2,9 +2,7 @@
 and the prediction log's own rows beside them."""
 
 import json
-import threading
 from datetime import timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import joblib
 import numpy as np
@@ -15,31 +13,22 @@ from models import NEW, OLD
 from processes import wait_for
 from sidecar import Sidecar
 from test_log import CALLS, config, rows, work
+from web import Handler, Server
 
 TYPES = {side: f"org.kubeflow.serving.inference.{side}" for side in ("request", "response")}
 
 
-class Receiver(ThreadingHTTPServer):
+class Receiver(Server):
     """Takes events; what the SDK refuses to read is answered with 400."""
 
     def __init__(self):
         self.events, self.refused = [], []
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.shutdown()
-        self.server_close()
+        super().__init__(Event)
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Event(Handler):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.body()
         try:
             self.server.events.append(from_http_event(HTTPMessage(dict(self.headers), body)))
             status = 202
@@ -50,9 +39,6 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *words):
-        pass
-
 
 @pytest.fixture(scope="module")
 def told(folder, servers, classifier):
@@ -60,7 +46,7 @@ def told(folder, servers, classifier):
     place = folder / "told"
     place.mkdir()
     with Receiver() as receiver:
-        address = f"http://127.0.0.1:{receiver.server_address[1]}/models/default"
+        address = f"http://127.0.0.1:{receiver.port}/models/default"
         more = {"payloads": {"sample": "100%", "as": "decoded"}, "cloudevents": {"url": address, "namespace": "shop"}}
         with Sidecar(place, config(place, servers, **more), "told") as sidecar:
             work(sidecar, classifier)

@@ -8,9 +8,7 @@ import json
 import re
 import subprocess
 import sys
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +25,7 @@ from models import NEW, OLD
 from processes import Program, free_ports, wait_for
 from sidecar import Sidecar, binary
 from test_feedback import Reporter
+from web import Handler, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
@@ -141,27 +140,17 @@ def test_evaluate_agrees_with_the_query_of_the_page(logged):
     assert found["ips"]["value"] == pytest.approx(ips) and found["snips"]["value"] == pytest.approx(snips)
 
 
-class Faults(ThreadingHTTPServer):
+class Faults(Server):
     """Hands requests on to the store, or does what `next_faults` says: `503`, `hang_up` (before), `lose` (after)."""
 
     def __init__(self, port: int):
         self.store, self.next_faults, self.done, self.puts = port, [], [], []
-        super().__init__(("127.0.0.1", 0), Fault)
-
-    def __enter__(self):
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *error):
-        self.shutdown()
-        self.server_close()
+        super().__init__(Fault)
 
 
-class Fault(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
+class Fault(Handler):
     def do_PUT(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.body()
         fault = self.server.next_faults.pop(0) if self.server.next_faults else None
         self.server.done.append(fault)
         self.server.puts.append((self.path, self.headers.get("If-None-Match")))
@@ -188,9 +177,6 @@ class Fault(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
-
-    def log_message(self, *words):
-        pass
 
 
 def s3(folder: Path, name: str, **environment):
@@ -235,7 +221,7 @@ def test_every_file_reaches_the_store_once_whatever_it_does(folder, servers, cla
     place.mkdir()
     with Faults(port) as proxy:
         proxy.next_faults = ["503", "hang_up", "lose", None, "lose"]
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.server_address[1]}"}.items():
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}.items():
             monkeypatch.setenv(name, value)
         with Sidecar(place, config(place, servers, upload="s3://predictions/fleet/a"), "uploaded") as sidecar:
             work(sidecar, classifier)
@@ -277,7 +263,7 @@ def test_what_the_store_has_already_is_sent_under_no_second_name_by_the_next_pro
     with Faults(port) as proxy:
         # Everything is stored, and no answer ever comes.
         proxy.next_faults = ["lose"] * 1000
-        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.server_address[1]}"}.items():
+        for name, value in {**KEYS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}"}.items():
             monkeypatch.setenv(name, value)
         settings = config(place, servers, upload="s3://predictions/fleet/b")
         first = Sidecar(place, settings, "killed")

@@ -15,6 +15,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::PATIENCE;
+use crate::causes::innermost;
 use crate::config::{self, Address, Reporting};
 use crate::pb::inference::grpc_inference_service_client::GrpcInferenceServiceClient;
 use crate::pb::inference::{
@@ -246,12 +247,4 @@ fn from_nobody(status: &Status) -> bool {
 /// test holds it to.
 fn mapped_from_http(status: &Status) -> bool {
     status.message().starts_with("grpc-status header missing")
-}
-
-fn innermost<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error
 }
