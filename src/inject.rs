@@ -119,6 +119,11 @@ fn read(path: &FilePath) -> io::Result<String> {
     Ok(text)
 }
 
+/// What a stream is told whose documents all pass as they are.
+const NO_PODS: &str = "nothing in it has pods, so nothing was injected; pods are looked for in Pod, Deployment, \
+                       StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, KServe's InferenceService and Knative's \
+                       Service";
+
 /// One manifest of a stream: a document, or an item of a `List`.
 struct Manifest {
     document: usize,
@@ -324,6 +329,9 @@ impl Injection<'_> {
         }
         if !problems.is_empty() {
             return Err(problems);
+        }
+        if self.pods().next().is_none() {
+            notes.push(format!("warning: {}: {NO_PODS}", self.stream.name));
         }
         Ok(Outcome { text: self.stream.edited(&changes)?, notes })
     }

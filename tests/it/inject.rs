@@ -252,3 +252,11 @@ fn long_streams_are_quick() {
     let (after, notes) = injected(&text, &[]);
     assert_eq!((notes.matches("by port").count(), manifests(&after).len()), (50, 150), "{notes}");
 }
+
+#[test]
+fn a_stream_without_pods_passes_as_it_is_and_says_so() {
+    let text = "# ours\nkind: Foo\napiVersion: example.org/v1\n";
+    let (out, notes) = injected(text, &[]);
+    assert_eq!(out, text);
+    assert!(notes.contains("standard input: nothing in it has pods"), "{notes}");
+}

@@ -16,7 +16,9 @@ impl Check<'_> {
     /// The directory that `state` names, or that is kept beside a shared store, and that store.
     pub(super) fn state(&mut self, file: &raw::File) -> (Option<PathBuf>, Option<Arc<Fleet>>) {
         let text = file.state.as_deref();
-        let Some(url) = text.filter(|text| text.contains("://")) else {
+        // Somebody who forgets a slash means no folder.
+        let is_url = |text: &&str| text.contains("://") || text.starts_with("redis") && text.contains(':');
+        let Some(url) = text.filter(is_url) else {
             if file.fleet.is_some() {
                 let what = "says how replicas share their state, and `state` does not say where";
                 let hint = "write `state: redis://HOST:PORT`, or leave `fleet` out";
