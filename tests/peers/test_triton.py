@@ -4,6 +4,7 @@ Four models, as callers see them: `sums` passes as it is; `steps` has a variant 
 `totals` and `walks` are the same two once more, under names that the server does not know.
 """
 
+import itertools
 import secrets
 from collections import Counter
 from queue import Queue
@@ -20,9 +21,10 @@ from echo import OPTIONS, call
 from inference import ask, ask_stream, assert_same, own, without_own
 from sidecar import OWN_RESPONSE_KEYS, Sidecar
 from test_spans import INFER, prediction
-from tritonserver import NAME, VERSIONS, TritonServer
+from tritonserver import VERSIONS, TritonServer
 
 STREAM = "inference.GRPCInferenceService/ModelStreamInfer"
+TRACER = "triton-tracer"
 VARIANTS = {"1": "one", "2": "two"}
 REAL_NAMES = {"steps": "steps", "totals": "sums", "walks": "steps"}
 NUMBERS = [3.0, 1.0, 4.0]
@@ -31,13 +33,25 @@ both_versions = pytest.mark.parametrize("version", VERSIONS)
 
 
 @pytest.fixture(scope="module")
-def server(folder, collector):
-    with TritonServer(folder, collector.http) as running:
+def server(folder):
+    with TritonServer(folder) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def sidecar(folder, server, collector):
+    with before(server, folder, collector) as running:
+        yield running
+
+
+@pytest.fixture
+def tracing(folder, collector):
+    """A sidecar before a Triton that traces."""
+    with TritonServer(folder, TRACER, collector.http) as server, before(server, folder, collector) as running:
+        yield running
+
+
+def before(server, folder, collector) -> Sidecar:
     endpoint = {"endpoint": f"http://{server.address}"}
 
     def versions(**more) -> dict:
@@ -59,8 +73,7 @@ def sidecar(folder, server, collector):
         },
         "telemetry": {"otlp": f"http://127.0.0.1:{collector.port}", "sample": "100%"},
     }
-    with Sidecar(folder, config, "before-triton") as running:
-        yield running
+    return Sidecar(folder, config, f"before-{server.name}")
 
 
 def request(model: str, numbers=NUMBERS, version: str = "", raw: bool = False, id: str = "request-7") -> bytes:
@@ -325,25 +338,24 @@ def traced(sidecar, collector, version, stream):
     return trace, client
 
 
-@both_versions
-@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
-def test_the_servers_spans_continue_the_trace(sidecar, collector, version, stream):
-    # A span of Triton's that never reaches the collector proves nothing about the sidecar, so the call is made again. A
-    # trace that is not continued would be missing every time.
-    for patience in (10, 10, 30):
-        trace, client = traced(sidecar, collector, version, stream)
-        try:
-            (model,) = collector.wait_for(
-                "Triton",
-                lambda span: span.resource.get("service.name") == NAME and span.parent == client.id,
-                seconds=patience,
-            )
-            break
-        except TimeoutError as error:
-            missing = error
-    else:
-        raise missing
-    assert model.trace == trace
-    (compute,) = collector.wait_for("the model", lambda span: span.parent == model.id)
-    assert compute.name == ("steps" if stream else "sums")
-    assert compute.attributes["triton.model_version"] == int(version)
+def test_the_servers_spans_continue_the_trace(tracing, collector):
+    for version, stream in itertools.product(VERSIONS, (False, True)):
+        # A span of Triton's that never reaches the collector proves nothing about the sidecar, so the call is made
+        # again. A trace that is not continued would be missing every time.
+        for patience in (10, 10, 30):
+            trace, client = traced(tracing, collector, version, stream)
+            try:
+                (model,) = collector.wait_for(
+                    "Triton",
+                    lambda span: span.resource.get("service.name") == TRACER and span.parent == client.id,
+                    seconds=patience,
+                )
+                break
+            except TimeoutError as error:
+                missing = error
+        else:
+            raise missing
+        assert model.trace == trace
+        (compute,) = collector.wait_for("the model", lambda span: span.parent == model.id)
+        assert compute.name == ("steps" if stream else "sums")
+        assert compute.attributes["triton.model_version"] == int(version)

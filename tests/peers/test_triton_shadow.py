@@ -1,7 +1,7 @@
 """Triton as the shadow of another Triton: its copies are renamed, judged by what it answers, and never felt.
 
-Callers know three models, which one process answers in version 1 and another gets copies of: `twins` asks both for the
-same, `totals` and `walks` ask the shadow for version 2.
+Callers know three models, which one process answers in version 1 and others get copies of: `twins` asks both for the
+same, `totals` and `walks` ask the shadow for version 2. The shadow of `walks`, whose calls are streams, does not trace.
 """
 
 import signal
@@ -24,25 +24,32 @@ MODELS = {"twins": ("sums", "1"), "totals": ("sums", "2"), "walks": ("steps", "2
 
 
 @pytest.fixture(scope="module")
-def live(folder, collector):
-    with TritonServer(folder, collector.http, "triton-live") as running:
+def live(folder):
+    with TritonServer(folder, "triton-live") as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def shade(folder, collector):
-    with TritonServer(folder, collector.http, SHADE) as running:
+    with TritonServer(folder, SHADE, collector.http) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def shadowed(folder, live, shade, collector):
+def streaming_shade(folder):
+    with TritonServer(folder, "triton-streaming-shade") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shadowed(folder, live, shade, streaming_shade, collector):
     def model(name: str, version: str) -> dict:
+        shadow = streaming_shade if name == "steps" else shade
         return {
             "variants": {
                 "live": {"endpoint": f"http://{live.address}", "model_name": name, "model_version": "1", "version": "1"},
                 "next": {
-                    "endpoint": f"http://{shade.address}",
+                    "endpoint": f"http://{shadow.address}",
                     "model_name": name,
                     "model_version": version,
                     "version": version,

@@ -6,8 +6,11 @@ an answer tells which version made it:
     sums    one answer for each request: the sums of the first one, two, … numbers, times the version
     steps   decoupled, streams only: one answer for each number, that number times the version
 
-Both refuse numbers below zero, and version 2 of steps alone those above 100. Triton lives in an environment of its own, for a backend built against numpy 1 answers
-under numpy 2 with tensors that are empty, and says nothing.
+Both refuse numbers below zero, and version 2 of steps alone those above 100. Triton lives in an environment of its own,
+for a backend built against numpy 1 answers under numpy 2 with tensors that are empty, and says nothing.
+
+Spans are its own only where a test reads them: while it traces, a stream of several messages at once ends it with a
+segmentation fault, with nobody between it and its caller, after some hundred streams or at the first.
 """
 
 import os
@@ -45,8 +48,7 @@ class TritonPythonModel:
     def initialize(self, settings):
         self.version = int(settings["model_version"])
 
-    def execute(self, requests):
-        return [self.answer(request) for request in requests]
+{execute}
 
     def refusal(self):
         error = backend.TritonError("no such numbers", backend.TritonError.INVALID_ARG)
@@ -59,6 +61,15 @@ class TritonPythonModel:
         numbers = backend.get_input_tensor_by_name(request, "x").as_numpy()
 {answer}
 """
+
+# A decoupled model sends its answers and returns none.
+EXECUTE = {
+    False: """    def execute(self, requests):
+        return [self.answer(request) for request in requests]""",
+    True: """    def execute(self, requests):
+        for request in requests:
+            self.answer(request)""",
+}
 
 SUMS = """
         return self.refusal() if (numbers < 0).any() else self.response(np.cumsum(numbers))
@@ -80,16 +91,16 @@ def environment() -> Path:
 
 
 class TritonServer:
-    """One Triton process, whose spans go to the collector's HTTP port. It may be killed and started anew."""
+    """One Triton process. Its spans go to the HTTP port of a collector, if given one; it may be killed and started anew."""
 
-    def __init__(self, folder: Path, collector_http: int, name: str = NAME):
+    def __init__(self, folder: Path, name: str = NAME, collector_http: int | None = None):
         self.name = name
         self._folder = folder / name
         (self.port,) = free_ports(1)
         self._packages = environment() / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
         self._write_models()
         program = self._link_backend() / "bin" / "tritonserver"
-        trace = [
+        trace = collector_http and [
             "mode=opentelemetry",
             "rate=1",
             "level=TIMESTAMPS",
@@ -106,7 +117,7 @@ class TritonServer:
             "--allow-http=false",
             "--allow-metrics=false",
             "--log-info=false",
-            *[f"--trace-config={setting}" for setting in trace],
+            *[f"--trace-config={setting}" for setting in trace or ()],
         ]
         # The backend is linked to the library of the Python that runs here.
         libraries = [str(self._packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
@@ -115,12 +126,13 @@ class TritonServer:
 
     def _write_models(self):
         for model, answer in (("sums", SUMS), ("steps", STEPS)):
-            code = CODE.format(packages=str(self._packages), answer=answer)
+            decoupled = model == "steps"
+            code = CODE.format(packages=str(self._packages), execute=EXECUTE[decoupled], answer=answer)
             for version in VERSIONS:
                 place = self._folder / "models" / model / version
                 place.mkdir(parents=True)
                 (place / "model.py").write_text(code)
-            config = CONFIG.format(model=model, decoupled=str(model == "steps").lower())
+            config = CONFIG.format(model=model, decoupled=str(decoupled).lower())
             (place.parent / "config.pbtxt").write_text(config)
 
     def _link_backend(self) -> Path:
