@@ -92,7 +92,7 @@ mod told {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, debug_assertions))]
 mod tests {
     use super::told::{Rule, read};
 

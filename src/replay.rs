@@ -47,6 +47,7 @@ use summary::Summary;
   parhelion replay --log DIR --to http://127.0.0.1:8002 --as-recorded --since 1h --json
   parhelion replay --log DIR --to http://127.0.0.1:8002 --compare label=class --compare scores=numeric,absolute=1e-3
   parhelion replay --log DIR --to http://127.0.0.1:8002 --control http://127.0.0.1:8001 --disagreement 2%
+  parhelion replay --log DIR --to http://127.0.0.1:8002 --served v1                  beside answers of v1 only
   parhelion replay --log DIR --model fraud --samples > warm.jsonl      a file to warm variants with
 
 It needs messages in the log (`log.payloads`). What was masked cannot be sent, and is counted. Exit codes: 0 the
@@ -58,6 +59,9 @@ pub struct Options {
     /// Only this model's calls
     #[arg(long)]
     model: Option<String>,
+    /// Only calls that this variant answered, where several did
+    #[arg(long, value_name = "VARIANT")]
+    served: Option<String>,
     /// The configuration that knows the candidate, or the control
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
@@ -142,6 +146,7 @@ pub async fn run(options: Options, now: SystemTime) -> io::Result<Ended> {
     let Some(mut reader) = open(&options.log) else { return Ok(Ended::Refused) };
     let mut reading = Reading {
         model: options.model.as_deref(),
+        served: options.served.as_deref(),
         since: options.since.map_or(i64::MIN, |moment| moment.micros(now)),
         until: options.until.map_or(i64::MAX, |moment| moment.micros(now)),
         most: options.limit,

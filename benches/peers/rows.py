@@ -215,9 +215,12 @@ ROWS = {
     "kept-large": kept("600 KB", LARGE),
     "features": Row(
         "300 B, 8 × 16, one feature after the other",
-        through(FULL, "parhelion", "parhelion/ab", "parhelion/canary", "parhelion/ab, mirror", "parhelion/default",
-                "parhelion/everything"), [
+        through(FULL, "parhelion", "parhelion/ab", "parhelion/canary", "parhelion/ab, drift", "parhelion/ab, log",
+                "parhelion/ab, mirror", "parhelion/default", "parhelion/everything"), [
             Check("a canary that is judged ÷ the same split for `ab`", None, ratio("parhelion/canary", "parhelion/ab")),
+            Check("drift of a tenth of the calls ÷ the same split without", 1.05,
+                  ratio("parhelion/ab, drift", "parhelion/ab")),
+            Check("a row on disk for each call ÷ the same split without", None, ratio("parhelion/ab, log", "parhelion/ab")),
         ]),
     "shadows": Row(
         "300 B, 8 × 16, shadows with a copy of each call",

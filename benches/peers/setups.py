@@ -26,11 +26,14 @@ CAPS = (4, 16, 64)
 
 
 class Setup(NamedTuple):
-    """What a proxy does beside forwarding. A `canary` is a split that is judged. `mirrors` are the servers that get a copy of each call, and
-    `cap_mib` is what all copies may hold while they are kept for long."""
+    """What a proxy does beside forwarding. A `canary` is a split that is judged. `mirrors` are the servers that get
+    a copy of each call, and `cap_mib` is what all copies may hold while they are kept for long. With `drift` the answers of
+    a tenth of the calls are counted, and with `log` each call is a row on disk."""
     proxy: str
     split: bool = False
     canary: bool = False
+    drift: bool = False
+    log: bool = False
     mirrors: tuple = ()
     spans: Optional[str] = None
     models: int = 1
@@ -53,6 +56,8 @@ SETUPS = {
     "again": Setup("parhelion"),
     "parhelion/ab": Setup("parhelion", split=True),
     "parhelion/canary": Setup("parhelion", split=True, canary=True),
+    "parhelion/ab, drift": Setup("parhelion", split=True, drift=True),
+    "parhelion/ab, log": Setup("parhelion", split=True, log=True),
     "parhelion/mirror": Setup("parhelion", mirrors=("shadow",)),
     "parhelion/capped mirror": Setup("parhelion", mirrors=("shadow",), copies=None),
     "parhelion/2 mirrors": Setup("parhelion", mirrors=("shadow",) * 2),
@@ -111,10 +116,12 @@ def parhelion(setup, place):
     calls += f", bytes: {setup.cap_mib}MiB, deadline: 30s" if setup.cap_mib else ""
     body = f"{{variants: {{{variants}}}, strategy: {strategy}"
     body += ", unit: [metadata:x-user-id]" if setup.split else ""
+    body += ", drift: {}" if setup.drift else ""
     body += f", shadows: [{', '.join(f'{{variant: {name}{calls}}}' for name in shadows)}]}}"
     others = "\n".join(f"  bench-{number}: {body}" for number in range(1, setup.models))
     collector = f"{scheme}://{setup.server(place, 'collector')}" if setup.spans else ""
     telemetry = f'telemetry: {{otlp: "{collector}", sample: {setup.spans}}}' if setup.spans else ""
+    log = f"log: {{dir: {place.folder}/log}}" if setup.log else ""
     at = place.certificates
     own = f"cert: {at}/tls.crt, key: {at}/tls.key"
     tls = f"""\
@@ -132,6 +139,7 @@ models:
   bench: {body}
 {others}
 {telemetry}
+{log}
 {tls}
 """
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::tensor::Tensor;
 use crate::config::Measure;
+use crate::config::units::short_number;
 
 /// In what way two answers, or two outputs, differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
@@ -224,7 +225,7 @@ impl Output {
         if matches!(kind, Kind::Values | Kind::NonFinite) {
             text.push_str(&format!(", {} of {} rows", self.differing, self.rows));
             if let Some((name, value)) = self.figures.first() {
-                text.push_str(&format!(", {name} {value:.4}"));
+                text.push_str(&format!(", {name} {}", short_number(*value)));
             }
         }
         text

@@ -260,6 +260,18 @@ impl fmt::Display for Size {
     }
 }
 
+/// Four digits behind the point where that says enough, else the power of ten: `0.4981`, `2`, `4.63e8`.
+pub fn short_number(number: f64) -> String {
+    let size = number.abs();
+    match size {
+        _ if size == 0.0 => "0".to_owned(),
+        _ if (1e-3..1e6).contains(&size) => {
+            format!("{number:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => format!("{number:.2e}"),
+    }
+}
+
 /// For people: `1,234,567`.
 pub fn write_count(number: u64) -> String {
     let digits = number.to_string();
@@ -309,6 +321,12 @@ mod tests {
     #[test]
     fn counts_have_commas_between_thousands() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(write_count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn numbers_are_short_and_never_round_to_nothing() {
+        let numbers = [0.0, 2.0, 0.25, 0.498_06, -100.0, 2.38e-5, 463_000_000.0];
+        assert_eq!(numbers.map(short_number), ["0", "2", "0.25", "0.4981", "-100", "2.38e-5", "4.63e8"]);
     }
 
     #[test]

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::json::text as known;
 use super::paint::{Hue, Paint};
-use super::shadow::{drift_json, short_number};
+use super::shadow::drift_json;
 use super::text::{self, Cell, table, wrapped};
-use crate::config::units::write_count;
+use crate::config::units::{short_number, write_count};
 use crate::pb::v1::{AnswerDrift, Drift, OutputDrift};
 
 /// In one line: `proven of 1 of 3 outputs: label of v2 from the baseline`.

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::json::text as known;
 use super::paint::{Hue, Paint};
 use super::text::{self, Cell, share, table, wrapped};
-use crate::config::units::write_count;
+use crate::config::units::{short_number, write_count};
 use crate::pb::v1::{Drift, Offender, Shadow, ShadowOutput, ShadowVerdict};
 
 /// Offenders that are shown.
@@ -120,17 +120,6 @@ fn details(output: &ShadowOutput) -> Vec<String> {
         ));
     }
     lines
-}
-
-pub(super) fn short_number(number: f64) -> String {
-    let size = number.abs();
-    match size {
-        _ if size == 0.0 => "0".to_owned(),
-        _ if (1e-3..1e6).contains(&size) => {
-            format!("{number:.4}").trim_end_matches('0').trim_end_matches('.').to_owned()
-        }
-        _ => format!("{number:.2e}"),
-    }
 }
 
 fn spoken(verdict: ShadowVerdict) -> String {

@@ -51,6 +51,8 @@ impl Recorded {
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) model: Option<&'a str>,
+    /// The variant that answered.
+    pub(super) served: Option<&'a str>,
     /// Microseconds since 1970, both included.
     pub(super) since: i64,
     pub(super) until: i64,
@@ -88,6 +90,9 @@ pub(super) fn read(reader: &mut Reader, reading: &Reading<'_>) -> Calls {
         for row in 0..batch.num_rows() {
             let time = whole("time", row);
             if !(reading.since..=reading.until).contains(&time) {
+                continue;
+            }
+            if reading.served.is_some_and(|served| text("variant", row).as_deref() != Some(served)) {
                 continue;
             }
             let request = match text("payload", row).as_deref() {

@@ -67,7 +67,8 @@ fn payloads(kept_as: PayloadsAs, mask: &[&str]) -> Payloads {
     Payloads { sample: Percent::ALL, size: Size(1 << 20), kept_as, mask }
 }
 
-const ALL: Reading<'static> = Reading { model: None, since: i64::MIN, until: i64::MAX, most: 100 };
+const ALL: Reading<'static> =
+    Reading { model: None, served: None, since: i64::MIN, until: i64::MAX, most: 100 };
 
 #[tokio::test]
 async fn messages_are_sent_as_they_were_in_either_form() {
@@ -84,6 +85,10 @@ async fn messages_are_sent_as_they_were_in_either_form() {
         );
         let answer = ModelInferResponse::decode(found[0].response.clone().unwrap()).unwrap();
         assert_eq!((answer.id.as_str(), found[0].status), ("a", Code::OK));
+        for (served, calls) in [("v2", 1), ("v1", 0)] {
+            let reading = Reading { served: Some(served), ..ALL };
+            assert_eq!(read(&mut Reader::open(root.path()).unwrap(), &reading).all.len(), calls, "{served}");
+        }
         let line = found[0].line().unwrap();
         assert_eq!(crate::warm::file::read(&line, "fraud", "").unwrap().len(), 1, "it warms others too");
     }

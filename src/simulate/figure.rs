@@ -86,7 +86,8 @@ fn announced(summary: &Summary, within: Part) -> Figure {
 
 impl ShareRange {
     fn figure(&self, figure: &'static str, share: Option<&Share>) -> Figure {
-        let percent = |part: Part| format!("{} %", 100.0 * part.0);
+        // A share as people wrote it: 0.58 is no 57.99999999999999 %.
+        let percent = |part: Part| format!("{} %", (1e8 * part.0).round() / 1e6);
         let bound = bound(self.at_least.map(percent), self.at_most.map(percent));
         let Some(share) = share else {
             let measured = "not measured here".to_owned();
@@ -152,9 +153,9 @@ mod tests {
             passed: false,
         };
         assert_eq!(range.figure("held", Some(&share)), expected);
-        let range = ShareRange { at_least: Some(Part(0.02)), at_most: Some(Part(0.01)) };
+        let range = ShareRange { at_least: Some(Part(0.02)), at_most: Some(Part(0.58)) };
         let figure = range.figure("held", Some(&share));
-        assert!(figure.passed && figure.bound == "at least 2 %, at most 1 %", "{figure:?}");
+        assert!(figure.passed && figure.bound == "at least 2 %, at most 58 %", "{figure:?}");
         assert!(!range.figure("naive", None).passed);
         let none = ShareRange { at_least: None, at_most: Some(Part(0.0)) };
         assert!(none.figure("rolled_back", Some(&Share::of(0, 1000))).passed);

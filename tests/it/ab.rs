@@ -89,7 +89,7 @@ impl House {
 
     /// New users until the rollout is in that state.
     pub(crate) async fn until(&mut self, state: State, told: impl Fn(&str, u32) -> Option<f64>) -> Rollout {
-        for _ in 0..60 {
+        for _ in 0..300 {
             for _ in 0..100 {
                 self.users += 1;
                 let (user, number) = (format!("u{}", self.users), self.users);

@@ -1,7 +1,7 @@
 //! Bandits over real connections: calls, reports about their answers, and what is given next.
 
 use parhelion::pb::v1::{
-    Aim, CommandRequest, ExplainRequest, FeedbackReport, ListAuditRequest, State, Verdict,
+    Aim, CommandRequest, ExplainRequest, Explanation, FeedbackReport, ListAuditRequest, State, Verdict,
     feedback_report::Value,
 };
 use tonic::{Code, Request};
@@ -139,44 +139,56 @@ async fn an_apprentice_leaves_the_baseline_alone_and_says_what_it_is_worth() {
     assert_eq!(refused.code(), Code::FailedPrecondition);
 }
 
-#[tokio::test]
-async fn calls_are_told_apart_by_what_they_bring_and_one_that_brings_nonsense_is_the_baselines() {
-    let model = Model::start("1");
-    let strategy = "policy: lin_ts, min_units: 1, context: [{metadata: x-age, offset: 40, scale: 20}]";
-    let mut house = House::new(&learning(&model, &["v1", "v2"], strategy, "")).await;
-    process::until("the beginning", || async { house.status().await.state() == State::Running }).await;
-    let question = |age: &str| ExplainRequest {
+const BY_AGE: &str = "policy: lin_ts, min_units: 1, context: [{metadata: x-age, offset: 40, scale: 20}]";
+
+/// What is given to somebody of that age, and why.
+async fn told_of(house: &House, age: &str) -> Explanation {
+    let asked = ExplainRequest {
         model: "m".to_owned(),
         metadata: [("x-user".to_owned(), "ann".to_owned()), ("x-age".to_owned(), age.to_owned())].into(),
         ..ExplainRequest::default()
     };
-    let share = |told: &parhelion::pb::v1::Explanation, name: &str| {
-        let own = told.ranges.iter().filter(|range| range.variant == name);
-        own.map(|range| range.to - range.from).sum::<u32>()
-    };
-    // The young approve of v1, the old of v2.
-    let mut learnt = false;
+    house.control.clone().explain(asked).await.unwrap().into_inner()
+}
+
+/// Of 100,000 places.
+fn share(told: &Explanation, name: &str) -> u32 {
+    let own = told.ranges.iter().filter(|range| range.variant == name);
+    own.map(|range| range.to - range.from).sum()
+}
+
+/// Whether v1 is nearly everybody's who is young, and v2 of those who are old.
+async fn knows_ages(house: &House) -> bool {
+    share(&told_of(house, "20").await, "v1") > 90_000 && share(&told_of(house, "60").await, "v2") > 90_000
+}
+
+/// Calls of the young, who approve of v1, and of the old, who approve of v2, until that is known.
+async fn learn_of_ages(house: &mut House) {
     for _ in 0..30 {
         for _ in 0..40 {
             house.users += 1;
             let (user, young) = (format!("u{}", house.users), house.users.is_multiple_of(2));
-            let age = if young { "20" } else { "60" };
-            let right = if young { "v1" } else { "v2" };
+            let (age, right) = if young { ("20", "v1") } else { ("60", "v2") };
             house
                 .serve_with(&user, &[("x-age", age)], |variant| Some(f64::from(u8::from(variant == right))))
                 .await;
         }
         tokio::time::sleep(std::time::Duration::from_millis(600)).await;
-        let young = house.control.explain(question("20")).await.unwrap().into_inner();
-        let old = house.control.explain(question("60")).await.unwrap().into_inner();
-        if share(&young, "v1") > 90_000 && share(&old, "v2") > 90_000 {
-            learnt = true;
-            break;
+        if knows_ages(house).await {
+            return;
         }
     }
-    assert!(learnt, "{:#?}", house.status().await);
+    panic!("{:#?}", house.status().await);
+}
+
+#[tokio::test]
+async fn calls_are_told_apart_by_what_they_bring_and_one_that_brings_nonsense_is_the_baselines() {
+    let model = Model::start("1");
+    let mut house = House::new(&learning(&model, &["v1", "v2"], BY_AGE, "")).await;
+    process::until("the beginning", || async { house.status().await.state() == State::Running }).await;
+    learn_of_ages(&mut house).await;
     for age in ["young", "NaN", "inf", ""] {
-        let told = house.control.explain(question(age)).await.unwrap().into_inner();
+        let told = told_of(&house, age).await;
         assert_eq!(
             (told.variant.as_str(), told.reason.as_str(), told.propensity),
             ("v1", "no_context", 1.0),
@@ -186,6 +198,50 @@ async fn calls_are_told_apart_by_what_they_bring_and_one_that_brings_nonsense_is
     assert_eq!(house.serve_with("zoe", &[("x-age", "old")], |_| None).await, "v1");
     let reasons = "parhelion_assignments_total{model=\"m\",variant=\"v1\",reason=\"no_context\"}";
     assert_eq!(house.sidecar.metric(reasons).await, 1);
+}
+
+#[tokio::test]
+async fn what_contexts_taught_outlives_the_process() {
+    let (model, kept) = (Model::start("1"), tempfile::tempdir().unwrap());
+    let state = format!("state: {}\n", kept.path().display());
+    let yaml = learning(&model, &["v1", "v2"], BY_AGE, &state);
+    let mut house = House::new(&yaml).await;
+    process::until("the beginning", || async { house.status().await.state() == State::Running }).await;
+    learn_of_ages(&mut house).await;
+    let (revision, reported) = (house.status().await.revision, house.users);
+    house.sidecar.signal("TERM");
+    house.sidecar.ended(process::LONG).await;
+
+    let house = House::new(&yaml).await;
+    process::until("what it knew", || async { knows_ages(&house).await }).await;
+    let now = house.status().await;
+    let values: u64 = now.learning.as_ref().unwrap().arms.iter().map(|arm| arm.values).sum();
+    assert_eq!((&now.revision, values), (&revision, u64::from(reported)), "{now:#?}");
+}
+
+#[tokio::test]
+async fn a_bandit_is_a_stage_that_begins_with_what_those_before_it_earned() {
+    let model = Model::start("1");
+    let at = model.address;
+    let guards = "guards: {errors: off, rejections: off, latency: off}";
+    let yaml = format!(
+        "models: {{m: {{variants: {{v1: {{endpoint: 'http://{at}', version: v1}}, v2: {{endpoint: 'http://{at}', \
+         version: v2}}}}, unit: [metadata:x-user], strategy: {{kind: staged, salt: s, stages: [\
+         {{kind: canary, steps: [{{share: 40%, hold: 2s, calls: 60}}], \
+         guards: {{errors: {{absolute: 10%, relative: 25%}}, rejections: off, latency: off}}}}, \
+         {{kind: bandit, reward: {{name: approved}}, min_units: 20, floor: 10%, on_pass: promote, {guards}}}, \
+         {{name: everybody, kind: pinned}}]}}, feedback: {{approved: {{kind: binary}}}}}}}}\ndrain: {{grace: 2s}}\n"
+    );
+    let mut house = House::new(&yaml).await;
+    process::until("the beginning", || async { house.status().await.state() == State::Running }).await;
+    house.until(State::Promoted, better).await;
+    let records = ListAuditRequest { model: "m".to_owned(), limit: 10 };
+    let records = house.control.list_audit(records).await.unwrap().into_inner().records;
+    let actions: Vec<&str> = records.iter().rev().map(|record| record.action.as_str()).collect();
+    assert_eq!(actions, ["started", "began", "advanced", "began", "promoted"], "{records:#?}");
+    // In two seconds the canary earned enough to tell who is better, and nobody's half had to be tried again.
+    assert!(records[2].share > 0.8, "{records:#?}");
+    assert_eq!(house.serve("anybody", |_| None).await, "v2");
 }
 
 #[tokio::test]

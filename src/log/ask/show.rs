@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::time::{stamp, took};
 use super::{Ended, Place, Row, complain, micros, open, passed_over, rows_of};
+use crate::config::units::short_number;
 use crate::log::payload::{Secret, oip};
 use crate::log::read::{Reader, Wanted};
 use crate::log::table::Table;
@@ -331,7 +332,7 @@ fn tell_outputs(copy: &Row, out: &mut impl Write) -> io::Result<()> {
         let word = |key: &str| output[key].as_str().unwrap_or("–").to_owned();
         let figures = output["figures"].as_object().into_iter().flatten();
         let figures: Vec<String> = figures
-            .map(|(name, figure)| format!("{name} {:.4}", figure.as_f64().unwrap_or(f64::NAN)))
+            .map(|(name, figure)| format!("{name} {}", short_number(figure.as_f64().unwrap_or(f64::NAN))))
             .collect();
         writeln!(
             out,

@@ -86,7 +86,7 @@ async fn a_prediction_has_one_story() {
         "rollout   held by operator",
         "copy      v2 2.0.0 at 10.0.0.7:8001: DEADLINE_EXCEEDED in 2.0 s; beside the answer: status",
         "beside the answer: values",
-        "label (class): values, 1 of 4 rows; flips 0.2500",
+        "label (class): values, 1 of 4 rows; flips 0.25",
         "the verdict then: not enough data",
         "feedback  approved = 1, 60.0 s later (first, evidence now)",
     ] {
