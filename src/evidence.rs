@@ -4,6 +4,7 @@
 //! come from several threads, and be kept and summed without ever being wrong. [`epoch`] is what calls are counted
 //! in, [`gather`] reads it.
 
+mod counts;
 pub mod epoch;
 pub mod exposed;
 pub mod gather;
@@ -44,7 +45,7 @@ pub struct ArmGain {
     #[serde(skip_serializing_if = "is_none")]
     pub rejections: u64,
     /// Latency as (bucket, count), in growing order of buckets; where units are known at most one per unit and minute.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", with = "counts")]
     pub latency: Vec<(u16, u32)>,
     /// Units that were exposed for the first time, of the sample that is kept of them; calls without a unit are each
     /// one. Counted only where a sample ratio is judged, as is what follows.
@@ -233,6 +234,11 @@ fn is_none(count: &u64) -> bool {
 }
 
 impl Gain {
+    /// Whether a call failed.
+    pub fn fails(&self) -> bool {
+        self.arms.iter().any(|arm| arm.errors + arm.rejections > 0)
+    }
+
     /// Adds what the same epoch gained, of the same segment.
     pub fn merge(&mut self, more: &Gain) {
         self.arms.resize_with(self.arms.len().max(more.arms.len()), ArmGain::default);

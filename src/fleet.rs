@@ -17,6 +17,7 @@ use std::sync::Arc;
 pub mod exchange;
 pub mod ledger;
 pub mod member;
+pub mod pace;
 pub mod part;
 pub mod redis;
 pub mod seat;

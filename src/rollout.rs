@@ -42,6 +42,7 @@ pub use adopt::adopt;
 use audit::Audit;
 use block::Blocks;
 use live::Live;
+pub(crate) use machine::{Machine, Strict};
 pub use record::{
     Actor, AuditRecord, Done, Explanation, FleetStatus, Kept, Question, Refusal, Replica, Role, Status,
     Summary, VariantStatus,

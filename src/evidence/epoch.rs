@@ -108,6 +108,13 @@ impl Epoch {
         Epoch { baseline: None, alone: true, ..self }
     }
 
+    /// The same for a replica among others: all failures are urgent. What whoever decides sees must not hang on whose failure
+    /// it is, or replicas whose candidate failed by chance are seen before all others.
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Epoch { baseline: None, ..self }
+    }
+
     /// The same, where only some of the calls that begin will count in the end: none is taken for one before it has ended.
     #[must_use]
     pub fn unwatched(self) -> Self {

@@ -29,7 +29,7 @@ pub struct Plan {
     /// Where the rollout stands, as it is written down.
     pub saved: Arc<str>,
     /// The last part of each replica that it rests on.
-    pub absorbed: BTreeMap<Arc<str>, u64>,
+    pub absorbed: Arc<BTreeMap<Arc<str>, u64>>,
 }
 
 impl Plan {

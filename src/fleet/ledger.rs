@@ -1,7 +1,7 @@
 //! What the store does with what replicas say: the rule of the house, as the server's script carries it out. Pure.
 //!
-//! It is what simulations play with. The script itself is tried on a real server, in `tests/peers`. A copy of a ledger is a
-//! store that was restored from an old one.
+//! It is what simulations play with; the script is held against it at a real server, in `tests/it/fleet`. A copy of a
+//! ledger is a store that was restored from an old one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,9 +35,29 @@ pub struct Ledger {
     audits: u64,
     neighbours: BTreeMap<Arc<str>, (u64, String)>,
     blocks: BTreeMap<String, String>,
+    told: Told,
+}
+
+/// Whom an exchange concerns beside the one who made it: they are told that there is something to hear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// All: another plan is there, a rollback, or nobody decides any more.
+    pub everybody: bool,
+    /// Whoever decides: a call failed.
+    pub holder: bool,
 }
 
 impl Ledger {
+    /// Who was told of the last exchange.
+    pub fn told(&self) -> Told {
+        self.told
+    }
+
+    /// Who holds the lease, or held it last; empty: nobody ever did.
+    pub fn holder(&self) -> &str {
+        &self.lease.holder
+    }
+
     /// Of the plan.
     pub fn mark(&self) -> Mark {
         self.plan.as_ref().map_or(Mark::default(), |plan| plan.mark)
@@ -50,11 +70,13 @@ impl Ledger {
 
     /// Takes one exchange; `now`: milliseconds since 1970 by its own clock.
     pub fn exchange(&mut self, ask: &Ask, now: u64) -> Answer {
+        self.told = Told::default();
         if let Some(plan) = &ask.refill {
             self.refill(plan);
         }
         self.audits = self.audits.max(ask.audit);
         for rolled in &ask.rolled {
+            self.told.everybody |= !self.rolled.contains_key(&rolled.generation);
             self.rolled.entry(rolled.generation).or_insert_with(|| rolled.clone());
         }
         let committed = ask.commit.as_ref().is_some_and(|commit| self.commit(&ask.replica, commit));
@@ -70,13 +92,18 @@ impl Ledger {
     fn refill(&mut self, plan: &Plan) {
         if plan.mark > self.mark() {
             self.rebuild(plan);
-            self.plan = Some(plan.clone());
+            self.write(plan);
         }
+    }
+
+    fn write(&mut self, plan: &Plan) {
+        self.told.everybody |= self.plan.as_ref().is_none_or(|known| known.id != plan.id);
+        self.plan = Some(plan.clone());
     }
 
     /// Keeps only parts that follow on those which a plan rests on.
     fn rebuild(&mut self, plan: &Plan) {
-        self.seen = plan.absorbed.clone();
+        self.seen = BTreeMap::clone(&plan.absorbed);
         let seen = &mut self.seen;
         let parts = std::mem::take(&mut self.parts);
         self.first += parts.len() as u64;
@@ -111,7 +138,7 @@ impl Ledger {
             self.parts.drain(..taken);
             self.first += taken as u64;
         }
-        self.plan = Some(commit.plan.clone());
+        self.write(&commit.plan);
         self.records.extend(commit.record.clone());
         self.audits += u64::from(commit.record.is_some());
         for (build, why) in &commit.blocks {
@@ -130,6 +157,8 @@ impl Ledger {
         if sent.from == seen && (self.parts.len() as u64) < MOST {
             self.seen.insert(Arc::clone(&ask.replica), sent.to);
             self.parts.push(Delivered { replica: Arc::clone(&ask.replica), sent: sent.clone() });
+            let holder = &self.lease.holder;
+            self.told.holder = ask.urgent && !holder.is_empty() && *holder != ask.replica;
         }
     }
 
@@ -141,7 +170,10 @@ impl Ledger {
                 self.lease = Lease { holder: Arc::clone(&ask.replica), fence: self.lease.fence + 1 };
                 self.until = now + LEASE;
             }
-            Want::Release if own => self.until = 0,
+            Want::Release if own => {
+                self.until = 0;
+                self.told.everybody = true;
+            }
             Want::Lease | Want::Release | Want::Nothing => {}
         }
     }

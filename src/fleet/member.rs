@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::exchange::{Answer, Ask, Commit, Mark, Plan, Rolled, Want};
+use super::ledger::READ;
 use super::part::Part;
 
 mod lead;
@@ -22,14 +23,20 @@ use own::Own;
 
 /// Without an answer for so long a replica takes itself for parted, and its own guards act.
 pub const PARTED: Duration = Duration::from_secs(3);
-/// How often it tells of itself.
+/// How often it tells of itself; and how often it asks who else there is, where it decides or somebody wants to know.
 const STATUS: Duration = Duration::from_secs(5);
+/// How often it asks so else, for each that there is: what all are told of all must not grow with their square.
+const CENSUS: Duration = Duration::from_millis(200);
+/// How long all but failures waits, at least: somewhat less than the second between two turns.
+const WHOLE: Duration = Duration::from_millis(900);
 /// How often the evidence behind a plan is written down where nothing is decided.
 const BEAT: Duration = Duration::from_secs(10);
-/// Parts in the store at which that is done at once.
+/// Parts in the store at which that is done at once, and how many of each replica where that is more.
 const CROWDED: u64 = 1024;
+const CROWDED_EACH: u64 = 2;
 /// Replicas that a plan remembers; beyond it those that are gone are forgotten.
 const MANY: usize = 4_096;
+
 /// One replica's place in one rollout.
 #[derive(Debug, Clone)]
 pub struct Member {
@@ -51,6 +58,12 @@ pub struct Member {
     holder: Arc<str>,
     status: Option<String>,
     said: Option<Duration>,
+    /// When it was last told of the others, how many they were, and whether somebody wants to know again.
+    counted: Option<Duration>,
+    others: u32,
+    curious: bool,
+    /// When all that it had was last said.
+    whole: Option<Duration>,
     fresh: bool,
     audit: u64,
     ends: bool,
@@ -132,6 +145,10 @@ impl Member {
             holder: Arc::from(""),
             status: None,
             said: None,
+            counted: None,
+            others: 0,
+            curious: false,
+            whole: None,
             fresh: false,
             audit: kept.audit,
             ends: false,
@@ -217,10 +234,14 @@ impl Member {
     /// Adds to its evidence.
     pub fn gained(&mut self, add: impl FnOnce(&mut Part)) {
         add(&mut self.own.open);
-        self.own.urgent |= self.own.open.is_urgent();
     }
 
-    /// Whether whoever decides should hear of it at once.
+    /// Whoever decides should hear at once of what was gained, for a call failed.
+    pub fn press(&mut self) {
+        self.own.urgent = true;
+    }
+
+    /// Whether whoever decides should hear at once of what was not said yet.
     pub fn is_urgent(&self) -> bool {
         self.own.urgent
     }
@@ -240,9 +261,17 @@ impl Member {
         self.status = Some(status);
     }
 
-    /// Asks for the newest plan with the next exchange, whichever it serves.
+    /// Asks for the newest plan with the next exchange, whichever it serves, and for all others.
     pub fn refresh(&mut self) {
         self.fresh = true;
+        self.curious = true;
+    }
+
+    /// Whether it is to ask for the others.
+    fn counts(&self, now: Duration) -> bool {
+        let soon = self.curious || self.lead.is_some();
+        let often = if soon { STATUS } else { STATUS.max(CENSUS * self.others) };
+        self.counted.is_none_or(|counted| now.saturating_sub(counted) >= often)
     }
 
     /// Lets the lease go with the next exchange.
@@ -280,7 +309,8 @@ impl Member {
 
     /// Whether the evidence should be written down though nothing was decided.
     pub fn is_due(&self, now: Duration) -> bool {
-        let crowded = |lead: &Lead| lead.next - lead.written > CROWDED;
+        let most = |lead: &Lead| CROWDED.max(CROWDED_EACH * lead.absorbed.len() as u64);
+        let crowded = |lead: &Lead| lead.next - lead.written > most(lead);
         let old = |lead: &Lead| now.saturating_sub(lead.beat) >= BEAT;
         let due = |lead: &Lead| lead.astray || lead.gained && (old(lead) || crowded(lead));
         self.proposal.is_none() && self.lead.as_ref().is_some_and(due)
@@ -293,10 +323,11 @@ impl Member {
         let (base, id, absorbed, fence, taken) = match (&mut self.lead, &self.plan) {
             (Some(lead), _) => {
                 (lead.gained, lead.written, lead.beat) = (false, lead.next, now);
-                (lead.mark, Arc::clone(&lead.id), lead.absorbed.clone(), Some(lead.fence), lead.next)
+                let absorbed = Arc::new(lead.absorbed.clone());
+                (lead.mark, Arc::clone(&lead.id), absorbed, Some(lead.fence), lead.next)
             }
-            (None, Some(plan)) => (plan.mark, Arc::clone(&plan.id), plan.absorbed.clone(), None, 0),
-            (None, None) => (Mark::default(), Arc::from(""), BTreeMap::new(), None, 0),
+            (None, Some(plan)) => (plan.mark, Arc::clone(&plan.id), Arc::clone(&plan.absorbed), None, 0),
+            (None, None) => (Mark::default(), Arc::from(""), Arc::default(), None, 0),
         };
         let first = base == Mark::default();
         let mark = Mark { version: base.version + u64::from(decides || first), beat: base.beat + 1 };
@@ -310,8 +341,11 @@ impl Member {
 
     /// What it says now.
     pub fn ask(&mut self, now: Duration) -> Ask {
-        self.own.urgent = false;
-        let (part, urgent) = self.own.next().unzip();
+        // What is urgent are failures. All else need not be told more than once a second.
+        let hurries = self.own.urgent && !self.ends;
+        let counts = hurries && self.whole.is_some_and(|whole| now.saturating_sub(whole) < WHOLE);
+        self.whole = if counts { self.whole } else { Some(now) };
+        let part = self.own.next(counts);
         let untold = self.rolled.values().filter(|rolled| !self.told.contains(&rolled.generation));
         let tells = self.said.is_none_or(|said| now.saturating_sub(said) >= STATUS);
         let want = match self.ends {
@@ -322,7 +356,7 @@ impl Member {
             replica: Arc::clone(&self.name),
             held: self.plan.as_ref().map_or_else(|| Arc::from(""), |plan| Arc::clone(&plan.id)),
             fresh: self.fresh,
-            urgent: urgent == Some(true),
+            urgent: part.is_some() && self.own.pressing,
             part,
             want,
             read: self.lead.as_ref().map(|lead| lead.next),
@@ -330,7 +364,7 @@ impl Member {
             refill: None,
             rolled: untold.cloned().collect(),
             status: self.status.clone().filter(|_| tells),
-            census: tells,
+            census: self.counts(now),
             blocks: self.plan.is_none(),
             audit: self.audit,
         }
@@ -357,6 +391,10 @@ impl Member {
         self.skew = i64::try_from(answer.now).unwrap_or(i64::MAX).saturating_sub(ours);
         if self.status.is_some() && self.said.is_none_or(|said| now.saturating_sub(said) >= STATUS) {
             self.said = Some(now);
+        }
+        if !answer.neighbours.is_empty() {
+            (self.counted, self.curious) = (Some(now), false);
+            self.others = u32::try_from(answer.neighbours.len()).unwrap_or(u32::MAX);
         }
         self.note_rolled(&answer.rolled);
         self.holder = Arc::clone(&answer.lease.holder);
@@ -446,6 +484,8 @@ impl Member {
         if let Some(lead) = &mut self.lead {
             if lead.fence == answer.lease.fence && lead.mark == answer.mark {
                 heard.absorb = lead.read(answer);
+                // There may be more of them.
+                heard.again = answer.parts.len() as u64 >= READ;
                 return;
             }
             // Somebody decided beside, or the store forgot: begin again from what stands there.
@@ -464,7 +504,7 @@ impl Member {
             id: Arc::clone(&plan.id),
             generation: plan.generation,
             rolled_back: plan.rolled_back,
-            absorbed: plan.absorbed.clone(),
+            absorbed: BTreeMap::clone(&plan.absorbed),
             next: 0,
             gained: false,
             written: 0,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::evidence::{Copies, Gain};
+use crate::evidence::{ArmGain, Copies, Gain};
 use crate::feedback::{Ballot, FeedbackGain};
 
 /// Evidence of one replica. As large as there are epochs and feedback in it, however long it was gathered.
@@ -27,11 +27,6 @@ impl Part {
     /// Whether it shows nothing.
     pub fn is_empty(&self) -> bool {
         self.gains.is_empty() && self.feedback.is_empty() && self.ballots.is_empty() && self.copies.is_none()
-    }
-
-    /// Whether a call failed: then whoever decides must know soon.
-    pub fn is_urgent(&self) -> bool {
-        self.gains.iter().flat_map(|gain| &gain.arms).any(|arm| arm.errors + arm.rejections > 0)
     }
 
     /// Adds what calls showed.
@@ -74,6 +69,24 @@ impl Part {
         self.copies = Some(self.copies.map_or(*more, |known| known.plus(more)));
     }
 
+    /// Takes out how many calls there were and how many failed, which is little, and leaves all else.
+    pub fn take_counts(&mut self) -> Part {
+        let take = |arm: &mut ArmGain| ArmGain {
+            calls: std::mem::take(&mut arm.calls),
+            errors: std::mem::take(&mut arm.errors),
+            rejections: std::mem::take(&mut arm.rejections),
+            ..ArmGain::default()
+        };
+        let counts = |gain: &mut Gain| {
+            let arms = gain.arms.iter_mut().map(take).collect();
+            Gain { epoch: gain.epoch, segment: gain.segment, arms }
+        };
+        let is_some = |gain: &Gain| gain.arms.iter().any(|arm| *arm != ArmGain::default());
+        let gains = self.gains.iter_mut().map(counts).filter(is_some).collect();
+        self.gains.retain(is_some);
+        Part { gains, ..Part::default() }
+    }
+
     /// Adds all of another.
     pub fn merge(&mut self, more: &Part) {
         more.gains.iter().for_each(|gain| self.gain(gain));
@@ -86,7 +99,7 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::{ArmGain, Batch};
+    use crate::evidence::Batch;
 
     fn gain(epoch: u32, calls: u64, latency: &[(u16, u32)]) -> Gain {
         let batch = Batch { calls, timed: 1, places: 7, ..Batch::default() };
@@ -116,18 +129,38 @@ mod tests {
         assert_eq!(all.gains[0].arms[0].latency, [(2, 2), (4, 1), (9, 2)]);
         assert_eq!(all.gains[0].arms[0].batches[0].1.places, 14);
         assert_eq!(all.copies.map(|copies| copies.calls), Some(3));
-        assert!(!all.is_urgent() && !all.is_empty() && Part::default().is_empty());
+        assert!(!all.is_empty() && Part::default().is_empty());
+    }
+
+    #[test]
+    fn counts_are_taken_out_and_nothing_is_lost() {
+        let mut part = Part::default();
+        part.gain(&gain(1, 2, &[(4, 1)]));
+        let mut plain = Gain { epoch: 2, ..Gain::default() };
+        plain.arms = vec![ArmGain { calls: 3, errors: 1, ..ArmGain::default() }];
+        part.gain(&plain);
+        let whole = part.clone();
+        let mut counts = part.take_counts();
+        assert_eq!((counts.gains.len(), part.gains.len()), (2, 1), "of the second nothing is left");
+        assert!(counts.gains.iter().all(|gain| gain.arms[0].latency.is_empty()));
+        assert_eq!(part.gains[0].arms[0].calls, 0);
+        counts.merge(&part);
+        assert_eq!(counts, whole);
     }
 
     #[test]
     fn what_is_written_is_short_and_read_back_as_it_was() {
         let mut part = Part::default();
-        part.gain(&gain(3, 2, &[(4, 1)]));
+        part.gain(&gain(3, 2, &[(4, 1), (7, 2)]));
         let text = serde_json::to_string(&part).unwrap();
         assert_eq!(
             text,
-            r#"{"gains":[{"epoch":3,"arms":[{"calls":2,"latency":[[4,1]],"batches":[[3,[2,0,0,1,7]]]}]}]}"#
+            r#"{"gains":[{"epoch":3,"arms":[{"calls":2,"latency":[4,1,3,2],"batches":[[3,[2,0,0,1,7]]]}]}]}"#
         );
         assert_eq!(serde_json::from_str::<Part>(&text).unwrap(), part);
+        for wrong in ["[4]", "[4,1,0,2]", "[70000,1]", "[-1,1]", "[65535,1,1,1]"] {
+            let text = format!(r#"{{"gains":[{{"epoch":3,"arms":[{{"latency":{wrong}}}]}}]}}"#);
+            assert!(serde_json::from_str::<Part>(&text).is_err(), "{wrong}");
+        }
     }
 }

@@ -105,6 +105,11 @@ impl<M: Clone> Seat<M> {
         self.lead.as_mut()
     }
 
+    /// The same, to be looked at.
+    pub fn leading(&self) -> Option<&M> {
+        self.lead.as_ref()
+    }
+
     /// The plan that an earlier process left, as a machine.
     pub fn recall<W: World<Machine = M>>(&mut self, world: &mut W, now: Duration) -> Option<M> {
         let plan = self.member.plan()?.clone();

@@ -15,11 +15,12 @@ use super::Rollouts;
 use super::audit;
 use super::block::Block;
 use super::live::{self, Depth, Inner, Live};
-use super::machine::Machine;
+use super::machine::{Machine, Strict};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
 use crate::config::{Model, Strategy};
 use crate::fleet::exchange::Neighbour;
 use crate::fleet::member::{self, Member};
+use crate::fleet::pace::{INTERVAL, Pace, ROUNDS};
 use crate::fleet::redis::Redis;
 use crate::fleet::seat::{Outcome, Seat};
 use crate::fleet::{Rollout, Store, StoreError};
@@ -34,13 +35,8 @@ mod told;
 use place::Place;
 use told::status;
 
-/// How often a replica says something.
-const INTERVAL: Duration = Duration::from_secs(1);
-/// The least time between two exchanges of a replica that does not decide, and of the one that does.
+/// The least time between two looks for rollouts that begin.
 const PAUSE: Duration = Duration::from_millis(400);
-const PAUSE_OF_LEAD: Duration = Duration::from_millis(50);
-/// Exchanges that may follow on one answer, as for a decision to be written down.
-const ROUNDS: usize = 8;
 /// How often a command is tried where others decide at the same time.
 const TRIES: usize = 5;
 
@@ -79,7 +75,7 @@ pub(super) struct Shared {
     /// The rollout of the revision before, until this one has begun.
     before: Option<Arc<Live>>,
     /// The same model, as strictly as a replica judges that looks alone beside so many.
-    strict: Option<(usize, Arc<Model>)>,
+    strict: Strict,
 }
 
 /// Keeps all rollouts of the fleet for as long as it is polled.
@@ -129,17 +125,15 @@ async fn drive(rollouts: Arc<Rollouts>, live: Arc<Live>) {
     let name = Arc::clone(&live.inner().model.name);
     let mut tick = interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (began, mut pace) = (Instant::now(), Pace::default());
     while rollouts.find(&name).is_some_and(|current| Arc::ptr_eq(&current, &live)) {
         tokio::select! {
             _ = tick.tick() => {}
             () = wake.notified() => {}
         }
-        {
-            let _ordered = live.order.lock().await;
-            let _ = rollouts.exchange(&live).await;
-        }
-        let leads = live.inner().shared.as_ref().is_some_and(|shared| shared.seat.seen().leads());
-        sleep(if leads { PAUSE_OF_LEAD } else { PAUSE }).await;
+        sleep(pace.turn(began.elapsed())).await;
+        let _ordered = live.order.lock().await;
+        let _ = rollouts.exchange(&live).await;
     }
 }
 
@@ -191,7 +185,7 @@ impl Rollouts {
             trouble: None,
             others: Vec::new(),
             before: before.cloned(),
-            strict: None,
+            strict: Strict::default(),
         });
         let recalled = inner.seated((self, &Actor::Judge), |seat, _, place| seat.recall(place, now));
         inner.machine = recalled.flatten();

@@ -162,7 +162,8 @@ impl Live {
         let Some(machine) = &inner.machine else { return };
         let standing = machine.standing(&inner.model);
         let known = self.published.load();
-        let next = self.counting(&standing, &inner.model, machine.judges_alone(&inner.model));
+        let alone = machine.judges_alone(&inner.model);
+        let next = self.counting(&standing, &inner.model, (alone, inner.shared.is_some()));
         if known.standing == standing && (known.counts() || !next.counts()) {
             return;
         }
@@ -179,8 +180,12 @@ impl Live {
     }
 
     /// What calls are counted in: where something is judged by them, and there is another variant to compare.
-    fn counting(&self, standing: &Standing, model: &Model, alone: bool) -> Snapshot {
-        let new_epoch = || Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
+    fn counting(&self, standing: &Standing, model: &Model, (alone, shared): (bool, bool)) -> Snapshot {
+        let of = |baseline| {
+            let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, baseline);
+            if shared { epoch.shared() } else { epoch }
+        };
+        let new_epoch = || of(model.baseline());
         let new = || Arc::new(new_epoch());
         let (epoch, segments) = match (model.strategy.at(standing.stage), standing.split) {
             (Strategy::Canary(_), Split::Candidate(share)) if share.thousandths() > 0 => {
@@ -188,7 +193,7 @@ impl Live {
             }
             (Strategy::Ab(ab), split) if ab.judge.is_some() => {
                 let analysed = |segment| {
-                    let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, ab.baseline);
+                    let epoch = of(ab.baseline);
                     let compares = ab::split_of(ab, split, segment).len() > 1;
                     compares.then(|| Arc::new(epoch.analysed(segment, &self.exposed)))
                 };
@@ -199,8 +204,7 @@ impl Live {
                 (Some(Arc::new(new_epoch().remembering(&self.published.load().epoch))), Vec::new())
             }
             _ if alone => {
-                let epoch = Epoch::new(standing.epoch, model.variants.len(), self.workers, model.baseline());
-                let epoch = epoch.alone();
+                let epoch = new_epoch().alone();
                 // Which calls a replaced server answers nobody knows before.
                 let replaces = matches!(model.strategy, Strategy::Rolling(_));
                 (Some(Arc::new(if replaces { epoch.unwatched() } else { epoch })), Vec::new())
@@ -238,7 +242,11 @@ impl Inner {
             };
             if let Some(gain) = gain {
                 if let Some(shared) = &mut self.shared {
-                    shared.seat.member().gained(|part| part.gain(&gain));
+                    let member = shared.seat.member();
+                    member.gained(|part| part.gain(&gain));
+                    if gain.fails() {
+                        member.press();
+                    }
                 }
                 machine.absorb(&self.model, gain, time);
                 gained = true;

@@ -21,7 +21,7 @@ const ALONE: u32 = 1 << 31;
 
 /// What a rollout remembers; written down as it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Machine {
+pub(crate) struct Machine {
     /// Epochs of machines before this one.
     base: u32,
     since: Duration,
@@ -46,7 +46,7 @@ enum Kind {
 
 impl Machine {
     /// At the beginning of a revision; `blocked`: why the candidate may get nothing, if so.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         model: &Model,
         blocked: Option<String>,
         (base, past): (u32, Option<Past>),
@@ -74,7 +74,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn standing(&self, model: &Model) -> Standing {
+    pub(crate) fn standing(&self, model: &Model) -> Standing {
         let of = |split| Standing { split, ..Standing::CONFIGURED };
         let standing = match &self.kind {
             Kind::Steady { pinned, .. } => of(pinned.map_or(Split::Configured, Split::Only)),
@@ -127,7 +127,7 @@ impl Machine {
     }
 
     /// One try of the candidate, of all tries of this revision: what a rollback ends for good.
-    pub(super) fn generation(&self) -> u32 {
+    pub(crate) fn generation(&self) -> u32 {
         self.base & !ALONE
     }
 
@@ -138,7 +138,7 @@ impl Machine {
 
     /// Takes the candidate out, for another replica of the fleet rolled it back; `everywhere`: for all, else here until a
     /// plan says so.
-    pub(super) fn take_out(&mut self, model: &Model, why: &str, everywhere: bool, now: Duration) -> Change {
+    pub(crate) fn take_out(&mut self, model: &Model, why: &str, everywhere: bool, now: Duration) -> Change {
         let from = self.state();
         let serves = self.switch().map(|(old, _)| old);
         let base = if everywhere { self.epoch().saturating_add(1) } else { self.base | ALONE };
@@ -149,7 +149,7 @@ impl Machine {
         Change { action, why: why.to_owned(), from, to, step, share: 0.0, variants, findings }
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match &self.kind {
             Kind::Steady { pinned: None, .. } => State::Steady,
             Kind::Steady { pinned: Some(_), .. } => State::Pinned,
@@ -214,7 +214,7 @@ impl Machine {
     }
 
     /// Adds what calls showed.
-    pub(super) fn absorb(&mut self, model: &Model, mut gain: Gain, now: Duration) {
+    pub(crate) fn absorb(&mut self, model: &Model, mut gain: Gain, now: Duration) {
         if let Kind::Course(course) = &mut self.kind
             && let Some(epoch) = gain.epoch.checked_sub(self.base)
         {
@@ -260,7 +260,7 @@ impl Machine {
     }
 
     /// Changes by itself what calls are given by, without a change of plan; whether they must be told.
-    pub(super) fn refresh(&mut self, model: &Model, now: Duration) -> bool {
+    pub(crate) fn refresh(&mut self, model: &Model, now: Duration) -> bool {
         match &mut self.kind {
             Kind::Course(course) => course.refresh(&model.strategy, now),
             Kind::Steady { .. } | Kind::Blocked { .. } => false,
@@ -275,7 +275,7 @@ impl Machine {
     }
 
     /// Moves by one, where that is due.
-    pub(super) fn look(&mut self, model: &Model, ready: Ready<'_>, now: Duration) -> Option<Change> {
+    pub(crate) fn look(&mut self, model: &Model, ready: Ready<'_>, now: Duration) -> Option<Change> {
         match &mut self.kind {
             Kind::Course(course) => course.look(&model.strategy, ready, now),
             Kind::Steady { .. } | Kind::Blocked { .. } => None,
@@ -372,7 +372,7 @@ impl Machine {
     }
 
     /// Everything a status page says, but for the calls of strategies that decide nothing.
-    pub(super) fn report(&self, model: &Model, now: Duration) -> Report {
+    pub(crate) fn report(&self, model: &Model, now: Duration) -> Report {
         if let Kind::Course(course) = &self.kind
             && let Some(report) = course.report(&model.strategy, model.variants.len(), now)
         {
@@ -448,5 +448,8 @@ pub(super) fn names(model: &Model) -> Vec<Arc<str>> {
     model.variants.iter().map(|variant| Arc::clone(&variant.name)).collect()
 }
 
+mod shared;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use shared::Strict;

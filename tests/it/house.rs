@@ -58,6 +58,7 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "fleet/exchange.rs",
         "fleet/ledger.rs",
         "fleet/member.rs",
+        "fleet/pace.rs",
         "fleet/part.rs",
         "fleet/seat.rs",
         "dispatch/budget.rs",

@@ -16,7 +16,9 @@ const APART: usize = 128;
 pub(super) struct Own {
     /// Not on its way yet.
     pub(super) open: Part,
+    /// Whether whoever decides should hear of that at once, and of what was sent and is not known to have come.
     pub(super) urgent: bool,
+    pub(super) pressing: bool,
     /// Sent at least once, oldest first; each begins where the one before it ends.
     pub(super) parts: VecDeque<Numbered>,
     /// The last number.
@@ -37,12 +39,14 @@ pub(super) struct Numbered {
 }
 
 impl Own {
-    /// The part to be sent, what is in doubt as it was, else all that the store lacks; and whether it is urgent.
-    pub(super) fn next(&mut self) -> Option<(Sent, bool)> {
+    /// The part to be sent, what is in doubt as it was, else all that the store lacks.
+    /// `counts`: of what is new only how many calls there were.
+    pub(super) fn next(&mut self, counts: bool) -> Option<Sent> {
         if !self.doubt && !self.open.is_empty() {
-            let part = std::mem::take(&mut self.open);
+            let part = if counts { self.open.take_counts() } else { std::mem::take(&mut self.open) };
             self.parts.push_back(Numbered { from: self.last, to: self.last + 1, part });
             self.last += 1;
+            self.pressing |= std::mem::take(&mut self.urgent);
             self.gather();
         }
         let mut all = Part::default();
@@ -50,7 +54,7 @@ impl Own {
         rest.for_each(|numbered| all.merge(&numbered.part));
         // Parts are plain data: they can always be written.
         let text = serde_json::to_string(&all).ok().filter(|_| self.last > self.taken)?;
-        Some((Sent { from: self.taken, to: self.last, text }, all.is_urgent()))
+        Some(Sent { from: self.taken, to: self.last, text })
     }
 
     /// Keeps the oldest as one, where there are many; not across what a plan rests on.
@@ -77,6 +81,7 @@ impl Own {
         if self.parts.back().is_none_or(|newest| newest.to <= seen || newest.from < seen) {
             self.last = seen;
         }
+        self.pressing &= self.last > seen;
         lost
     }
 

@@ -8,7 +8,7 @@ use crate::fleet::Part;
 use crate::fleet::seat::{Record, World};
 use crate::rollout::Rollouts;
 use crate::rollout::live::{self, Live};
-use crate::rollout::machine::{Machine, Saved, names};
+use crate::rollout::machine::{Machine, Strict};
 use crate::rollout::record::{Actor, AuditRecord};
 use crate::verdict::{Change, State};
 
@@ -19,7 +19,7 @@ pub(super) struct Place<'a> {
     pub(super) config: Arc<Config>,
     pub(super) before: Option<Arc<Live>>,
     pub(super) actor: Actor,
-    pub(super) strict: &'a mut Option<(usize, Arc<Model>)>,
+    pub(super) strict: &'a mut Strict,
 }
 
 impl Place<'_> {
@@ -40,18 +40,11 @@ impl World for Place<'_> {
     type Change = Change;
 
     fn read(&self, saved: &str, now: Duration) -> Option<Machine> {
-        let saved: Saved = serde_json::from_str(saved).ok()?;
-        let fits = saved.fits(&self.model);
-        let mut machine = saved.machine;
-        machine.recall(&self.model, now);
-        fits.then_some(machine)
+        Machine::read(saved, &self.model, now)
     }
 
     fn write(&self, machine: &Machine) -> Arc<str> {
-        let model = &self.model;
-        let saved = Saved { revision: model.revision, variants: names(model), machine: machine.clone() };
-        // A machine is plain data: it can always be written.
-        serde_json::to_string(&saved).unwrap_or_default().into()
+        machine.write(&self.model)
     }
 
     fn begin(&mut self) -> Option<Machine> {
@@ -67,15 +60,7 @@ impl World for Place<'_> {
     }
 
     fn absorb(&self, machine: &mut Machine, part: &Part, now: Duration) {
-        let model = &self.model;
-        part.gains.iter().for_each(|gain| machine.absorb(model, gain.clone(), now));
-        for gain in &part.feedback {
-            machine.learn(model, gain);
-        }
-        for ballot in &part.ballots {
-            machine.vote(model, ballot);
-        }
-        part.copies.iter().for_each(|copies| machine.absorb_copies(model, copies, now));
+        machine.absorb_part(&self.model, part, now);
     }
 
     fn look(&mut self, machine: &mut Machine, now: Duration) -> Option<Change> {
@@ -88,29 +73,8 @@ impl World for Place<'_> {
     }
 
     fn look_alone(&mut self, machine: &mut Machine, others: usize, now: Duration) -> Option<Change> {
-        if machine.state() == State::RolledBack {
-            return None;
-        }
-        let strict = match &*self.strict {
-            Some((known, model)) if *known == others && model.revision == self.model.revision => {
-                Arc::clone(model)
-            }
-            _ => {
-                let mut model = Model::clone(&self.model);
-                model.strategy = model.strategy.stricter(others);
-                let model = Arc::new(model);
-                *self.strict = Some((others, Arc::clone(&model)));
-                model
-            }
-        };
-        let mut alone = machine.clone();
-        let change = self.look_by(&strict, &mut alone, now)?;
-        if change.to != State::RolledBack {
-            return None;
-        }
-        alone.be_alone();
-        *machine = alone;
-        Some(Change { why: format!("{} (here alone, for the store is away)", change.why), ..change })
+        let strict = self.strict.of(&self.model, others);
+        machine.look_alone(|alone| self.look_by(&strict, alone, now))
     }
 
     fn roll_back(&mut self, machine: &mut Machine, why: &str, everywhere: bool, now: Duration) -> Change {

@@ -13,6 +13,8 @@ use parhelion::fleet::seat::{Record, Seat, World};
 use parhelion::fleet::{Answer, Ask, Part};
 use serde::{Deserialize, Serialize};
 
+use super::chance::Chance;
+
 /// Virtual milliseconds that faults happen in, and that follow without any.
 const FAULTS: u64 = 60_000;
 const PEACE: u64 = 40_000;
@@ -23,28 +25,6 @@ const PATIENCE: u64 = 1_000;
 const INTERVAL: u64 = 1_000;
 /// When all clocks began.
 const ORIGIN: u64 = 1_800_000_000_000;
-
-/// Chance, by a number.
-pub(super) struct Chance(u64);
-
-impl Chance {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    /// Whether something happens that happens so many times of a thousand.
-    fn often(&mut self, thousandths: u64) -> bool {
-        self.below(1000) < thousandths
-    }
-}
 
 /// A rollout that can be counted by hand: it advances by calls, and is rolled back by failures.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -334,6 +314,9 @@ impl Fleet {
             let arm = ArmGain { calls, errors, ..ArmGain::default() };
             let gain = Gain { epoch: 0, segment: Some(index), arms: vec![arm] };
             replica.seat.member().gained(|part| part.gain(&gain));
+            if errors > 0 {
+                replica.seat.member().press();
+            }
             let mut part = Part::default();
             part.gain(&gain);
             if let Some(view) = &mut replica.view {
