@@ -2,7 +2,8 @@
 //!
 //! It is the very code that judges live calls. Only the calls are drawn, from a seed, so that a scenario has the same
 //! outcome on every machine. What calls are like is a `world`: `stream` passes through it, with its `strange` callers
-//! and what is `learnt` later. It knows of who is judged there only what `judged` says. `tally` sums up many runs.
+//! and what is `learnt` later. It knows of who is judged there only what `judged` says, which may be many replicas, a
+//! `fleet`. `tally` sums up many runs.
 
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -17,6 +18,7 @@ use rand::rngs::StdRng;
 mod chance;
 mod figure;
 mod file;
+mod fleet;
 mod judged;
 mod learnt;
 mod naive;

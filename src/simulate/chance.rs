@@ -68,6 +68,9 @@ impl Law {
 
     /// Draws `calls` latencies, counted by bucket in growing order.
     pub(super) fn draw(&self, rng: &mut impl Rng, calls: u64, counts: &mut [u32]) -> Vec<(u16, u32)> {
+        if calls == 0 {
+            return Vec::new();
+        }
         let mut left = calls;
         while left > 0 {
             let mut bits = rng.next_u64();

@@ -44,9 +44,17 @@ pub(super) fn figures(scenario: &Scenario, summary: &Summary) -> Vec<Figure> {
         ("feedback_median", expect.feedback_median, verdict.and_then(|lengths| lengths.feedback.as_ref())),
     ];
     let medians = medians.into_iter().filter_map(|(name, range, spread)| Some(range?.figure(name, spread)));
+    let seconds = summary.until_rolled_back.as_ref().map(|lengths| &lengths.seconds);
+    let ends = [
+        ("errors_p99", expect.errors_p99, failures),
+        ("seconds_p99", expect.seconds_p99, seconds),
+        ("told_p99", expect.told_p99, summary.until_told.as_ref()),
+    ];
+    let ends = ends.into_iter().filter_map(|(name, range, spread)| Some(range?.of_end(name, spread)));
     let regret = expect.regret.map(|range| range.of_mean("regret", summary.regret.as_ref()));
     shares
         .chain(medians)
+        .chain(ends)
         .chain(regret)
         .chain(expect.announced.map(|within| announced(summary, within)))
         .collect()
@@ -112,6 +120,15 @@ impl Range {
         Figure { figure, bound, measured, passed: self.meets(spread.low, spread.high) }
     }
 
+    /// Of all runs but one of a hundred.
+    fn of_end(&self, figure: &'static str, spread: Option<&Spread>) -> Figure {
+        let bound = bound(self.at_least.map(plain), self.at_most.map(plain));
+        let Some(end) = spread.map(|spread| spread.p99) else {
+            return Figure { figure, bound, measured: "nothing ended so".to_owned(), passed: false };
+        };
+        Figure { figure, bound, measured: plain(end), passed: self.meets(end, end) }
+    }
+
     fn of_mean(&self, figure: &'static str, mean: Option<&Mean>) -> Figure {
         let bound = bound(self.at_least.map(fine), self.at_most.map(fine));
         let Some(Mean { mean, low, high }) = mean else {
@@ -125,6 +142,12 @@ impl Range {
     fn meets(&self, low: f64, high: f64) -> bool {
         self.at_least.is_none_or(|least| high >= least) && self.at_most.is_none_or(|most| low <= most)
     }
+}
+
+/// With as many digits behind the point as it needs, at most three.
+fn plain(value: f64) -> String {
+    let text = format!("{value:.3}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
 /// With one digit behind the point.

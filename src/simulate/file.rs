@@ -8,12 +8,14 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::VARIANTS;
+use super::fleet::Together;
 use super::world::World;
 use crate::config::document::Document;
 use crate::config::{Errors, Model, Problem, Strategy};
 use crate::strategy::canary::plan::{Expected, legs};
 
 mod learnt;
+mod together;
 mod words;
 mod world;
 
@@ -29,6 +31,8 @@ pub struct Scenario {
     pub(super) about: String,
     pub(super) model: Arc<Model>,
     pub(super) world: World,
+    /// Who judges: many replicas together; none: one that sees all calls.
+    pub(super) together: Option<Together>,
     pub(super) until: Duration,
     pub(super) runs: u64,
     pub(super) quick: u64,
@@ -60,6 +64,12 @@ pub(super) struct Expect {
     pub(super) naive: Option<ShareRange>,
     /// Failed calls of the candidate before it was rolled back.
     pub(super) errors_median: Option<Range>,
+    /// The same, and the seconds from the candidate's first call until nobody gives it one, of all runs but one of a
+    /// hundred.
+    pub(super) errors_p99: Option<Range>,
+    pub(super) seconds_p99: Option<Range>,
+    /// Seconds from a decision until all replicas serve it, likewise.
+    pub(super) told_p99: Option<Range>,
     /// Calls of the candidate until the verdict.
     pub(super) calls_median: Option<Range>,
     /// Calls of both arms until the verdict.
@@ -90,6 +100,8 @@ pub(super) struct Range {
 struct Raw {
     about: Option<String>,
     variants: Option<u64>,
+    replicas: Option<u64>,
+    store: Option<together::RawStore>,
     world: Option<world::RawWorld>,
     until: Option<Span>,
     runs: Option<u64>,
@@ -130,6 +142,8 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
             None
         }
     };
+    let together = together::together(&mut document, raw.replicas, raw.store);
+    refuse_told(&mut document, together.is_some(), &raw.expect);
     let until = raw.until.map_or(Duration::from_secs(24 * 3600), |span| span.0);
     if until.is_zero() {
         document.refuse(Problem::new("until", "is no time at all").with_hint("the default is 24h"));
@@ -143,6 +157,7 @@ fn accept(mut document: Document) -> Result<Scenario, Errors> {
         about: raw.about.unwrap_or_default(),
         model,
         world,
+        together,
         until,
         runs: raw.runs.unwrap_or(1000).max(1),
         quick: raw.quick.unwrap_or(20).max(1),
@@ -198,6 +213,14 @@ fn refuse_more(document: &mut Document, model: &Model, asked: Option<u64>) {
             false => ("are for kind: bandit", "leave it out: a baseline and a candidate are two".to_owned()),
         };
         document.refuse(Problem::new("variants", text).with_value(asked.to_string()).with_hint(hint));
+    }
+}
+
+/// Refuses to expect something of replicas where there is one.
+fn refuse_told(document: &mut Document, together: bool, expect: &Expect) {
+    if expect.told_p99.is_some() && !together {
+        let problem = Problem::new("expect.told_p99", "is about replicas, and there is one");
+        document.refuse(problem.with_hint("say how many there are: replicas: 100"));
     }
 }
 

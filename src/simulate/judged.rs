@@ -1,9 +1,12 @@
-//! What is judged in a world: a strategy's own state machine, fed and asked as the sidecar does it.
+//! What is judged in a world: a strategy's own state machine, fed and asked as the sidecar does it; by one that sees all
+//! calls, or by many replicas together.
 //!
 //! It is all that a world knows of strategies: who has which share, what it is told, and when it is over.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use rand::Rng;
 
 use crate::config::units::Percent;
 use crate::config::{self, Judge, Model, Source};
@@ -14,6 +17,8 @@ use crate::strategy::{Standing, Strategy};
 use crate::verdict::{Action, Aim, Finding, Interval, Report, State, Verdict};
 
 use super::VARIANTS;
+use super::file::Scenario;
+use super::fleet::Fleet;
 
 /// One rollout in the middle of its life.
 #[derive(Debug)]
@@ -21,7 +26,8 @@ pub(super) struct Judged<'a> {
     strategy: &'a config::Strategy,
     /// Who has which place.
     split: Strategy,
-    course: Course,
+    jury: Jury<'a>,
+    /// Of a fleet: that of the replica whose calls are looked at one by one, and the candidate's share there.
     standing: Standing,
     share: f64,
     /// Indices of the variants: the baseline, the candidate, and others in the order of [`VARIANTS`].
@@ -32,16 +38,27 @@ pub(super) struct Judged<'a> {
     asked: Option<Arc<str>>,
 }
 
+/// Who judges.
+#[derive(Debug)]
+enum Jury<'a> {
+    One(Box<Course>),
+    Fleet(Box<Fleet<'a>>),
+}
+
 impl<'a> Judged<'a> {
     /// None where the strategy decides nothing.
-    pub(super) fn begin(model: &'a Model) -> Option<Self> {
+    pub(super) fn begin(scenario: &'a Scenario, rng: &mut impl Rng) -> Option<Self> {
+        let model = &*scenario.model;
         let course = Course::begin(&model.strategy, None, Duration::ZERO)?;
         let variants = roles(model);
         let mut judged = Judged {
             strategy: &model.strategy,
             split: Strategy::new(model, &[0; 32]),
             standing: course.standing(),
-            course,
+            jury: match &scenario.together {
+                Some(together) => Jury::Fleet(Box::new(Fleet::begin(model, together, rng))),
+                None => Jury::One(Box::new(course)),
+            },
             share: 0.0,
             variants,
             winner: None,
@@ -52,15 +69,52 @@ impl<'a> Judged<'a> {
     }
 
     pub(super) fn state(&self) -> State {
-        self.course.state()
+        match &self.jury {
+            Jury::One(course) => course.state(),
+            Jury::Fleet(fleet) => fleet.state(),
+        }
     }
 
-    /// Whether it moves no more. A canary that passed is judged on, one that compares has its verdict.
+    /// Whether it moves no more, anywhere.
     pub(super) fn is_over(&self) -> bool {
-        match self.state() {
-            State::Promoted | State::RolledBack | State::Held => true,
-            State::Passed => !matches!(self.strategy, config::Strategy::Canary(_)),
-            _ => false,
+        match &self.jury {
+            Jury::One(course) => is_over(self.strategy, course.state()),
+            Jury::Fleet(fleet) => fleet.is_over(),
+        }
+    }
+
+    /// The fleet, where many judge together.
+    pub(super) fn fleet(&self) -> Option<&Fleet<'a>> {
+        match &self.jury {
+            Jury::One(_) => None,
+            Jury::Fleet(fleet) => Some(fleet),
+        }
+    }
+
+    /// When something happens next that is none of the calls, in seconds; infinite where nothing does.
+    pub(super) fn next(&self) -> f64 {
+        self.fleet().map_or(f64::INFINITY, Fleet::next)
+    }
+
+    /// Lets that happen.
+    pub(super) fn pass(&mut self) {
+        if let Jury::Fleet(fleet) = &mut self.jury {
+            fleet.pass();
+        }
+    }
+
+    /// The candidate's share of all calls, 0 to 1, and how often it has changed anywhere.
+    pub(super) fn split_of_all(&self) -> (f64, u64) {
+        match self.fleet() {
+            Some(fleet) => (fleet.share(), fleet.splits()),
+            None => (self.share, u64::from(self.standing.epoch)),
+        }
+    }
+
+    /// Looks at another replica's calls for a while, where there is more than one.
+    pub(super) fn turn(&mut self) {
+        if let Jury::Fleet(fleet) = &mut self.jury {
+            (self.standing, self.share) = fleet.turn();
         }
     }
 
@@ -105,7 +159,10 @@ impl<'a> Judged<'a> {
 
     /// Which one won: 0 the baseline, 1 the candidate, and so on; none where nobody did.
     pub(super) fn winner(&self) -> Option<usize> {
-        let name = self.winner.as_deref()?;
+        let name = match &self.jury {
+            Jury::One(_) => self.winner.as_deref(),
+            Jury::Fleet(fleet) => fleet.winner(),
+        }?;
         (0..self.count()).find(|role| self.name(*role) == Some(name))
     }
 
@@ -115,8 +172,20 @@ impl<'a> Judged<'a> {
         bandit.arms.iter().find(|arm| arm.variant == *variant).map(|arm| &*arm.name)
     }
 
+    /// Takes calls that were given to variants one by one: of one replica, where there are many.
     pub(super) fn absorb(&mut self, gain: &Gain, now: Duration) {
-        self.course.absorb(self.strategy, gain, now);
+        match &mut self.jury {
+            Jury::One(course) => course.absorb(self.strategy, gain, now),
+            Jury::Fleet(fleet) => fleet.absorb(gain, now),
+        }
+    }
+
+    /// Takes calls of all replicas.
+    pub(super) fn spread(&mut self, gain: &Gain, now: Duration) {
+        match &mut self.jury {
+            Jury::One(course) => course.absorb(self.strategy, gain, now),
+            Jury::Fleet(fleet) => fleet.spread(gain, now),
+        }
     }
 
     /// Takes what was learnt; how many values of both arms that were, for the feedback that is asked for first.
@@ -125,7 +194,12 @@ impl<'a> Judged<'a> {
         let rewards = gain.rewards.as_ref();
         let learnt =
             Learnt { feedback: &gain.feedback, epoch: gain.epoch, variants: &gain.variants, rewards };
-        self.course.learn(self.strategy, &learnt);
+        match &mut self.jury {
+            Jury::One(course) => {
+                course.learn(self.strategy, &learnt);
+            }
+            Jury::Fleet(fleet) => fleet.learn(gain),
+        }
         let asked = self.asked.as_deref().is_some_and(|asked| *asked == *gain.feedback);
         match rewards {
             _ if !asked => 0,
@@ -136,16 +210,25 @@ impl<'a> Judged<'a> {
 
     /// Takes votes of sessions; returns the candidate's.
     pub(super) fn vote(&mut self, ballot: &Ballot) -> Votes {
-        self.course.vote(self.strategy, &ballot.votes);
+        match &mut self.jury {
+            Jury::One(course) => {
+                course.vote(self.strategy, &ballot.votes);
+            }
+            Jury::Fleet(fleet) => fleet.vote(ballot),
+        }
         ballot.votes.get(self.variants[1]).cloned().unwrap_or_default()
     }
 
-    /// Makes all moves that are due.
+    /// Makes all moves that are due; replicas make theirs by themselves.
     pub(super) fn look(&mut self, now: Duration) {
-        if self.course.refresh(self.strategy, now) {
+        if let Jury::One(course) = &mut self.jury
+            && course.refresh(self.strategy, now)
+        {
             self.follow();
         }
-        while let Some(change) = self.course.look(self.strategy, &|_| Ok(()), now) {
+        while let Jury::One(course) = &mut self.jury
+            && let Some(change) = course.look(self.strategy, &|_| Ok(()), now)
+        {
             if matches!(change.action, Action::Passed | Action::Promoted) {
                 self.winner = change.variants.first().map(Arc::clone);
             }
@@ -154,7 +237,8 @@ impl<'a> Judged<'a> {
     }
 
     fn follow(&mut self) {
-        self.standing = self.course.standing();
+        let Jury::One(course) = &self.jury else { return };
+        self.standing = course.standing();
         let places = self.split.intervals(&self.standing, None).into_iter();
         let own = places.filter(|(variant, _)| *variant == self.variants[1]);
         let own: u32 = own.map(|(_, places)| places.end - places.start).sum();
@@ -186,7 +270,19 @@ impl<'a> Judged<'a> {
     }
 
     fn report(&self, now: Duration) -> Option<Report> {
-        self.course.report(self.strategy, self.count(), now)
+        match &self.jury {
+            Jury::One(course) => course.report(self.strategy, self.count(), now),
+            Jury::Fleet(fleet) => fleet.report(now),
+        }
+    }
+}
+
+/// Whether a rollout in that state moves no more. A canary that passed is judged on, one that compares has its verdict.
+pub(super) fn is_over(strategy: &config::Strategy, state: State) -> bool {
+    match state {
+        State::Promoted | State::RolledBack | State::Held => true,
+        State::Passed => !matches!(strategy, config::Strategy::Canary(_)),
+        _ => false,
     }
 }
 

@@ -35,6 +35,10 @@ pub(super) fn text(name: &str, about: &str, summary: &Summary) -> String {
     for (what, lengths) in lengths.iter().filter_map(|(what, lengths)| Some((what, lengths.as_ref()?))) {
         let _ = write!(text, "{}", lines(what, lengths));
     }
+    if let Some(told) = &summary.until_told {
+        let (median, p99) = (seconds(told.median), seconds(told.p99));
+        let _ = writeln!(text, "  decisions    served by all replicas within {median}, p99 {p99}");
+    }
     if let Some(regret) = &summary.regret {
         let Mean { mean, low, high } = regret;
         let _ = writeln!(text, "  regret       {mean:>8.1}  ({low:.1} to {high:.1})");

@@ -9,6 +9,7 @@ use rand::{Rng, RngExt};
 
 use super::chance::{Law, gap, poisson};
 use super::file::Scenario;
+use super::fleet::Fleet;
 use super::judged::Judged;
 use super::learnt::Learning;
 use super::naive::Naive;
@@ -35,8 +36,10 @@ pub(super) struct Course {
     pub(super) verdict: Verdict,
     /// Whether the first metric's interval held the true difference then.
     pub(super) covered: Option<bool>,
-    /// When it ended.
+    /// When it ended, since the candidate's first call; of a fleet: at the last of its replicas.
     pub(super) time: Duration,
+    /// Of a fleet: the longest that any decision took until all replicas served it.
+    pub(super) told: Option<Duration>,
     /// Calls of both arms until then, and of the candidate.
     pub(super) calls: u64,
     pub(super) candidate_calls: u64,
@@ -76,7 +79,7 @@ impl Laws {
 ///
 /// None where its strategy decides nothing.
 pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) -> Option<Course> {
-    let judged = Judged::begin(&scenario.model)?;
+    let judged = Judged::begin(scenario, rng)?;
     let outages =
         [&scenario.world.errors, &scenario.world.rejections].map(|failing| Outages::new(failing, rng));
     let patience = scenario.world.latency.map_or(UNKNOWN, |latency| latency.baseline.median);
@@ -99,6 +102,7 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
             verdict: Verdict::NotEnoughData,
             covered: None,
             time: Duration::ZERO,
+            told: None,
             calls: 0,
             candidate_calls: 0,
             hurt: 0,
@@ -116,9 +120,11 @@ pub(super) fn run(scenario: &Scenario, laws: Option<&Laws>, rng: &mut impl Rng) 
     let Stream { mut course, judged, naive, learning, ranked, now, .. } = stream;
     course.decisive = ranked.map_or((0, 0), |ranked| ranked.decisive);
     course.end = judged.state();
-    course.time = Duration::from_secs_f64(now);
-    course.verdict = judged.verdict(course.time);
-    course.covered = covered(scenario, &judged, course.time);
+    let end = Duration::from_secs_f64(now);
+    course.time = end - judged.fleet().map_or(Duration::ZERO, Fleet::began).min(end);
+    course.told = judged.fleet().and_then(Fleet::told);
+    course.verdict = judged.verdict(end);
+    course.covered = covered(scenario, &judged, end);
     if let Some(earned) = learning.as_ref().and_then(Learning::earned) {
         (course.calls, course.candidate_calls) = (earned.calls, earned.of_others);
         course.lost = Some(earned.lost);
@@ -205,7 +211,10 @@ impl Stream<'_> {
     /// Passes over a time in which all rates stay as they are, or until something is decided.
     fn tick(&mut self, rng: &mut impl Rng) {
         let world = &self.scenario.world;
-        let share = self.judged.share() * (1.0 - world.strays);
+        let (share, split) = self.judged.split_of_all();
+        let share = share * (1.0 - world.strays);
+        self.judged.turn();
+        let seen = self.judged.share() * (1.0 - world.strays);
         let all = world.calls * busy(world.arrivals, self.now);
         let calls = all * (1.0 - world.strange.as_ref().map_or(0.0, |strange| strange.share));
         let end = (self.now + self.length(calls * share)).min(self.scenario.until.as_secs_f64());
@@ -214,13 +223,19 @@ impl Stream<'_> {
         let begun = self.now;
         if self.judged.learns() {
             // Each call is drawn by itself, and what is learnt from it.
-            self.now = end;
+            let halt = self.judged.next();
+            self.now = end.min(halt.max(self.now));
+            if halt <= end {
+                self.judged.pass();
+            }
         }
-        while self.now < end && self.judged.standing().epoch == epoch && !self.is_over() {
+        while self.now < end && self.judged.split_of_all().1 == split && !self.is_over() {
             self.until_next_failure(rng, (calls, share), &rates, end);
         }
-        self.latencies(rng, calls * (self.now - begun), share, epoch);
-        self.others(Stretch { from: begun, until: self.now, calls: all, share, epoch }, rng);
+        if self.judged.fleet().is_none() {
+            self.latencies(rng, calls * (self.now - begun), share, epoch);
+        }
+        self.others(Stretch { from: begun, until: self.now, calls: all, share: seen, epoch }, rng);
         self.look();
         if self.scenario.naive {
             self.naive.look(self.now);
@@ -285,12 +300,23 @@ impl Stream<'_> {
         let due = self.due.iter().enumerate().min_by(|(_, a), (_, b)| a.at.total_cmp(&b.at));
         let due = due.filter(|(_, due)| due.at < next.0).map(|(index, _)| index);
         let until = due.map_or(next.0, |index| self.due[index].at);
+        // Until somebody says or hears something: chance forgets what was to come after that.
+        let halt = Some(self.judged.next()).filter(|halt| *halt < until);
+        let until = halt.unwrap_or(until).max(self.now);
         let failing = rates.iter().fold((0.0, 0.0), |sum, rate| (sum.0 + rate.0, sum.1 + rate.1));
         let good = calls * (until - self.now);
         let baseline = poisson(rng, good * (1.0 - share) * (1.0 - failing.0).max(0.0));
         let candidate = poisson(rng, good * share * (1.0 - failing.1).max(0.0));
-        self.now = until;
+        let begun = std::mem::replace(&mut self.now, until);
+        if self.judged.fleet().is_some() {
+            // In the split that they were given in.
+            self.latencies(rng, calls * (until - begun), share, 0);
+        }
         match (due, next.1) {
+            _ if halt.is_some() => {
+                self.absorb(baseline, candidate, None);
+                self.judged.pass();
+            }
             (Some(index), _) => {
                 let Due { failure, counts, .. } = self.due.swap_remove(index);
                 self.absorb(baseline, candidate, Some((failure, counts)));
@@ -363,7 +389,7 @@ impl Stream<'_> {
         self.course.candidate_calls += arms[of_candidate].calls;
         self.naive.add_calls(arms[of_baseline].calls, arms[of_candidate].calls);
         let gain = Gain { epoch: self.judged.standing().epoch, segment: None, arms };
-        self.judged.absorb(&gain, Duration::from_secs_f64(self.now));
+        self.judged.spread(&gain, Duration::from_secs_f64(self.now));
         if failure.is_some() {
             self.look();
         }
@@ -378,7 +404,8 @@ impl Stream<'_> {
             let calls = poisson(rng, calls * share);
             arms[self.judged.variant(candidate)].latency = law.draw(rng, calls, &mut self.counts);
         }
-        self.judged.absorb(&Gain { epoch, segment: None, arms }, Duration::from_secs_f64(self.now));
+        let gain = Gain { epoch, segment: None, arms };
+        self.judged.spread(&gain, Duration::from_secs_f64(self.now));
     }
 
     fn look(&mut self) {

@@ -41,6 +41,8 @@ pub struct Summary {
     pub until_rolled_back: Option<Lengths>,
     /// Of those whose samples were said to be broken.
     pub until_blocked: Option<Lengths>,
+    /// Of replicas that decided something: seconds of the longest that any decision took until all served it.
+    pub until_told: Option<Spread>,
     /// Calls of the candidate that `check` announces until it can be promoted; none: a guard can never pass, or
     /// waits for feedback.
     pub announced: Option<u64>,
@@ -135,6 +137,9 @@ pub(super) fn sum_up(scenario: &Scenario, courses: &[Course]) -> Summary {
         until_promoted: ended(&won),
         until_rolled_back: ended(&lost),
         until_blocked: ended(&blocked),
+        until_told: Spread::of(
+            courses.iter().filter_map(|course| course.told).map(|told| told.as_secs_f64()).collect(),
+        ),
         announced: scenario.announced(),
         figures: Vec::new(),
     };

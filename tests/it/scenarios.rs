@@ -94,6 +94,77 @@ until: 0s
 }
 
 #[test]
+fn what_replicas_cannot_be_is_said_with_its_place() {
+    let of = |text: &str| {
+        let canary = "strategy: {kind: canary, steps: [{share: 5%}]}\nworld: {calls: 1}\n";
+        simulate::read_text("bad.yaml", &format!("{text}\n{canary}")).unwrap_err().to_string()
+    };
+    for (text, path, remedy) in [
+        ("replicas: 0", "replicas", "write 1 to 10000"),
+        ("replicas: 10001", "replicas", "write 1 to 10000"),
+        ("replicas: -3", "replicas", "bad.yaml:1"),
+        ("replicas: many", "replicas", "bad.yaml:1"),
+        ("store: {delay: 5ms}", "store", "replicas: 100"),
+        ("replicas: 2\nstore: {delay: 1s}", "store.delay", "250ms or less"),
+        ("replicas: 2\nstore: {takes: 1h}", "store.takes", "250ms or less"),
+        ("replicas: 2\nstore: {away: {after: 1m}}", "store.away.last", "{after: 1m, last: 5m}"),
+        ("replicas: 2\nstore: {lost: true}", "store.lost", "bad.yaml:2"),
+        ("expect: {told_p99: {at_most: 2}}", "expect.told_p99", "replicas: 100"),
+    ] {
+        let errors = of(text);
+        assert!(errors.contains(path) && errors.contains(remedy), "{text}: {errors}");
+    }
+}
+
+/// The same world and the same judge: what one sees of all calls, and what many see of their parts of them.
+#[test]
+fn many_replicas_find_what_one_finds_that_sees_all_calls() {
+    let text = "
+strategy: {kind: canary, steps: [{share: 20%}], guards: {rejections: off}}
+unit: [metadata:x-user-id]
+feedback: {liked: {kind: binary, window: 1m}}
+world:
+  calls: 50
+  errors: {rate: 1%, candidate: {times: 8}, burst: 2}
+  latency: {median: 20ms, spread: 0.5}
+  strange: {share: 5%, callers: 3, does: [rubbish, cancels]}
+  feedback: {liked: {share: 10%, mean: 0.5}}
+until: 30m
+runs: 4
+";
+    let play = |more: &str| {
+        let scenario = simulate::read_text("many.yaml", &format!("{more}{text}"));
+        scenario.unwrap_or_else(|errors| panic!("{errors}")).play(&|_, _| {})
+    };
+    let (one, many) = (play(""), play("replicas: 10"));
+    assert_eq!((one.rolled_back.count, many.rolled_back.count), (4, 4), "{many:?}");
+    let failures =
+        |summary: &simulate::Summary| summary.until_rolled_back.as_ref().unwrap().candidate_failures.median;
+    assert!(failures(&many) <= 3.0 * failures(&one), "{many:?}");
+    assert_eq!(play("replicas: 10"), many, "a seed is a world");
+    assert!(many.until_told.is_some() && one.until_told.is_none());
+    // Nobody is told, and nobody answers: each looks by itself.
+    let alone = play("replicas: 3\nstore: {channels: false, away: {after: 5s, last: 1h}}");
+    assert_eq!(alone.rolled_back.count, 4, "{alone:?}");
+}
+
+/// What a bandit's replicas learn from each other.
+#[test]
+fn a_bandit_among_replicas_finds_the_best() {
+    let text = "
+replicas: 5
+strategy: {kind: bandit, reward: {name: bought}}
+feedback: {bought: {kind: binary, window: 1m}}
+world: {calls: 20, feedback: {bought: {means: [0.2, 0.6]}}}
+until: 20m
+runs: 2
+";
+    let scenario = simulate::read_text("bandit.yaml", text).unwrap_or_else(|errors| panic!("{errors}"));
+    let summary = scenario.play(&|_, _| {});
+    assert_eq!(summary.right.map(|right| right.count), Some(2), "{summary:?}");
+}
+
+#[test]
 fn what_a_bandits_world_cannot_be_is_said() {
     let text = "
 variants: 9
