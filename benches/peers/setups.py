@@ -121,7 +121,7 @@ def parhelion(setup, place):
     others = "\n".join(f"  bench-{number}: {body}" for number in range(1, setup.models))
     collector = f"{scheme}://{setup.server(place, 'collector')}" if setup.spans else ""
     telemetry = f'telemetry: {{otlp: "{collector}", sample: {setup.spans}}}' if setup.spans else ""
-    log = f"log: {{dir: {place.folder}/log}}" if setup.log else ""
+    log = f'log: {{dir: "{place.folder}/log"}}' if setup.log else ""
     at = place.certificates
     own = f"cert: {at}/tls.crt, key: {at}/tls.key"
     tls = f"""\

@@ -15,9 +15,9 @@ const SKIPPED: &str = "skipped: this system does not let users mount";
 const ROWS: &str = "parhelion_log_rows_total{table=\"predictions\"}";
 const LOST: &str = "parhelion_log_rows_lost_total";
 
-/// One model, and a log that seals often.
+/// One model, and a log that seals often, and has room for all of five hundred lives.
 fn config(model: &Model, directory: &Path) -> String {
-    let log = "flush: 20ms, seal: {every: 1s, size: 64KiB}, disk: 64MiB";
+    let log = "flush: 20ms, seal: {every: 1s, size: 64KiB}, disk: 4GiB";
     format!("{}log: {{dir: {}, {log}}}\ndrain: {{grace: 2s}}\n", one(model.address), directory.display())
 }
 
@@ -179,7 +179,7 @@ async fn what_another_tool_left_half_written_is_named_and_neither_stored_nor_in_
     std::fs::write(hour.join(half), b"PAR1 and then it broke").unwrap();
     std::fs::write(hour.join("part-0.parquet"), b"PAR1").unwrap();
     let yaml = config(&model, &directory)
-        .replace("disk: 64MiB", &format!("disk: 64MiB, upload: 'file://{}'", store.display()));
+        .replace("disk: 4GiB", &format!("disk: 4GiB, upload: 'file://{}'", store.display()));
     let sidecar = Sidecar::ready(&yaml).await;
     infer(&sidecar.client(), "").await.unwrap();
     sidecar.counts("parhelion_log_files_uploaded_total", 1).await;
