@@ -9,10 +9,13 @@ use respond::Responder;
 
 pub mod cgroup;
 pub mod connection;
+pub mod heap;
 pub mod layers;
 pub mod listener;
 pub mod memory;
+pub mod parting;
 pub mod respond;
+pub mod watchdog;
 
 /// Where the process is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -117,6 +117,8 @@ struct Io<S> {
     sent: Option<FrameWatch>,
     /// Where the peer is one that nobody waits for.
     pace: Option<Pace>,
+    /// How many bytes more are held back; 0 where all leave as they come.
+    held: usize,
 }
 
 /// Bytes with a read position; frees its memory once it is empty.
@@ -153,6 +155,7 @@ pub fn cork<S>(socket: S, scratch: &Rc<Scratch>, watch: FrameWatch) -> (Corked<S
         sent: (!watch.awaits_preface()).then(FrameWatch::of_client),
         watch,
         pace: None,
+        held: 0,
     }));
     (Corked(Rc::clone(&io)), Cork(io))
 }
@@ -161,6 +164,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
     /// Bounds how much is read in one poll and in any time, so that a peer that floods keeps nobody else waiting.
     pub fn keep_pace(&self) {
         self.0.borrow_mut().pace = Some(Pace::new());
+    }
+
+    /// Holds back what is written, so that it leaves together with what comes behind it: until [`Cork::let_go`], the end
+    /// of the connection, or some 256 KiB, whichever is first.
+    pub fn hold(&self) {
+        self.0.borrow_mut().held = CHUNK;
+    }
+
+    /// Has what was held back leave at the end of the next poll.
+    pub fn let_go(&self) {
+        self.0.borrow_mut().held = 0;
     }
 
     /// Polls a connection with its writes gathered, and sends them when it is done.
@@ -186,6 +200,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Cork<S> {
         io.keep();
         io.send(cx)?;
         Ok(result)
+    }
+
+    /// Where something waits for the peer to read: how many bytes that waited it has read so far.
+    pub fn unread(&self) -> Option<u64> {
+        let io = self.0.borrow();
+        (!io.backlog.is_empty()).then(|| io.backlog.taken())
     }
 
     /// What the peer sent so far, as frames.
@@ -238,7 +258,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     /// A peer that may yet turn out to speak something else gets none of our frames: they wait for its preface.
     fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut gathered = self.scratch.write.borrow_mut();
-        if self.watch.awaits_preface() {
+        self.held = self.held.saturating_sub(gathered.len());
+        if self.held > 0 || self.watch.awaits_preface() {
             gathered.give(&mut self.backlog);
             return Ok(());
         }
@@ -252,7 +273,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     }
 
     fn gather(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if !self.backlog.is_empty() {
+        if !self.backlog.is_empty() && self.held == 0 {
             // What was gathered behind it goes first: order is order.
             self.send(cx)?;
             if !self.backlog.is_empty() {
@@ -344,6 +365,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Corked<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = self.0.borrow_mut();
+        io.held = 0;
         io.send(cx)?;
         if !io.backlog.is_empty() {
             return Poll::Pending;

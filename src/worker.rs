@@ -23,7 +23,7 @@ use crate::proxy::Proxy;
 use crate::rollout::{self, Rollouts};
 use crate::server::listener::{Acceptor, Listener};
 use crate::server::memory::Pressure;
-use crate::server::{Phase, connection, layers};
+use crate::server::{Phase, connection, heap, layers, parting};
 use crate::serving::{Base, Serving};
 use crate::shadow;
 use crate::tasks::Local;
@@ -207,7 +207,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
     surroundings.tasks.spawn("stalls", async move {
         ticking.stalls.run(|| ticking.serving().config.limits.stall).await;
     });
-    let mut dire = pressure.dire();
+    let (mut dire, mut tidy) = (pressure.dire(), pressure.tidy());
     let mut acceptor = Acceptor::new(listener)?;
     loop {
         tokio::select! {
@@ -223,6 +223,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
             }
             // The sender is the pressure itself, which this worker holds.
             Ok(()) = dire.changed() => worker.cut.notify_waiters(),
+            Ok(()) = tidy.changed() => heap::give_back(),
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => break,
         }
     }
@@ -236,7 +237,7 @@ pub async fn serve(parts: Parts) -> io::Result<()> {
         _ = phase.wait_for(|phase| *phase == Phase::Cut) => {
             worker.cut.notify_waiters();
             // Connections see the same change, and let the calls have their last word.
-            let _ = tokio::time::timeout(connection::LAST_WORDS, context.connections.idle()).await;
+            let _ = tokio::time::timeout(parting::LAST_WORDS, context.connections.idle()).await;
         }
     }
     Ok(())

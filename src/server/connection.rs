@@ -1,8 +1,8 @@
 //! One caller's connection: greets it, takes its streams, and sees to it that it ends when it should.
 //!
 //! What a peer owes is due: the preface and the acknowledgement of our SETTINGS after `limits.handshake`, and so is
-//! every header block that it began. A drain sends GOAWAY and waits for the calls that run; a cut ends those too. Peers
-//! that are silent then are not waited for.
+//! every header block that it began; and to read something of what waits for it after `limits.stall`. A drain sends GOAWAY
+//! and waits for the calls that run; a cut ends those too. Peers that are silent then are not waited for.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -15,11 +15,13 @@ use std::time::{Duration, Instant as StdInstant, SystemTime};
 
 use h2::{RecvStream, server};
 use tokio::sync::watch;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::layers::{Admission, Deadline};
+use super::parting::{Age, Parting, farewell, last_chance, last_words, next_phase};
 use super::respond::Responder;
+use super::watchdog::Watchdog;
 use super::{Inbound, Phase};
 use crate::config::Limits;
 use crate::proxy::Proxy;
@@ -35,10 +37,6 @@ use crate::wire::windows::Windows;
 use crate::wire::{Cork, Corked, FRAME, Scratch, cork};
 use crate::worker::Worker;
 
-/// How long a connection may take to send what its calls still had to say once they are cut.
-pub const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How long a peer may take to answer the PING of a graceful GOAWAY once it has no call open.
-const FAREWELL: Duration = Duration::from_secs(1);
 /// How long, and for how many bytes more, a request may go on that was answered before it ended.
 const ENDING: Duration = Duration::from_millis(500);
 const ENDING_BYTES: usize = 64 * 1024;
@@ -167,25 +165,30 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
             return if cork.watch().has_started() { Close::Violated } else { Close::Peer };
         }
     };
-    let mut watchdog = Watchdog { due: Some(Box::pin(tokio::time::sleep_until(due))), block: None };
+    let mut watchdog = Watchdog::new(due);
     let mut age = Age::new(limits);
     let mut phase = context.phase.clone();
     let mut leaving: Option<Instant> = None;
+    let mut parting = Parting::default();
     let mut why = Close::Drained;
     loop {
         tokio::select! {
             biased;
-            ended = poll_fn(|cx| take_streams(context, &cork, &mut connection, cx)) => {
+            ended = poll_fn(|cx| {
+                parting.poll(&cork, &mut connection, cx, |connection, cx| {
+                    take_streams(context, &cork, connection, cx)
+                })
+            }) => {
                 let violated = ended.is_err() && !ended.is_err_and(|error| error.is_io());
                 return if violated { Close::Violated } else if leaving.is_some() { why } else { Close::Peer };
             }
-            () = poll_fn(|cx| watchdog.poll(cx, &cork.watch(), limits.handshake)) => return Close::TimedOut,
+            () = poll_fn(|cx| watchdog.poll(cx, &cork, limits)) => return Close::TimedOut,
             () = age.next() => {
                 if leaving.is_some() {
                     return Close::Aged;
                 }
                 (leaving, why) = (Some(Instant::now()), Close::Aged);
-                connection.graceful_shutdown();
+                parting.begin(&cork, &mut connection);
             }
             () = farewell(leaving) => {
                 // Nothing runs, and the peer leaves our PING unanswered: it is not there any more.
@@ -200,7 +203,7 @@ async fn serve(context: &Rc<Context>, socket: Socket, limits: &Limits) -> Close 
                     return Close::Drained;
                 }
                 (leaving, why) = (Some(Instant::now()), Close::Drained);
-                connection.graceful_shutdown();
+                parting.begin(&cork, &mut connection);
             }
         }
     }
@@ -246,7 +249,7 @@ fn builder(limits: &Limits) -> server::Builder {
 }
 
 /// Polls with writes gathered; an error of the socket is the connection's error.
-fn drive<T>(
+pub(super) fn drive<T>(
     cork: &Cork<Socket>,
     cx: &mut Cx<'_>,
     poll: impl FnOnce(&mut Cx<'_>) -> Poll<Result<T, h2::Error>>,
@@ -278,100 +281,4 @@ fn take_streams(
             }
         }
     })
-}
-
-/// Ends a connection whose peer owes something for too long.
-struct Watchdog {
-    due: Option<Pin<Box<Sleep>>>,
-    /// The unfinished header block that `due` is about; `None`: the acknowledgement of our SETTINGS.
-    block: Option<u64>,
-}
-
-impl Watchdog {
-    fn poll(&mut self, cx: &mut Cx<'_>, watch: &FrameWatch, patience: Duration) -> Poll<()> {
-        let unfinished = watch.unfinished();
-        let owed = if self.block.is_none() && self.due.is_some() {
-            !watch.settings_acked()
-        } else {
-            unfinished == self.block
-        };
-        if self.due.is_some() && !owed {
-            (self.due, self.block) = (None, None);
-        }
-        if self.due.is_none() && unfinished.is_some() {
-            self.block = unfinished;
-            self.due = Some(Box::pin(tokio::time::sleep(patience)));
-        }
-        match &mut self.due {
-            Some(due) => due.as_mut().poll(cx),
-            None => Poll::Pending,
-        }
-    }
-}
-
-/// When a connection is told to go, and when it must be gone.
-struct Age {
-    at: Option<Instant>,
-    grace: Duration,
-}
-
-impl Age {
-    fn new(limits: &Limits) -> Self {
-        let at = limits.connection_age.map(|age| {
-            // A tenth by chance: connections made together need not all end together.
-            Instant::now() + age.mul_f64(rand::RngExt::random_range(&mut rand::rng(), 0.9..=1.1))
-        });
-        Age { at, grace: limits.connection_age_grace }
-    }
-
-    /// Ready at the age, and again when the grace after it is over.
-    async fn next(&mut self) {
-        match self.at {
-            None => std::future::pending().await,
-            Some(at) => {
-                tokio::time::sleep_until(at).await;
-                self.at = Some(at + self.grace);
-            }
-        }
-    }
-}
-
-/// Ready when a peer that has not even said its preface is waited for no longer, because the process ends.
-async fn last_chance(mut phase: watch::Receiver<Phase>) {
-    // A sender that is gone means the same as a cut.
-    let draining = phase.wait_for(|phase| *phase != Phase::Serving).await.is_ok();
-    if draining {
-        let _ = tokio::time::timeout(FAREWELL, phase.wait_for(|phase| *phase == Phase::Cut)).await;
-    }
-}
-
-async fn farewell(leaving: Option<Instant>) {
-    match leaving {
-        None => std::future::pending().await,
-        Some(since) => tokio::time::sleep_until(since + FAREWELL).await,
-    }
-}
-
-/// Waits for the phase that a connection must act on next.
-async fn next_phase(phase: &mut watch::Receiver<Phase>, leaving: bool) -> Phase {
-    let next = phase.wait_for(|phase| *phase == Phase::Cut || (!leaving && *phase == Phase::Draining)).await;
-    next.map_or(Phase::Cut, |phase| *phase)
-}
-
-/// Sends what the calls that were cut have to say, and GOAWAY behind it.
-async fn last_words(cork: &Cork<Socket>, connection: &mut server::Connection<Corked<Socket>, Piece>) {
-    // The calls were woken by the same change as this connection, and may come after it.
-    let spoken = poll_fn(|cx| {
-        let polled = drive(cork, cx, |cx| {
-            while let Some(stream) = std::task::ready!(connection.poll_accept(cx)) {
-                stream?.1.send_reset(h2::Reason::REFUSED_STREAM);
-            }
-            Poll::Ready(Ok(()))
-        });
-        if polled.is_ready() || !connection.has_streams() { Poll::Ready(()) } else { Poll::Pending }
-    });
-    let _ = tokio::time::timeout(LAST_WORDS / 2, spoken).await;
-    connection.abrupt_shutdown(h2::Reason::NO_ERROR);
-    let closing = poll_fn(|cx| drive(cork, cx, |cx| connection.poll_closed(cx)));
-    let _ = tokio::time::timeout(LAST_WORDS / 2, closing).await;
 }

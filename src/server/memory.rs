@@ -3,6 +3,9 @@
 //! One task looks, often where it is tight, and every worker reads one flag for each call. What calls under way hold
 //! goes on growing for a moment after a call is refused; the last tenth is for that. Where even that is nearly used up,
 //! connections are refused too, and calls under way are ended: a few that fail are fewer than all.
+//!
+//! What the allocator keeps for later counts as used. So before calls are refused, and as long as they are, each thread
+//! that holds much is told to give that back: only what is really held may cost a call.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -12,13 +15,14 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::cgroup::{self, Groups, Memory};
+use super::heap;
 use crate::config::units::Size;
 use crate::config::{Config, MemoryLimit};
 use crate::failpoint;
 
 /// Calls are refused from here on,
 const FULL: f64 = 0.90;
-/// and taken again from here down.
+/// and taken again from here down; above it nothing is kept for later.
 const CALM: f64 = 0.85;
 /// Calls under way are ended from here on.
 const DIRE: f64 = 0.97;
@@ -26,6 +30,8 @@ const DIRE: f64 = 0.97;
 const TIGHT: f64 = 0.60;
 const OFTEN: Duration = Duration::from_millis(5);
 const SELDOM: Duration = Duration::from_millis(100);
+/// How long what was freed may be kept for later where nothing is to be.
+const KEPT: Duration = Duration::from_millis(100);
 
 /// How tight memory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +53,8 @@ pub struct Pressure {
     limit: AtomicU64,
     /// Times that it became dire; workers end their calls at each.
     dire: watch::Sender<u64>,
+    /// Times that threads were told to give back what they keep.
+    tidy: watch::Sender<u64>,
 }
 
 impl Pressure {
@@ -83,6 +91,11 @@ impl Pressure {
         self.dire.subscribe()
     }
 
+    /// Changes each time that a thread shall give back what it keeps for later.
+    pub fn tidy(&self) -> watch::Receiver<u64> {
+        self.tidy.subscribe()
+    }
+
     /// Takes what was read; returns the level before and now.
     fn take(&self, memory: Option<Memory>) -> (Level, Level) {
         let before = match self.level.load(Ordering::Relaxed) {
@@ -111,17 +124,30 @@ fn next(before: Level, share: f64) -> Level {
     }
 }
 
+/// Whether what is kept for later is given back, at a share and so long after it last was.
+fn is_due(share: f64, since: Option<Duration>) -> bool {
+    share >= CALM && since.is_none_or(|since| since >= KEPT)
+}
+
 /// Keeps `pressure` true, until `config` has no sender any more.
 pub async fn run(mut config: watch::Receiver<Arc<Config>>, pressure: Arc<Pressure>) {
     let groups = Groups::of_process();
+    let mut tidied: Option<Instant> = None;
     loop {
         failpoint::panics("memory");
         let limit = config.borrow_and_update().limits.memory;
-        let memory = match limit {
+        let read = || match limit {
             MemoryLimit::Off => None,
             MemoryLimit::Auto => groups.read(),
             MemoryLimit::At(Size(limit)) => cgroup::resident().map(|used| Memory { used, limit }),
         };
+        let mut memory = read();
+        if memory.is_some_and(|memory| is_due(memory.share(), tidied.map(|at| at.elapsed()))) {
+            tidied = Some(Instant::now());
+            pressure.tidy.send_modify(|times| *times += 1);
+            heap::give_back();
+            memory = read();
+        }
         let (before, now) = pressure.take(memory);
         tell(before, now, memory);
         let tight = memory.is_some_and(|memory| memory.share() >= TIGHT);
@@ -175,6 +201,15 @@ mod tests {
         let dire: Vec<u64> = levels.iter().filter(|level| level.2).map(|level| level.0).collect();
         assert_eq!((full, dire), (vec![90, 96, 97, 99, 96, 89, 85], vec![97, 99]));
         assert_eq!(*pressure.dire().borrow(), 2);
+    }
+
+    #[test]
+    fn before_a_call_is_refused_and_as_long_as_any_is_nothing_is_kept_for_later() {
+        let (long, short) = (Some(KEPT), Some(KEPT / 2));
+        assert!(!is_due(0.84, None) && !is_due(0.84, long));
+        for share in [CALM, FULL, DIRE, 1.2] {
+            assert!(is_due(share, None) && is_due(share, long) && !is_due(share, short), "{share}");
+        }
     }
 
     #[test]

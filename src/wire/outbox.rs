@@ -92,30 +92,40 @@ impl Gathered {
 
 /// What a socket has not taken yet.
 #[derive(Debug, Default)]
-pub(super) struct Backlog(VecDeque<Bytes>);
+pub(super) struct Backlog {
+    waiting: VecDeque<Bytes>,
+    /// Bytes of it that were taken so far.
+    taken: u64,
+}
 
 impl Backlog {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
+    }
+
+    /// Bytes that the socket took late so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     fn push(&mut self, bytes: Bytes) {
         if !bytes.is_empty() {
-            self.0.push_back(bytes);
+            self.waiting.push_back(bytes);
         }
     }
 
     fn consume(&mut self, mut n: usize) {
-        while let Some(front) = self.0.front_mut() {
+        self.taken += n as u64;
+        while let Some(front) = self.waiting.front_mut() {
             if front.len() > n {
                 front.advance(n);
                 return;
             }
             n -= front.len();
-            self.0.pop_front();
+            self.waiting.pop_front();
         }
         // An idle connection holds no memory for it.
-        self.0 = VecDeque::new();
+        self.waiting = VecDeque::new();
     }
 
     /// Writes on; pending while the socket takes no more.
@@ -126,8 +136,8 @@ impl Backlog {
     ) -> io::Result<Poll<()>> {
         while !self.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.0.len().min(SLICES);
-            for (slice, bytes) in slices.iter_mut().zip(&self.0) {
+            let count = self.waiting.len().min(SLICES);
+            for (slice, bytes) in slices.iter_mut().zip(&self.waiting) {
                 *slice = IoSlice::new(bytes);
             }
             match Pin::new(&mut *socket).poll_write_vectored(cx, &slices[..count])? {

@@ -29,6 +29,50 @@ async fn writes_of_one_poll_leave_together_and_in_order() {
 }
 
 #[tokio::test]
+async fn what_is_held_back_leaves_with_what_comes_behind_it_or_when_it_is_much() {
+    let (mut corked, cork, mut far) = pair(4 << 20);
+    let mut say = |words: &[&[u8]]| {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let said = cork.drive(&mut cx, |cx| {
+            for word in words {
+                assert!(
+                    Pin::new(&mut corked).poll_write(cx, word).is_ready(),
+                    "who writes is not kept waiting"
+                );
+            }
+            Poll::Ready(())
+        });
+        assert!(said.unwrap().is_ready());
+    };
+    let mut buf = vec![0; 2 << 20];
+    cork.hold();
+    say(&[b"one "]);
+    say(&[b"two ", b"three "]);
+    assert!(at_once(far.read(&mut buf)).await.is_none(), "nothing has left");
+    cork.let_go();
+    say(&[b"four"]);
+    let n = far.read(&mut buf).await.unwrap();
+    assert_eq!(&buf[..n], b"one two three four");
+    cork.hold();
+    let much = vec![7; CHUNK / 2];
+    say(&[&much]);
+    assert!(at_once(far.read(&mut buf)).await.is_none(), "it may be still more");
+    say(&[&much, b"end"]);
+    far.read_exact(&mut buf[..CHUNK + 3]).await.unwrap();
+    assert_eq!(&buf[CHUNK..CHUNK + 3], b"end");
+}
+
+/// What is there at once.
+async fn at_once<T>(future: impl Future<Output = T>) -> Option<T> {
+    let mut future = std::pin::pin!(future);
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(value) => Poll::Ready(Some(value)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test]
 async fn what_the_socket_does_not_take_waits_and_nothing_is_lost() {
     let (mut corked, cork, mut far) = pair(7);
     let text: Vec<u8> = (0..=255).cycle().take(3 * CHUNK).collect();

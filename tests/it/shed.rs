@@ -1,9 +1,11 @@
 //! More than is allowed is refused at once, and what is within goes on.
 
+use std::time::Duration;
+
 use h2::Reason;
 use parhelion::telemetry::counter::Counter;
 
-use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned, soon};
+use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned, process, push, soon};
 
 const PATH: &str = "/any.Service/Method";
 
@@ -114,4 +116,45 @@ async fn connections_over_the_cap_are_closed_and_those_within_go_on() {
     eventually("the end of one", || (sidecar.count(Counter::ConnectionsClosed) >= 1).then_some(())).await;
     let next = Client::connect(sidecar.address).await;
     assert_eq!(next.unary(PATH, &[], b"x").await.status(), Some(0), "its place is free");
+}
+
+#[tokio::test]
+async fn memory_that_calls_have_given_up_refuses_no_other_call() {
+    let upstream = Upstream::start(|mut incoming| async move {
+        if incoming.request().headers.contains_key("x-hold") {
+            incoming.until_reset().await;
+        } else {
+            incoming.echo().await;
+        }
+    })
+    .await;
+    let pinned = pinned(&[&upstream.url]);
+    let sidecar = process::Sidecar::ready(&pinned).await;
+    let client = Client::connect(sidecar.data).await;
+    assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
+    // Room for a few uploads, of which each holds a stream's window.
+    let limit = sidecar.resident() / 1024 + 24;
+    sidecar.rewrite(&format!("{pinned}limits: {{memory: {limit}MiB}}\n"));
+    sidecar.counts("parhelion_memory_limit_bytes", limit << 20).await;
+    let mut uploads = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let client = Client::connect(sidecar.data).await;
+        uploads.spawn(async move {
+            let mut call = client.open(PATH, &[("x-hold", "1")]).await;
+            let much = bytes::Bytes::from(vec![0; 8 << 20]);
+            let _ = tokio::time::timeout(Duration::from_secs(3), push(&mut call.up, much, false)).await;
+            (client, call)
+        });
+    }
+    process::until("a call is refused, or one of the uploads ended", || async {
+        client.unary(PATH, &[], b"x").await;
+        sidecar.metric("parhelion_shed_total{cause=\"memory\"}").await > 0
+    })
+    .await;
+    drop(uploads.join_all().await);
+    process::until("calls are taken again", || async {
+        client.unary(PATH, &[], b"x").await.status() == Some(0)
+    })
+    .await;
+    assert_eq!(client.unary(PATH, &[], b"x").await.status(), Some(0));
 }
