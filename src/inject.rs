@@ -25,6 +25,7 @@ mod pod;
 mod settings;
 mod sidecar;
 mod undo;
+mod value;
 mod way;
 
 pub use admit::{Admitted, admit};
@@ -123,6 +124,9 @@ fn read(path: &FilePath) -> io::Result<String> {
 const NO_PODS: &str = "nothing in it has pods, so nothing was injected; pods are looked for in Pod, Deployment, \
                        StatefulSet, DaemonSet, ReplicaSet, Job, CronJob, KServe's InferenceService and Knative's \
                        Service";
+
+/// What a stream is told in which nothing was injected.
+const NOTHING_IN: &str = "nothing in it was injected, so it is as it was";
 
 /// One manifest of a stream: a document, or an item of a `List`.
 struct Manifest {
@@ -238,7 +242,11 @@ pub fn uninject(name: &str, text: &str) -> Result<Outcome, Vec<Problem>> {
         })
         .collect();
     notes.sort();
-    Ok(Outcome { text, notes: notes.into_iter().map(|(_, note)| note).collect() })
+    let mut notes: Vec<String> = notes.into_iter().map(|(_, note)| note).collect();
+    if notes.is_empty() {
+        notes.push(format!("warning: {name}: {NOTHING_IN}"));
+    }
+    Ok(Outcome { text, notes })
 }
 
 /// `text` with sidecars, by `settings` and the annotations in it.
@@ -255,6 +263,9 @@ pub fn inject(name: &str, text: &str, settings: &Settings) -> Result<Outcome, Ve
         false => text,
     };
     let stream = Stream::parse(name, text)?;
+    let pods = stream.manifests.iter().filter(|manifest| Place::of(&manifest.value).is_some()).count();
+    // Where there is one pod only, the port that was named is said of that one.
+    let settings = &Settings { certain: settings.port.is_some() && pods == 1, ..settings.clone() };
     let mut injection =
         Injection { stream: &stream, settings, fleet: Fleet::default(), services: Services::default() };
     for (index, manifest) in stream.manifests.iter().enumerate() {

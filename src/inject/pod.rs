@@ -206,6 +206,14 @@ fn hurdles(
             "give it a network of its own, or annotate parhelion/inject: \"false\"",
         );
     }
+    let windows = |pointer| spec.pointer(pointer).and_then(Value::as_str) == Some("windows");
+    if windows("/os/name") || windows("/nodeSelector/kubernetes.io~1os") {
+        refuse(
+            &place.spec,
+            "the pod runs on Windows, and the sidecar is a program for Linux".to_owned(),
+            "annotate parhelion/inject: \"false\"",
+        );
+    }
     let listen = settings.listen_port;
     if listen == settings.health_port {
         let hint = "give `listen` and `health` of its configuration two ports, and --listen-port and --health-port too";

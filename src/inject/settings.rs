@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 
+use super::value;
 use crate::config::{Problem, suggestion};
 
 /// Begins the annotations and labels that are ours.
@@ -47,13 +48,13 @@ pub enum Intercept {
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
 pub struct Settings {
     /// The sidecar's image
-    #[arg(long, default_value = concat!("parhelion:", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, value_parser = value::image, default_value = concat!("parhelion:", env!("CARGO_PKG_VERSION")))]
     pub image: String,
     /// ConfigMap with the configuration, in the pod's namespace
-    #[arg(long, value_name = "NAME", default_value = "parhelion")]
+    #[arg(long, value_name = "NAME", value_parser = value::name, default_value = "parhelion")]
     pub config_map: String,
     /// Secret with keys and tokens, in the pod's namespace: its entries stand beside the configuration in /etc/parhelion
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = value::name)]
     pub secret: Option<String>,
     /// The model's container; left out: the only one, or the one with a gRPC port
     #[arg(long, value_name = "NAME")]
@@ -71,22 +72,22 @@ pub struct Settings {
     #[arg(long)]
     pub plain: bool,
     /// `listen` of the configuration, where its ConfigMap is not in the stream
-    #[arg(long, value_name = "PORT", default_value_t = 9000)]
+    #[arg(long, value_name = "PORT", default_value_t = 9000, value_parser = clap::value_parser!(u16).range(1..))]
     pub listen_port: u16,
     /// `health` of the configuration, where its ConfigMap is not in the stream
-    #[arg(long, value_name = "PORT", default_value_t = 9901)]
+    #[arg(long, value_name = "PORT", default_value_t = 9901, value_parser = clap::value_parser!(u16).range(1..))]
     pub health_port: u16,
-    /// The user that the sidecar runs as; its own calls to the model are not redirected
-    #[arg(long, default_value_t = 65532)]
+    /// The user that the sidecar runs as, never root; its own calls to the model are not redirected
+    #[arg(long, default_value_t = 65532, value_parser = clap::value_parser!(u32).range(1..))]
     pub uid: u32,
     /// CPU that is requested
-    #[arg(long, value_name = "QUANTITY", default_value = "100m")]
+    #[arg(long, value_name = "QUANTITY", value_parser = value::cpu, default_value = "100m")]
     pub cpu: String,
     /// Memory that is requested and allowed
-    #[arg(long, value_name = "QUANTITY", default_value = "256Mi")]
+    #[arg(long, value_name = "QUANTITY", value_parser = value::memory, default_value = "256Mi")]
     pub memory: String,
     /// PersistentVolumeClaim for the state directory; left out: it lives as long as the pod
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = value::name)]
     pub state_claim: Option<String>,
 }
 
@@ -148,17 +149,33 @@ impl Reader {
                 }
             }
             "injected" => {}
-            "image" => self.settings.image = text.to_owned(),
-            "config-map" => self.settings.config_map = text.to_owned(),
-            "secret" => self.settings.secret = Some(text.to_owned()),
+            "image" => {
+                if let Some(image) = self.checked(name, text, value::image) {
+                    self.settings.image = image;
+                }
+            }
+            "config-map" => {
+                if let Some(map) = self.checked(name, text, value::name) {
+                    self.settings.config_map = map;
+                }
+            }
+            "secret" => self.settings.secret = self.checked(name, text, value::name),
             "container" => self.settings.container = Some(text.to_owned()),
             "port" => {
                 self.settings.port = Some(text.to_owned());
                 self.settings.certain = true;
             }
-            "cpu" => self.settings.cpu = text.to_owned(),
-            "memory" => self.settings.memory = text.to_owned(),
-            "state-claim" => self.settings.state_claim = Some(text.to_owned()),
+            "cpu" => {
+                if let Some(cpu) = self.checked(name, text, value::cpu) {
+                    self.settings.cpu = cpu;
+                }
+            }
+            "memory" => {
+                if let Some(memory) = self.checked(name, text, value::memory) {
+                    self.settings.memory = memory;
+                }
+            }
+            "state-claim" => self.settings.state_claim = self.checked(name, text, value::name),
             "plain" => self.settings.plain = self.boolean(name, text).unwrap_or(self.settings.plain),
             "intercept" => match Intercept::from_str(text, false) {
                 Ok(intercept) => self.settings.intercept = intercept,
@@ -172,6 +189,21 @@ impl Reader {
                 self.refuse(unknown, text, "is no annotation of Parhelion's", hint);
             }
         }
+    }
+
+    /// What an annotation says, if it may.
+    fn checked(
+        &mut self,
+        name: &str,
+        text: &str,
+        check: fn(&str) -> Result<String, String>,
+    ) -> Option<String> {
+        check(text)
+            .map_err(|wrong| {
+                let (message, hint) = wrong.split_once(": ").unwrap_or((&wrong, ""));
+                self.refuse(name, text, message, hint.to_owned());
+            })
+            .ok()
     }
 
     fn boolean(&mut self, name: &str, text: &str) -> Option<bool> {

@@ -155,7 +155,7 @@ fn all_that_was_there_stays_and_kubernetes_reads_the_rest() {
 #[test]
 fn what_is_wrong_is_told_where_it_is_and_nothing_is_written() {
     let all = files("tests/manifests/refused");
-    assert_eq!(all.len(), 15, "a manifest more or less: {all:?}");
+    assert_eq!(all.len(), 16, "a manifest more or less: {all:?}");
     for file in all {
         let output = inject(&std::fs::read_to_string(&file).unwrap(), &[]);
         let told = String::from_utf8(output.stderr).unwrap();
@@ -221,6 +221,49 @@ fn a_native_sidecar_starts_before_everything_else_of_the_pod() {
     let lifecycle = &pod["containers"][0]["lifecycle"];
     assert_eq!(lifecycle["preStop"]["httpGet"], json!({"path": "/drained", "port": 9901}));
     assert!(lifecycle["postStart"].is_object());
+}
+
+#[test]
+fn a_port_that_is_named_is_that_of_the_only_workload_though_nobody_declares_it() {
+    let one = "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata:\n  name: a\n  annotations: \
+               {serving.kserve.io/deploymentMode: RawDeployment}\nspec:\n  predictor:\n    model:\n      \
+               modelFormat: {name: sklearn}\n";
+    let (text, notes) = injected(one, &["--port", "8081"]);
+    assert!(notes.contains("InferenceService/a: injected, transparently"), "{notes}");
+    assert!(text.contains("--from=8081"), "{text}");
+    let two = format!("{one}---\n{}", one.replace("name: a", "name: b"));
+    let (text, notes) = injected(&two, &["--port", "8081"]);
+    assert_eq!(text, two);
+    assert_eq!(notes.matches("left alone: no container has the port 8081").count(), 2, "{notes}");
+}
+
+#[test]
+fn options_that_no_cluster_takes_are_refused() {
+    let text = std::fs::read_to_string(folder("examples/kubernetes/deployment.yaml")).unwrap();
+    for (option, value, part) in [
+        ("--image", "", "is no image: write it as"),
+        ("--config-map", "A B", "is no name of an object"),
+        ("--secret", "", "is no name of an object"),
+        ("--state-claim", "a_b", "is no name of an object"),
+        ("--cpu", "x", "is no amount of CPU: write it as 100m or 0.5"),
+        ("--memory", "256m", "write 256Mi"),
+        ("--uid", "0", "0 is not in 1.."),
+        ("--listen-port", "0", "0 is not in 1.."),
+        ("--health-port", "70000", "70000 is not in 1..=65535"),
+    ] {
+        let output = inject(&text, &[option, value]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains(option) && told.contains(part), "{told}");
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{told}");
+    }
+}
+
+#[test]
+fn a_stream_in_which_nothing_was_injected_is_given_back_as_it_is_and_told_so() {
+    let text = std::fs::read_to_string(folder("examples/kubernetes/deployment.yaml")).unwrap();
+    let (out, notes) = injected(&text, &["--uninject"]);
+    assert_eq!(out, text);
+    assert_eq!(notes, "warning: standard input: nothing in it was injected, so it is as it was\n");
 }
 
 #[test]
