@@ -117,11 +117,12 @@ def hpack_bomb(port):
     return [it]
 
 
-def pings(port, deaf=False):
+def _flood(port, one, deaf=False):
+    """50,000 of a frame that costs little."""
     it = Connection(port)
     it.streams = 0
     for _ in range(500):
-        if not it.write(frame(PING, 0, 0, b"8 bytes.") * 100, deaf=deaf) or it.goaway is not None:
+        if not it.write(one * 100, deaf=deaf) or it.goaway is not None:
             break
         it.streams += 100
     if not deaf:
@@ -129,8 +130,24 @@ def pings(port, deaf=False):
     return [it]
 
 
+def pings(port):
+    return _flood(port, frame(PING, 0, 0, b"8 bytes."))
+
+
 def deaf_pings(port):
-    return pings(port, deaf=True)
+    return _flood(port, frame(PING, 0, 0, b"8 bytes."), deaf=True)
+
+
+def settings(port):
+    return _flood(port, frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65_535)))
+
+
+def window_updates(port):
+    return _flood(port, frame(WINDOW, 0, 0, struct.pack(">I", 1)))
+
+
+def priorities(port):
+    return _flood(port, frame(PRIORITY, 0, 1001, struct.pack(">I", 0) + b"\x10"))
 
 
 def lying_prefix(port):
@@ -183,6 +200,9 @@ ALL = [
     hpack_bomb,
     pings,
     deaf_pings,
+    settings,
+    window_updates,
+    priorities,
     lying_prefix,
     say_nothing,
     half_a_preface,

@@ -12,6 +12,7 @@ use h2::SendStream;
 use h2::client::{self, ResponseFuture, SendRequest};
 use http::Request;
 
+use crate::failpoint;
 use crate::wire::piece::Piece;
 use crate::wire::socket::Socket;
 use crate::wire::watch::FrameWatch;
@@ -45,6 +46,7 @@ pub struct Connection {
     in_flight: Cell<usize>,
     resets: Cell<u64>,
     retired: Cell<bool>,
+    last_stream: u32,
     seen: Rc<Seen>,
 }
 
@@ -120,7 +122,7 @@ impl Connection {
     /// Holds a place among the streams in flight.
     pub fn enter(self: &Rc<Self>, stream: u32) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
-        if stream >= LAST_STREAM {
+        if stream >= self.last_stream {
             self.retire();
         }
         InFlight { connection: Rc::clone(self), complete: Cell::new(false) }
@@ -237,6 +239,7 @@ pub async fn handshake(
         in_flight: Cell::new(0),
         resets: Cell::new(0),
         retired: Cell::new(false),
+        last_stream: if failpoint::fails("upstream.streams").is_ok() { LAST_STREAM } else { 40 },
         seen: Rc::clone(&seen),
     });
     Ok((connection, async move { drive(driver, cork, seen).await }))

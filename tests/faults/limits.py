@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from rows import config, ports, ready, share
-from stage import HERE, Process, Skipped, callers, free_ports, get, metric, model, need, pacer, resident, result, sidecar, until
+from stage import HERE, ROOT, Process, Skipped, callers, free_ports, get, metric, model, need, pacer, resident, result, sidecar, until
 
 SHED = "parhelion_shed_total"
 
@@ -280,8 +280,21 @@ def collateral(folder, quick):
     return measured, not said["failed"] and connected == 1
 
 
+def interop(folder, quick):
+    """Every kind of call of the C library's clients and servers, and of the Open Inference Protocol's own, directly and through."""
+    files = [ROOT / "tests" / "peers" / name for name in ("test_transparency.py", "test_inference.py")]
+    if subprocess.run([sys.executable, "-c", "import pytest, mlserver, tritonclient"], capture_output=True).returncode:
+        raise Skipped("needs the environment of tests/peers (./test venv)")
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900)
+    (folder / "pytest.log").write_text(done.stdout + done.stderr)
+    return done.stdout.strip().splitlines()[-1].strip("= "), done.returncode == 0
+
+
 PLAYED = {
     "A14": collateral,
+    "B1": interop,
     "B8": peace,
     "D9": overload,
     "E6": memory,

@@ -18,6 +18,8 @@ use crate::support::attack::{
 use crate::support::process::{self, LONG, Model, Sidecar, beside, infer, one, request};
 use crate::support::{self, Upstream, pinned};
 
+mod long;
+
 const PROTOCOL_ERROR: u32 = 1;
 const REFUSED_STREAM: u32 = 7;
 const ENHANCE_YOUR_CALM: u32 = 11;

@@ -396,6 +396,53 @@ async fn ten_million_messages_arrive_in_order_and_hold_nothing() {
 }
 
 #[tokio::test]
+async fn fifty_uploads_to_a_slow_server_hold_their_windows_alone() {
+    const UPLOADS: usize = 50;
+    let upstream = Upstream::start(|mut incoming| async move {
+        while let Some(Ok(data)) = incoming.body.data().await {
+            let _ = incoming.body.flow_control().release_capacity(data.len());
+            // Some hundreds of KiB a second, each.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    let sidecar = process::Sidecar::ready(&format!(
+        "{}limits: {{message: 3GiB, retain: 16KiB}}\n",
+        pinned(&[&upstream.url])
+    ))
+    .await;
+    // What is kept for a retry would come beside the windows, so it is little here.
+    let before = sidecar.resident();
+    let mut uploads = tokio::task::JoinSet::new();
+    for _ in 0..UPLOADS {
+        let client = Client::connect(sidecar.data).await;
+        uploads.spawn(async move {
+            let mut call = client.open(PATH, &[]).await;
+            let chunk = Bytes::from(vec![0; 64 * 1024]);
+            // One message that has no end in this test.
+            let _ = call.send_raw(vec![0, 0x7f, 0xff, 0xff, 0xff], false).await;
+            let mut sent = 0;
+            let sending = async {
+                while crate::support::push(&mut call.up, chunk.clone(), false).await.is_ok() {
+                    sent += chunk.len();
+                }
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(4), sending).await;
+            sent
+        });
+    }
+    let mut most = 0;
+    for _ in 0..35 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        most = most.max(sidecar.resident().saturating_sub(before));
+    }
+    let sent: usize = uploads.join_all().await.into_iter().sum();
+    assert!(sent < UPLOADS * 8 * MIB, "nobody was held up: {sent} bytes");
+    // And fifty connections with what the allocator rounds up.
+    assert!(most < (UPLOADS * 1280 + 8 * 1024) as u64, "{most} KiB");
+}
+
+#[tokio::test]
 async fn several_workers_share_the_callers() {
     let upstream = Upstream::start(Incoming::echo).await;
     let sidecar = Sidecar::start(&format!("workers: 3\n{}", pinned(&[&upstream.url]))).await;

@@ -16,7 +16,7 @@ pub(crate) use client::{Answer, Call, Client};
 pub(crate) use raw::Raw;
 pub(crate) use sidecar::Sidecar;
 pub(crate) use upstream::{Incoming, Request, Upstream, ok};
-pub(crate) use wire::{frame, gzip, pairs};
+pub(crate) use wire::{frame, gzip, pairs, push};
 
 /// The longest that anything may take on a machine with other work to do.
 const PATIENCE: Duration = Duration::from_secs(20);
