@@ -80,7 +80,7 @@ async fn what_was_flushed_outlives_ten_kills_under_load() {
 }
 
 #[tokio::test]
-#[ignore = "takes half an hour: cargo test --test it -- --ignored five_hundred_kills"]
+#[ignore = "takes a quarter of an hour: cargo test --test it -- --ignored five_hundred_kills"]
 async fn what_was_flushed_outlives_five_hundred_kills_under_load() {
     killed(500).await;
 }
