@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::app::{self, Running, Source};
 use crate::config::{self, Errors, Listen, Loaded, Problem};
 use crate::log::ask::Ended;
-use crate::rollout::{AuditRecord, Status};
+use crate::rollout::{Actor, AuditRecord, Status};
 use crate::shadow::record::RESULTS;
 use crate::simulate;
 use crate::telemetry::Telemetry;
@@ -25,7 +25,7 @@ use crate::telemetry::setup;
 use crate::telemetry::shard::Histogram;
 use crate::telemetry::tally::Cause;
 use crate::upstream::probe;
-use crate::{ctl, demo, evaluate, inject, intercept, log, replay, webhook};
+use crate::{ctl, demo, evaluate, inject, intercept, log, replay, verdict, webhook};
 
 mod needs;
 mod neighbour;
@@ -358,6 +358,7 @@ async fn demonstrate(options: demo::Options) -> io::Result<ExitCode> {
     match demo::run(options, sidecar).await {
         Ok(true) => Ok(ExitCode::SUCCESS),
         Ok(false) => Ok(ExitCode::FAILURE),
+        Err(error @ demo::DemoError::NoStore(_)) => Ok(fail(&error, REFUSED)),
         Err(error) => Ok(fail(&error, 1)),
     }
 }
@@ -416,6 +417,12 @@ impl demo::Sidecar for Demonstrated {
 
     fn copies(&self) -> demo::shadow::Copies {
         copies(&self.running.telemetry)
+    }
+
+    async fn resume(&self, model: &str, reason: &str) -> Result<(), String> {
+        let actor = Actor::Operator { name: demo::PERSON.to_owned(), reason: reason.to_owned() };
+        let done = self.running.rollouts.command(model, verdict::Command::Resume, actor).await;
+        done.map(drop).map_err(|refusal| refusal.to_string())
     }
 
     fn rollout(&self, model: &str) -> Option<Status> {

@@ -1,8 +1,9 @@
-//! `parhelion demo`: real models, a real sidecar and real callers in one process, on loopback, with nothing to install.
+//! `parhelion demo`: real models, real sidecars and real callers in one process, on loopback, with nothing to install.
 //!
 //! Model servers hold versions of a classifier that scikit-learn trained, the sidecar stands before them, and callers
 //! send images that no version has seen. `split` gives them to two versions, with a third as their shadow; [`play`]
-//! shows how a candidate goes live, or not, in one scenario or another, and `ranking` two rankers that answer together.
+//! shows how a candidate goes live, or not, in one scenario or another, `ranking` two rankers that answer together, and
+//! `fleet` three sidecars that are one rollout, for which it needs a redis-server, and nothing else.
 //! Nothing is simulated: every number said was counted or measured on calls that crossed sockets. The sidecar is handed
 //! in as a [`Sidecar`], for this room knows nothing of the wiring.
 
@@ -17,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 
 pub mod caller;
 pub mod collector;
+mod fleet;
 mod judging;
 pub mod model;
 pub mod play;
@@ -44,6 +46,9 @@ use crate::tasks::Tasks;
 /// How long the sidecar may take to find its variants ready.
 const READY: Duration = Duration::from_secs(10);
 
+/// What the demo is called where it plays a person.
+pub const PERSON: &str = "demo";
+
 /// Try it: real model versions, the sidecar before them, and callers, all in this process
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "Examples:
@@ -60,6 +65,7 @@ const READY: Duration = Duration::from_secs(10);
   parhelion demo --scenario rolling     four servers are replaced one by one, while the others answer
   parhelion demo --scenario shadow      three shadows, judged by their answers
   parhelion demo --scenario interleave  two rankers answer together, and clicks choose
+  parhelion demo --scenario fleet       three replicas, one rollout, and a store that is killed
   parhelion demo --calls 5000 --json    5000 calls, then one JSON object
   parhelion demo --users 20             20 users, each of whom keeps a variant
   parhelion demo --models-only          the models, and a configuration for a sidecar of your own
@@ -128,6 +134,8 @@ pub trait Sidecar {
     fn ready(&self) -> impl Future<Output = ()>;
     /// What became of the copies so far.
     fn copies(&self) -> Copies;
+    /// Lets a candidate that was rolled back try again, as a person would, for that reason.
+    fn resume(&self, model: &str, reason: &str) -> impl Future<Output = Result<(), String>>;
     /// Where the model's rollout stands.
     fn rollout(&self, model: &str) -> Option<Status>;
     /// Every change of the model's rollout so far, the newest first.
@@ -174,58 +182,81 @@ pub enum DemoError {
     /// The rollout has not come to an end in time.
     #[error("the rollout decided nothing in two minutes, which its configuration does not allow")]
     Undecided,
+    /// Replicas have not come as far as they should.
+    #[error("{0}: that did not come in time; was somebody else at it?")]
+    Stuck(&'static str),
+    /// There is no store to share.
+    #[error(
+        "{0}, and this scenario starts a store that replicas share: Redis 7 or later, or Valkey. On Debian or Ubuntu: \
+         apt-get install redis-server; on Fedora: dnf install valkey; on macOS: brew install redis. Its service need not \
+         run; the program must be on the PATH"
+    )]
+    NoStore(String),
+    /// The store does not start.
+    #[error("the store did not start: {0}")]
+    Store(String),
     /// Ctrl-C before there was anything to say, or for the second time.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Runs the demo on standard output with the sidecar that `start` makes of a configuration. Returns whether all
+/// Runs the demo on standard output with the sidecars that `start` makes of configurations. Returns whether all
 /// went well: no call failed, or a scenario ended as its name says.
 ///
 /// # Errors
 /// Where something could not be started, reached or written.
 pub async fn run<S: Sidecar>(
     options: Options,
-    start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
+    start: impl AsyncFn(Configuration) -> Result<S, String>,
 ) -> Result<bool, DemoError> {
     let (sender, interrupts) = mpsc::channel(2);
     let signals = Tasks::new(Arc::default());
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    signals.spawn("demo interrupts", async move {
-        while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
-    });
-    let (out, json) = (io::stdout(), options.json);
-    let live = out.is_terminal() && screen::obeys() && !json;
-    match options.scenario {
-        None => Demo { options, screen: Screen::new(out, live), interrupts }.run(start).await,
-        Some(Scenario::Shadow) if json => {
-            let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
-            let verdicts = Demo { options, screen, interrupts }.judge(start).await?;
-            Screen::new(out, false).say(&[serde_json::to_string(&verdicts).map_err(io::Error::from)?])?;
-            Ok(verdicts.are_right())
-        }
-        Some(Scenario::Shadow) => {
-            let demo = Demo { options, screen: Screen::new(out, live), interrupts };
-            Ok(demo.judge(start).await?.are_right())
-        }
-        Some(scenario) if json => {
-            let screen = Screen::new(io::stderr(), io::stderr().is_terminal() && screen::obeys());
-            let ending = Demo { options, screen, interrupts }.show_to_end(scenario, start).await?;
-            Screen::new(out, false).say(&[serde_json::to_string(&ending).map_err(io::Error::from)?])?;
-            Ok(ending.is_as_named())
-        }
-        Some(scenario) => {
-            let demo = Demo { options, screen: Screen::new(out, live), interrupts };
-            Ok(demo.show_to_end(scenario, start).await?.is_as_named())
-        }
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let (sender, mut interrupt) = (sender.clone(), signal(kind)?);
+        signals.spawn("demo interrupts", async move {
+            while interrupt.recv().await.is_some() && sender.send(()).await.is_ok() {}
+        });
     }
+    let json = options.json;
+    let Some(scenario) = options.scenario else {
+        let live = io::stdout().is_terminal() && screen::obeys() && !json;
+        return Demo { options, screen: Screen::new(io::stdout(), live), interrupts }.run(start).await;
+    };
+    // With --json the story is for people, and the object at its end for whatever reads standard output.
+    let (out, terminal): (Box<dyn Write>, bool) = match json {
+        true => (Box::new(io::stderr()), io::stderr().is_terminal()),
+        false => (Box::new(io::stdout()), io::stdout().is_terminal()),
+    };
+    let demo = Demo { options, screen: Screen::new(out, terminal && screen::obeys()), interrupts };
+    let (said, well) = match scenario {
+        Scenario::Shadow => {
+            let verdicts = demo.judge(start).await?;
+            (serde_json::to_string(&verdicts), verdicts.are_right())
+        }
+        Scenario::Fleet => {
+            let ending = demo.share(start).await?;
+            (serde_json::to_string(&ending), ending.is_as_named())
+        }
+        Scenario::Interleave => {
+            let ending = demo.rank(start).await?;
+            (serde_json::to_string(&ending), ending.is_as_named())
+        }
+        _ => {
+            let ending = demo.play(scenario, start).await?;
+            (serde_json::to_string(&ending), ending.is_as_named())
+        }
+    };
+    if json {
+        Screen::new(io::stdout(), false).say(&[said.map_err(io::Error::from)?])?;
+    }
+    Ok(well)
 }
 
 /// One run.
 struct Demo<W> {
     options: Options,
     screen: Screen<W>,
-    /// One for each Ctrl-C.
+    /// One for each Ctrl-C, or other signal to end.
     interrupts: mpsc::Receiver<()>,
 }
 
@@ -237,18 +268,6 @@ impl<W: Write> Demo<W> {
         match self.options.model.clone() {
             Some(version) => self.alone(&version).await,
             None => self.split(start).await,
-        }
-    }
-
-    /// A scenario.
-    async fn show_to_end<S: Sidecar>(
-        self,
-        scenario: Scenario,
-        start: impl AsyncFnOnce(Configuration) -> Result<S, String>,
-    ) -> Result<play::Ending, DemoError> {
-        match scenario {
-            Scenario::Interleave => self.rank(start).await,
-            _ => self.play(scenario, start).await,
         }
     }
 

@@ -114,7 +114,8 @@ impl World {
             .collect();
         let [served, control, others @ ..] = &named[..] else { return String::new() };
         let variants = [served.clone(), control.clone()];
-        let place = Place { model: &self.model, variants: &variants, servers: &[], others, state: &state };
+        let (model, variants) = (&self.model, &variants);
+        let place = Place { model, variants, servers: &[], others, shared: None, state: &state };
         scenario::configuration(Scenario::Shadow, &place)
     }
 

@@ -26,16 +26,16 @@ use crate::tasks::Tasks;
 use crate::verdict::{Action, State};
 
 mod ending;
-mod fleet;
 pub(super) mod folder;
 mod moves;
-mod words;
+mod servers;
+pub(super) mod words;
 
 pub(super) use ending::Counted;
 pub use ending::Ending;
-use fleet::Fleet;
 pub(super) use folder::Folder;
 use moves::Moves;
+pub(super) use servers::Servers;
 
 /// Calls per second where none said how many: enough to decide soon, few enough for a machine that does much else.
 const RATE: u32 = 400;
@@ -56,8 +56,8 @@ const TICK: Duration = Duration::from_millis(20);
 struct World {
     model: String,
     variants: [Known; 2],
-    fleet: Fleet,
-    servers: Vec<SocketAddr>,
+    servers: Servers,
+    addresses: Vec<SocketAddr>,
     folder: Folder,
 }
 
@@ -66,17 +66,17 @@ impl World {
         let [first, second, _] = Model::bundled()?;
         let model = first.name().to_owned();
         let versions = [&first, &second].map(|model| model.version().to_owned());
-        let fleet = Fleet::start([first, second], scenario.servers()).map_err(DemoError::Bind)?;
-        let servers = fleet.addresses();
+        let servers = Servers::start([first, second], scenario.servers()).map_err(DemoError::Bind)?;
+        let addresses = servers.addresses();
         let [first, second] = versions;
         let known = |place: usize, name: &str, version| Known {
             name: name.to_owned(),
             variant: scenario.variants()[place].to_owned(),
             version,
-            server: servers[place],
+            server: addresses[place],
         };
         let variants = [known(0, "v1", first), known(1, "v2", second)];
-        Ok(World { model, variants, fleet, servers, folder: Folder::new()? })
+        Ok(World { model, variants, servers, addresses, folder: Folder::new()? })
     }
 
     /// What is made of the place where this stands.
@@ -86,8 +86,8 @@ impl World {
             version,
             server: *server,
         });
-        let (model, servers) = (&self.model, &self.servers[..]);
-        make(&Place { model, variants: &variants, servers, others: &[], state: &self.folder.state() })
+        let (model, servers, state) = (&self.model, &self.addresses[..], &self.folder.state());
+        make(&Place { model, variants: &variants, servers, others: &[], shared: None, state })
     }
 
     fn script(&self, data: SocketAddr, rate: Option<u32>, users: Option<u64>) -> Script {
@@ -178,7 +178,7 @@ impl<W: Write> Demo<W> {
             Some(()) = self.interrupts.recv() => return Err(DemoError::Interrupted),
         }
         let ending = course.ending(&world).ok_or(DemoError::Interrupted)?;
-        self.screen.say(&words::closing(&course, &ending, world.fleet.asked()))?;
+        self.screen.say(&words::closing(&course, &ending, world.servers.asked()))?;
         self.screen.say(&words::next(&program(), scenario))?;
         Ok(ending)
     }
@@ -230,7 +230,7 @@ impl<W: Write> Demo<W> {
 
     fn draw<S: Sidecar>(&mut self, world: &World, sidecar: &S, course: &Course) -> io::Result<()> {
         let Some(status) = sidecar.rollout(&world.model) else { return Ok(()) };
-        let now = words::Now { course, status: &status, asked: world.fleet.asked() };
+        let now = words::Now { course, status: &status, asked: world.servers.asked() };
         self.screen.show(&words::block(&now), &words::line(&now))
     }
 
@@ -304,7 +304,7 @@ impl Course {
         match deed {
             Deed::Trouble(trouble) => {
                 self.failed_before = Some(self.tally.failed);
-                world.fleet.begin(trouble);
+                world.servers.begin(trouble);
                 Ok(words::trouble(elapsed, trouble))
             }
             Deed::Change => {
@@ -326,7 +326,7 @@ impl Course {
         if total > 0 && self.decided.is_none() {
             self.fewest = Some(self.fewest.unwrap_or(total).min(serving));
         }
-        let did = world.fleet.tend(&status.endpoints)?;
+        let did = world.servers.tend(&status.endpoints)?;
         Ok(did.iter().flat_map(|what| words::did(self.began.elapsed(), "servers", what)).collect())
     }
 
@@ -343,7 +343,7 @@ impl Course {
 
     fn look_after(&mut self, world: &World) {
         if self.decided.as_ref().is_some_and(|decided| decided.at.elapsed() >= ARRIVED) {
-            let candidate = world.fleet.asked().calls;
+            let candidate = world.servers.asked().calls;
             let (calls, failed) = (self.tally.calls(), self.tally.failed);
             self.arrived.get_or_insert(Arrived { calls, failed, candidate });
         }
@@ -366,7 +366,7 @@ impl Course {
     /// The result; none where nothing was decided.
     fn ending(&self, world: &World) -> Option<Ending> {
         let decided = self.decided.as_ref()?;
-        let asked = world.fleet.asked();
+        let asked = world.servers.asked();
         let counted = Counted {
             calls: self.tally.calls(),
             failed: self.tally.failed,

@@ -180,7 +180,7 @@ fn stand(version: &str, ranker: Ranker) -> io::Result<Standing> {
 fn configuration(servers: [(&str, &str, SocketAddr); 2], folder: &Folder) -> String {
     let variants = servers.map(|(name, version, server)| Named { name, version, server });
     let servers = servers.map(|(_, _, server)| server);
-    let place =
-        Place { model: MODEL, variants: &variants, servers: &servers, others: &[], state: &folder.state() };
+    let (servers, others, shared, state) = (&servers[..], &[], None, &folder.state());
+    let place = Place { model: MODEL, variants: &variants, servers, others, shared, state };
     scenario::configuration(Scenario::Interleave, &place)
 }

@@ -13,6 +13,7 @@ use crate::verdict::{Action, Change};
 mod ab;
 mod bandit;
 mod canary;
+mod fleet;
 mod interleave;
 pub(super) mod rolling;
 pub mod shadow;
@@ -42,6 +43,8 @@ pub enum Scenario {
     Shadow,
     /// Two rankers answer together, one list of both: clicks say whose is better, and it is promoted
     Interleave,
+    /// Three replicas, one rollout: all leave a broken candidate as one, and again while their store is gone
+    Fleet,
 }
 
 /// Something that the demo does.
@@ -72,6 +75,7 @@ impl Scenario {
             Scenario::Rolling => "rolling",
             Scenario::Shadow => "shadow",
             Scenario::Interleave => "interleave",
+            Scenario::Fleet => "fleet",
         }
     }
 
@@ -90,6 +94,7 @@ impl Scenario {
             Scenario::Rolling => "four servers are replaced one by one, while the others answer",
             Scenario::Shadow => "one is the same, one only jitters, one flips labels",
             Scenario::Interleave => "two rankers answer together, and clicks say whose is better",
+            Scenario::Fleet => "three replicas leave a broken candidate as one, also without their store",
         }
     }
 
@@ -125,6 +130,11 @@ impl Scenario {
                 "one out and says when it is drained. Then the demo, as whoever runs them, ends",
                 "that server, and starts the new version in its place. No call may fail.",
             ],
+            Scenario::Fleet => &[
+                "First v2 starts to fail every call: one replica decides, all leave it. Then v2",
+                "is mended, a person lets it try again, and the store is killed before v2 fails",
+                "anew: each replica leaves it by itself. In the end the store comes back, empty.",
+            ],
         }
     }
 
@@ -159,7 +169,7 @@ impl Scenario {
             | Scenario::Rolling
             | Scenario::Shadow
             | Scenario::Interleave => None,
-            Scenario::CanaryBroken | Scenario::Switch => Some(Trouble::Fails),
+            Scenario::CanaryBroken | Scenario::Switch | Scenario::Fleet => Some(Trouble::Fails),
             Scenario::CanarySlow => Some(Trouble::Slow),
         }
     }
@@ -171,7 +181,7 @@ impl Scenario {
 
     /// Whether its configuration declares what callers report of their answers.
     pub fn has_feedback(self) -> bool {
-        !matches!(self, Scenario::Switch | Scenario::Rolling | Scenario::Shadow)
+        !matches!(self, Scenario::Switch | Scenario::Rolling | Scenario::Shadow | Scenario::Fleet)
     }
 
     /// Which version each of its servers runs at the beginning.
@@ -209,7 +219,9 @@ impl Scenario {
             | Scenario::Bandit
             | Scenario::Rolling
             | Scenario::Interleave => Action::Promoted,
-            Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch => Action::RolledBack,
+            Scenario::CanaryBroken | Scenario::CanarySlow | Scenario::Switch | Scenario::Fleet => {
+                Action::RolledBack
+            }
             Scenario::Shadow => Action::Judged,
         }
     }
@@ -226,7 +238,8 @@ impl Scenario {
             Scenario::Bandit => Scenario::Rolling,
             Scenario::Rolling => Scenario::Shadow,
             Scenario::Shadow => Scenario::Interleave,
-            Scenario::Interleave => Scenario::CanaryGood,
+            Scenario::Interleave => Scenario::Fleet,
+            Scenario::Fleet => Scenario::CanaryGood,
         }
     }
 }
@@ -253,8 +266,19 @@ pub struct Place<'a> {
     pub servers: &'a [SocketAddr],
     /// Those that get copies alone.
     pub others: &'a [Named<'a>],
+    /// What the sidecar is called and the store that it shares, where it is one of several.
+    pub shared: Option<Shared<'a>>,
     /// A directory of its own.
     pub state: &'a Path,
+}
+
+/// One of several sidecars.
+#[derive(Debug, Clone, Copy)]
+pub struct Shared<'a> {
+    /// Its name.
+    pub replica: &'a str,
+    /// The store that they share.
+    pub store: SocketAddr,
 }
 
 /// What the sidecar starts with.
@@ -268,6 +292,7 @@ pub fn configuration(scenario: Scenario, place: &Place<'_>) -> String {
         Scenario::Rolling => rolling::configuration(place, 0),
         Scenario::Shadow => shadow::configuration(place),
         Scenario::Interleave => interleave::configuration(place),
+        Scenario::Fleet => fleet::configuration(place),
     }
 }
 
@@ -285,10 +310,16 @@ pub fn changed(scenario: Scenario, place: &Place<'_>) -> Option<(String, String)
     Some((text, format!("the file says `{key}: {after}`, no longer `{key}: {before}`")))
 }
 
+/// Where it listens.
+const LISTENS: &str = "listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nhealth: 127.0.0.1:0";
+
 /// Where it listens, and keeps its state.
 fn ports(state: &Path) -> String {
-    let state = serde_json::Value::from(state.to_string_lossy());
-    format!("listen: 127.0.0.1:0\nadmin: 127.0.0.1:0\nhealth: 127.0.0.1:0\nstate: {state}")
+    format!("{LISTENS}\nstate: {}", quoted(state))
+}
+
+fn quoted(path: &Path) -> serde_json::Value {
+    path.to_string_lossy().into()
 }
 
 fn entry(Named { name, version, server }: &Named<'_>) -> String {
@@ -310,7 +341,9 @@ mod tests {
         let state = Path::new(STATE);
         let others = [(shadow::TWIN, 8005), (shadow::JITTERS, 8006), (shadow::FLIPS, 8007)];
         let others = others.map(|(name, port)| named(name, "1.0.0", port));
-        make(&Place { model: "digits", variants: &variants, servers: &servers, others: &others, state })
+        let shared = Some(Shared { replica: "pod-a", store: ([127, 0, 0, 1], 6379).into() });
+        let (model, servers, others) = ("digits", &servers[..], &others[..]);
+        make(&Place { model, variants: &variants, servers, others, shared, state })
     }
 
     const STATE: &str = "/tmp/a \"b\": #c";

@@ -160,6 +160,9 @@ impl Sidecar for Stand {
         let asked = self.asked.fetch_add(1, Ordering::Relaxed);
         Copies { eligible: 2, copied: u64::from(asked > 0), under_way: u64::from(asked == 0), ..copies() }
     }
+    async fn resume(&self, _: &str, _: &str) -> Result<(), String> {
+        Err("nothing was rolled back".to_owned())
+    }
     fn rollout(&self, _: &str) -> Option<Status> {
         None
     }
@@ -359,6 +362,7 @@ fn options_that_make_no_sense_are_refused() {
     assert!(parse("--calls 1 --rate 0 --users 1 --json"));
     assert!(parse("--scenario canary-good --rate 100 --stay --json"));
     assert!(parse("--scenario switch --json") && parse("--scenario interleave"));
+    assert!(parse("--scenario fleet --json --stay --rate 100"));
     assert!(parse("--models-only --model 3.0.0-rc1 --port 8003"));
     for line in [
         "--scenario canary-bad",
@@ -366,6 +370,7 @@ fn options_that_make_no_sense_are_refused() {
         "--scenario canary-good --users 5",
         "--scenario switch --users 5",
         "--scenario canary-good --models-only",
+        "--scenario fleet --users 5",
         "--scenario canary-good --shadow 127.0.0.1:1",
         "--stay",
         "--models-only --model 1.0.0 --shadow 127.0.0.1:1",

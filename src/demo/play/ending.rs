@@ -83,8 +83,8 @@ impl Ending {
         self
     }
 
-    /// With what went wrong for a caller first, if anything did.
-    pub(in crate::demo) fn with_wrong(mut self, wrong: Option<String>) -> Ending {
+    /// With what else went wrong, if anything did.
+    pub(in crate::demo) fn with_wrong(mut self, wrong: impl IntoIterator<Item = String>) -> Ending {
         self.differs.extend(wrong);
         self
     }

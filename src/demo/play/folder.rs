@@ -24,9 +24,19 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder itself.
+    pub(in crate::demo) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where something of that name lies, or may lie, in it.
+    pub(in crate::demo) fn place(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
     /// Where the sidecar keeps its state.
     pub(in crate::demo) fn state(&self) -> PathBuf {
-        self.path.join("state")
+        self.place("state")
     }
 
     /// The configuration.

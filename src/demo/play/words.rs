@@ -90,18 +90,18 @@ pub(super) fn trouble(elapsed: Duration, trouble: Trouble) -> Vec<String> {
 }
 
 /// Something that happened, in a word and in a sentence.
-pub(super) fn did(elapsed: Duration, what: &str, sentence: &str) -> Vec<String> {
+pub(in crate::demo) fn did(elapsed: Duration, what: &str, sentence: &str) -> Vec<String> {
     vec![format!("{} {what:<11} {sentence}", clock(elapsed))]
 }
 
 /// The end, where calls go on.
-pub(super) fn staying(elapsed: Duration) -> Vec<String> {
+pub(in crate::demo) fn staying(elapsed: Duration) -> Vec<String> {
     did(elapsed, "stay", "the story is over; calls go on until Ctrl-C")
 }
 
 /// What was found: of a guard how much worse the candidate is, by its interval, of what is allowed; of a metric how much
 /// better; of samples whether they came as they were meant.
-fn finding(finding: &Finding) -> String {
+pub(in crate::demo) fn finding(finding: &Finding) -> String {
     let scale = finding.scale;
     let signed = |part: f64| match scale {
         _ if !part.is_finite() => "any".to_owned(),
@@ -310,7 +310,7 @@ fn right(tally: &Tally) -> String {
 }
 
 /// What a new user may try next; `program` is how this binary was started.
-pub(super) fn next(program: &str, scenario: Scenario) -> Vec<String> {
+pub(in crate::demo) fn next(program: &str, scenario: Scenario) -> Vec<String> {
     let other = scenario.next();
     let tries = [
         (format!("demo --scenario {}", other.name()), other.story()),
@@ -323,11 +323,11 @@ pub(super) fn next(program: &str, scenario: Scenario) -> Vec<String> {
 }
 
 /// Seconds since the beginning.
-fn clock(elapsed: Duration) -> String {
+pub(in crate::demo) fn clock(elapsed: Duration) -> String {
     format!("{:>6.1} s ", elapsed.as_secs_f64())
 }
 
-fn percent(part: f64, places: usize) -> String {
+pub(in crate::demo) fn percent(part: f64, places: usize) -> String {
     format!("{:.places$} %", part * 100.0)
 }
 

@@ -1,7 +1,7 @@
 //! How a model server of the demo behaves: well, until somebody makes trouble; and what it was asked.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use tonic::Status;
@@ -37,11 +37,17 @@ const FLIP: u64 = 6;
 /// One server's behaviour.
 #[derive(Debug, Default)]
 pub struct Manner {
-    trouble: OnceLock<Trouble>,
+    trouble: Mutex<Felt>,
     habit: OnceLock<(Habit, AtomicU64)>,
     calls: AtomicU64,
     failures: AtomicU64,
-    first: OnceLock<Instant>,
+}
+
+/// A trouble, and when the first call felt it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Felt {
+    trouble: Option<Trouble>,
+    first: Option<Instant>,
 }
 
 /// What a server was asked.
@@ -51,14 +57,24 @@ pub struct Asked {
     pub calls: u64,
     /// Those that it failed.
     pub failures: u64,
-    /// When the first one came that it failed, or was slow at.
+    /// When the first one came that it failed, or was slow at, since its trouble began.
     pub first: Option<Instant>,
 }
 
 impl Manner {
-    /// From now on, for ever; a second trouble changes nothing.
+    /// From now on, until it is mended; a second trouble changes nothing.
     pub fn begin(&self, trouble: Trouble) {
-        self.trouble.get_or_init(|| trouble);
+        self.felt().trouble.get_or_insert(trouble);
+    }
+
+    /// Ends its trouble.
+    pub fn mend(&self) {
+        *self.felt() = Felt::default();
+    }
+
+    fn felt(&self) -> MutexGuard<'_, Felt> {
+        // What it guards is whole between any two statements.
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From the start, for ever.
@@ -89,7 +105,7 @@ impl Manner {
         Asked {
             failures: self.failures.load(Ordering::Acquire),
             calls: self.calls.load(Ordering::Acquire),
-            first: self.first.get().copied(),
+            first: self.felt().first,
         }
     }
 
@@ -99,8 +115,12 @@ impl Manner {
     /// INTERNAL, where that is the trouble.
     pub async fn feel(&self) -> Result<(), Status> {
         self.calls.fetch_add(1, Ordering::AcqRel);
-        let Some(trouble) = self.trouble.get() else { return Ok(()) };
-        self.first.get_or_init(Instant::now);
+        let trouble = {
+            let mut felt = self.felt();
+            let Some(trouble) = felt.trouble else { return Ok(()) };
+            felt.first.get_or_insert_with(Instant::now);
+            trouble
+        };
         match trouble {
             Trouble::Fails => {
                 self.failures.fetch_add(1, Ordering::AcqRel);
@@ -159,6 +179,9 @@ mod tests {
         assert_eq!(manner.feel().await.unwrap_err().code(), tonic::Code::Internal);
         let asked = manner.asked();
         assert_eq!((asked.calls, asked.failures, asked.first.is_some()), (2, 1, true));
+        manner.mend();
+        assert!(manner.feel().await.is_ok());
+        assert_eq!(manner.asked(), Asked { calls: 3, failures: 1, first: None });
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use crate::strategy::rolling::{EndpointReport, Place};
 const AWAY: Duration = Duration::from_millis(500);
 
 /// All servers.
-pub(super) struct Fleet {
+pub(in crate::demo) struct Servers {
     /// The old version, and the new one.
     models: [Arc<Model>; 2],
     servers: Vec<Server>,
@@ -31,30 +31,35 @@ struct Server {
     standing: Result<Standing, Instant>,
 }
 
-impl Fleet {
+impl Servers {
     /// Servers that run these versions, by their index.
-    pub(super) fn start(models: [Model; 2], runs: &[usize]) -> io::Result<Fleet> {
+    pub(in crate::demo) fn start(models: [Model; 2], runs: &[usize]) -> io::Result<Servers> {
         let models = models.map(Arc::new);
         let start = |runs: &usize| {
             let standing = server::start(Arc::clone(&models[*runs]), 0)?;
             Ok(Server { address: standing.address(), runs: *runs, standing: Ok(standing) })
         };
         let servers: io::Result<Vec<Server>> = runs.iter().map(start).collect();
-        Ok(Fleet { servers: servers?, models })
+        Ok(Servers { servers: servers?, models })
     }
 
     /// Where they listen.
-    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+    pub(in crate::demo) fn addresses(&self) -> Vec<SocketAddr> {
         self.servers.iter().map(|server| server.address).collect()
     }
 
     /// The new version gets into trouble, wherever it runs.
-    pub(super) fn begin(&self, trouble: Trouble) {
+    pub(in crate::demo) fn begin(&self, trouble: Trouble) {
         self.renewed().for_each(|server| server.manner().begin(trouble));
     }
 
+    /// Its trouble is over.
+    pub(in crate::demo) fn mend(&self) {
+        self.renewed().for_each(|server| server.manner().mend());
+    }
+
     /// What servers of the new version were asked, all together.
-    pub(super) fn asked(&self) -> Asked {
+    pub(in crate::demo) fn asked(&self) -> Asked {
         self.renewed().fold(Asked::default(), |sum, server| {
             let Asked { calls, failures, first } = server.manner().asked();
             let first = sum.first.into_iter().chain(first).min();
@@ -72,7 +77,7 @@ impl Fleet {
 
     /// Ends what is drained, and starts the new version where the old one was ended a moment ago; what was done, in
     /// words.
-    pub(super) fn tend(&mut self, endpoints: &[EndpointReport]) -> io::Result<Vec<String>> {
+    pub(in crate::demo) fn tend(&mut self, endpoints: &[EndpointReport]) -> io::Result<Vec<String>> {
         let mut did = Vec::new();
         let version = self.models[1].version();
         for server in &mut self.servers {
@@ -112,8 +117,8 @@ mod tests {
     #[test]
     fn what_is_drained_is_replaced_and_nothing_else() {
         let [first, second, _] = Model::bundled().unwrap();
-        let mut fleet = Fleet::start([first, second], &[0, 0]).unwrap();
-        let [one, other] = fleet.addresses()[..] else { panic!() };
+        let mut all = Servers::start([first, second], &[0, 0]).unwrap();
+        let [one, other] = all.addresses()[..] else { panic!() };
         let report = |address: SocketAddr, place, wanted: &str| EndpointReport {
             address: address.to_string().into(),
             place,
@@ -123,10 +128,10 @@ mod tests {
             in_flight: 0,
         };
         let drained = [report(one, Place::Drained, "2.0.0"), report(other, Place::Draining, "2.0.0")];
-        assert_eq!(fleet.tend(&drained).unwrap(), [format!("whoever runs the servers ends {one}")]);
+        assert_eq!(all.tend(&drained).unwrap(), [format!("whoever runs the servers ends {one}")]);
         let began = Instant::now();
         let did = loop {
-            let did = fleet.tend(&drained).unwrap();
+            let did = all.tend(&drained).unwrap();
             if !did.is_empty() {
                 break did;
             }
@@ -134,11 +139,11 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
         };
         assert_eq!(did, ["and starts version 2.0.0 there"]);
-        assert!(fleet.tend(&drained).unwrap().is_empty(), "once");
-        assert_eq!(fleet.addresses(), [one, other]);
-        assert_eq!(fleet.servers.iter().map(|server| server.runs).collect::<Vec<_>>(), [1, 0]);
+        assert!(all.tend(&drained).unwrap().is_empty(), "once");
+        assert_eq!(all.addresses(), [one, other]);
+        assert_eq!(all.servers.iter().map(|server| server.runs).collect::<Vec<_>>(), [1, 0]);
         // One that is to go back is none of its business.
         let back = [report(other, Place::Drained, "1.0.0")];
-        assert!(fleet.tend(&back).unwrap().is_empty());
+        assert!(all.tend(&back).unwrap().is_empty());
     }
 }
