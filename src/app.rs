@@ -179,9 +179,10 @@ pub async fn start(
         log: door(workers),
         judges: Arc::clone(&judges),
         drifts: Arc::clone(&drifts),
-        fleet: redis
-            .as_ref()
-            .map(|redis| rollout::fleet::Fleet::new(Box::new(Arc::clone(redis)), &replica(&config))),
+        fleet: redis.as_ref().map(|redis| {
+            let fleet = rollout::fleet::Fleet::new(Box::new(Arc::clone(redis)), &replica(&config));
+            fleet.with_reports(Box::new(Arc::clone(redis)))
+        }),
     };
     let kept = match &config.state {
         Some(directory) => State::start_with(directory, keep(&keys, &config))?,

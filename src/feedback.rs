@@ -16,6 +16,7 @@ use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
 
 mod book;
+mod claims;
 mod contexts;
 mod credit;
 pub mod intake;
@@ -31,6 +32,7 @@ mod track;
 mod weigh;
 
 pub use book::Book;
+pub use claims::Claimed;
 pub use intake::Intake;
 pub use kept::Kept;
 
@@ -222,6 +224,12 @@ pub enum Refusal {
         /// What to do.
         instead: &'static str,
     },
+    /// The store that replicas share knows of no more.
+    #[error(
+        "{0}: so many reports wait for the store that replicas share, which cannot be used, that no more are taken; send \
+         it again later"
+    )]
+    Away(Arc<str>),
     /// No room.
     #[error("{0}: as much feedback is remembered as there is room for; it is taken again when windows close")]
     Full(Arc<str>),
@@ -229,7 +237,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every cause, as it is counted.
-    pub const CAUSES: [&'static str; 18] = [
+    pub const CAUSES: [&'static str; 19] = [
         "malformed",
         "version",
         "foreign",
@@ -248,6 +256,7 @@ impl Refusal {
         "slot",
         "item",
         "forgotten",
+        "away",
     ];
 
     /// Position in [`Refusal::CAUSES`].
@@ -271,6 +280,7 @@ impl Refusal {
             Refusal::Slot { .. } => 15,
             Refusal::Item { .. } => 16,
             Refusal::Forgotten { .. } => 17,
+            Refusal::Away(_) => 18,
         }
     }
 
@@ -291,6 +301,7 @@ impl Refusal {
             Refusal::Anonymous(_) | Refusal::Place(_) => Code::INVALID_ARGUMENT,
             Refusal::Late { .. } | Refusal::Forgotten { .. } => Code::FAILED_PRECONDITION,
             Refusal::Rate { .. } | Refusal::Unit { .. } | Refusal::Full(_) => Code::RESOURCE_EXHAUSTED,
+            Refusal::Away(_) => Code::UNAVAILABLE,
         }
     }
 }

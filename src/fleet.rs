@@ -7,8 +7,8 @@
 //! holds the newest plan puts it back, and everybody hands over what that plan lacks.
 //!
 //! [`member`] is one replica, [`ledger`] the store: both pure, so that faults can be played by the thousand. [`redis`] is
-//! the store as a server keeps it, by a script that does what `ledger` does. Who drives them is
-//! [`crate::rollout`].
+//! the store as a server keeps it, by a script that does what `ledger` does. [`reports`] is how feedback that is reported
+//! to several replicas counts once. Who drives them is [`crate::rollout`].
 
 use std::fmt;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ pub mod member;
 pub mod pace;
 pub mod part;
 pub mod redis;
+pub mod reports;
 pub mod seat;
 
 pub use exchange::{Answer, Ask, Mark, Plan};
@@ -57,6 +58,12 @@ pub enum StoreError {
     /// Nobody listens, or nobody answers in time.
     #[error("it is not reached: {0}")]
     Away(String),
+    /// It answers that it cannot, for instance while it loads what it had, or as a copy of another one.
+    #[error("it cannot do what is asked of it: {0}")]
+    Unable(String),
+    /// Something else listens there, or a version that knows no such scripts.
+    #[error("what answers there is neither Redis 7 nor Valkey: {0}; see `state`")]
+    Stranger(String),
     /// It does not let this replica in.
     #[error("it refuses this replica: {0}; see the user in `state`, and `fleet.password_file`")]
     Refused(String),
@@ -75,6 +82,8 @@ impl StoreError {
     pub fn cause(&self) -> &'static str {
         match self {
             StoreError::Away(_) => "away",
+            StoreError::Unable(_) => "unable",
+            StoreError::Stranger(_) => "stranger",
             StoreError::Refused(_) => "refused",
             StoreError::Full(_) => "full",
             StoreError::Foreign(_) => "foreign",

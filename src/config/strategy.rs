@@ -300,6 +300,11 @@ impl Strategy {
         }
     }
 
+    /// Whether replicas that meet in a store are one rollout. Who replaces servers one by one does so alone.
+    pub fn is_shared(&self) -> bool {
+        self.decides() && !matches!(self, Strategy::Rolling(_))
+    }
+
     /// Whether it ever changes by itself what a variant gets.
     pub fn decides(&self) -> bool {
         match self {

@@ -23,7 +23,7 @@ impl Book {
             }
             _ => None,
         };
-        Book(Modelled::new(model, None, (1, shown)))
+        Book(Modelled::new(model, None, (1, shown, false)))
     }
 
     /// What predictions have shown, where that is remembered.

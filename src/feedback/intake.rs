@@ -14,8 +14,9 @@ use super::contexts::Contexts;
 use super::kept::Place;
 use super::rate::Units;
 use super::shown::Exposures;
-use super::{Door, Drained, Exposed, Receipt, Refusal, Report, ledger, lock};
+use super::{Claimed, Door, Drained, Exposed, Receipt, Refusal, Report, ledger, lock};
 use crate::config::{By, Config, Model, Strategy};
+use crate::fleet::reports::{Batch, Found};
 use crate::keys::Keys;
 use crate::outcome::Trace;
 use crate::prediction::{self, Prediction};
@@ -29,6 +30,9 @@ pub(super) use said::key;
 
 /// Bytes that the ledgers of all feedback may take together.
 pub const BYTES: usize = 64 << 20;
+
+/// Reports that are settled while the lock is held.
+const AT_ONCE: usize = 128;
 
 /// The way in, and what is kept of all feedback.
 #[derive(Debug)]
@@ -184,6 +188,31 @@ impl Intake {
         drained
     }
 
+    /// What the store that replicas share is to be told of a model's reports; none: nothing waits for it.
+    pub fn batch(&self, model: &str) -> Option<Batch> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        lock(&self.state).models.get_mut(&prediction::rollout(model))?.batch(now)
+    }
+
+    /// Makes the batch of that number evidence, by what the store found of each.
+    pub fn settle(&self, model: &str, number: u64, found: &[Found]) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let model = prediction::rollout(model);
+        let told = lock(&self.state).models.get_mut(&model).map(|modelled| modelled.told_under(number));
+        let all: Vec<_> = told.unwrap_or_default().into_iter().zip(found).collect();
+        // Reports that come meanwhile do not wait for all of them.
+        for some in all.chunks(AT_ONCE) {
+            let mut state = lock(&self.state);
+            let Some(modelled) = state.models.get_mut(&model) else { return };
+            some.iter().for_each(|(waiting, found)| modelled.settle(waiting, found, now));
+        }
+    }
+
+    /// What became of a model's reports that waited for that store; none where they need not.
+    pub fn claimed(&self, model: &str) -> Option<Claimed> {
+        lock(&self.state).models.get(&prediction::rollout(model))?.claimed()
+    }
+
     /// Takes back what an earlier process kept. To be called before reports come.
     pub fn restore(&self, key: &[u8; 16], value: &[u8]) {
         let place = Place::read(key);
@@ -222,7 +251,8 @@ impl State {
             .map(|model| {
                 let id = prediction::rollout(&model.name);
                 let shown = exposures(model, shown);
-                (id, Modelled::new(model, before.remove(&id), (sources, shown)))
+                let shared = config.fleet.is_some() && model.strategy.is_shared();
+                (id, Modelled::new(model, before.remove(&id), (sources, shown, shared)))
             })
             .collect();
     }

@@ -159,6 +159,7 @@ fn refused(refusal: &Refusal) -> Told {
         Code::NOT_FOUND => StatusCode::NOT_FOUND,
         Code::FAILED_PRECONDITION => StatusCode::CONFLICT,
         Code::RESOURCE_EXHAUSTED => StatusCode::TOO_MANY_REQUESTS,
+        Code::UNAVAILABLE => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::BAD_REQUEST,
     };
     Told(status, error(refusal.code(), &refusal.to_string()))

@@ -65,6 +65,16 @@ pub(super) struct Told<'a> {
     pub(super) evidence: Evidence,
 }
 
+/// What became of a report that was remembered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted {
+    pub(super) receipt: Receipt,
+    /// What was known of its prediction before.
+    pub(super) before: Option<Entry>,
+    /// What is known now; none: it stays.
+    pub(super) now: Option<Entry>,
+}
+
 impl Bin {
     pub(super) fn new(expected: f32) -> Self {
         Bin { expected, epochs: BTreeMap::new() }
@@ -120,10 +130,24 @@ impl Track {
 
     /// Takes a report; none where it would need an entry and there is no `room` for one.
     pub(super) fn take(&mut self, feedback: &Feedback, told: &Told<'_>, room: bool) -> Option<Receipt> {
+        let Noted { receipt, before, now } = self.note(feedback, told, room)?;
+        let changed = |now: &Entry| before.is_none_or(|before| before.value != now.value);
+        if let Some(now) = now.filter(changed) {
+            self.gather(feedback, told, before.as_ref(), &now);
+        }
+        Some(receipt)
+    }
+
+    /// Remembers a report, and leaves it to [`Track::settle`] what it is evidence of.
+    pub(super) fn note(&mut self, feedback: &Feedback, told: &Told<'_>, room: bool) -> Option<Noted> {
         let bin = bin(feedback, told.made);
         let before = self.ledger.get(bin, told.key);
+        let stays = |taken| {
+            let receipt = receipt(feedback, taken, told.evidence, before);
+            Some(Noted { receipt, before, now: None })
+        };
         if told.mark.is_some_and(|mark| self.ledger.get(bin, mark).is_some()) {
-            return Some(receipt(feedback, Taken::Repeated, told.evidence, before));
+            return stays(Taken::Repeated);
         }
         if !room && (before.is_none() || told.mark.is_some()) {
             return None;
@@ -132,7 +156,7 @@ impl Track {
             self.put(bin, mark, Entry { value: 0.0, at: 0, expected: f32::NAN });
         }
         let Joined::Becomes(value, at) = join(feedback.join, before.as_ref(), told.value, told.at) else {
-            return Some(receipt(feedback, Taken::Unchanged, told.evidence, before));
+            return stays(Taken::Unchanged);
         };
         let expected = match before {
             Some(before) => before.expected,
@@ -145,16 +169,50 @@ impl Track {
             told.evidence
         };
         self.put(bin, told.key, entry);
-        let changed = before.is_none_or(|before| before.value != value);
-        if changed && !expected.is_nan() {
-            self.gather(feedback, bin, told, before.as_ref(), &entry);
-        }
         let taken = match before {
             None => Taken::First,
             Some(before) if before.value == value => Taken::Unchanged,
             Some(_) => Taken::Joined,
         };
-        Some(receipt(feedback, taken, evidence, Some(entry)))
+        let receipt = receipt(feedback, taken, evidence, Some(entry));
+        Some(Noted { receipt, before, now: Some(entry) })
+    }
+
+    /// Makes a report that was noted evidence, by what all replicas knew `before` it; where they knew nothing that much was
+    /// `expected`. Returns what it became; none where it changed nothing.
+    pub(super) fn settle(
+        &mut self,
+        feedback: &Feedback,
+        told: &Told<'_>,
+        before: Option<Entry>,
+        expected: f32,
+    ) -> Option<Entry> {
+        let joined = join(feedback.join, before.as_ref(), told.value, told.at);
+        let Joined::Becomes(value, at) = joined else { return None };
+        let now = Entry { value, at, expected: before.map_or(expected, |before| before.expected) };
+        let bin = bin(feedback, told.made);
+        // What came here since is ahead of it; of a sum each replica answers what it knows itself.
+        let known = self.ledger.get(bin, told.key).filter(|_| feedback.join != Join::Sum);
+        if let Some(known) = known
+            && let Joined::Becomes(value, at) = join(feedback.join, Some(&known), now.value, now.at)
+        {
+            self.put(bin, told.key, Entry { value, at, ..known });
+        }
+        if before.is_some_and(|before| before.value == value) {
+            return None;
+        }
+        if feedback.default.is_some() {
+            // Its window may have closed while it waited for the others.
+            self.open(feedback, bin);
+        }
+        self.gather(feedback, told, before.as_ref(), &now);
+        Some(now)
+    }
+
+    /// The bin of a prediction that was made then, and when it may be forgotten, since the Unix epoch.
+    pub(super) fn bin_of(feedback: &Feedback, made: Duration) -> (u32, Duration) {
+        let bin = bin(feedback, made);
+        (bin, closes(feedback, bin))
     }
 
     /// Counts a prediction that was told to a caller, as if the default were the truth.
@@ -241,19 +299,17 @@ impl Track {
         self.bins.entry(bin).or_insert_with(|| Bin::new(narrow(mean))).expected
     }
 
-    fn gather(
-        &mut self,
-        feedback: &Feedback,
-        bin: u32,
-        told: &Told<'_>,
-        before: Option<&Entry>,
-        now: &Entry,
-    ) {
+    /// Adds what a value changes; nothing where it is no evidence.
+    fn gather(&mut self, feedback: &Feedback, told: &Told<'_>, before: Option<&Entry>, now: &Entry) {
+        if now.expected.is_nan() {
+            return;
+        }
         let change = Change {
             from: before.map(|before| before.value).or(feedback.default),
             to: now.value,
             expected: f64::from(now.expected),
         };
+        let bin = bin(feedback, told.made);
         if feedback.default.is_none() {
             let gained = self.gains.entry(told.epoch).or_default();
             gained.add(&told.who, &change);

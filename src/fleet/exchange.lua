@@ -16,6 +16,9 @@ if made and made ~= MADE then
 elseif not made then
     call('HSET', model, 'made', MADE)
 end
+-- Keys of another type are found before anything is written.
+for _, key in ipairs({ rolled, replicas, blocks }) do call('HLEN', key) end
+call('LLEN', audit)
 local time = call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local field = call('HMGET', plan, 'version', 'beat', 'id', 'first', 'holder', 'fence', 'until')

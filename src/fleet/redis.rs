@@ -27,6 +27,8 @@ use super::exchange::{Answer, Ask, Commit, Delivered, Lease, Mark, Neighbour, Se
 use super::{Answered, Rollout, Store, StoreError};
 use crate::config::{Fleet, Servers};
 
+mod reports;
+
 /// How long a connection, or an answer, is waited for.
 const PATIENCE: Duration = Duration::from_millis(1_000);
 /// How often a quiet subscription is asked whether it still stands.
@@ -37,6 +39,7 @@ const PING: Duration = Duration::from_secs(5);
 pub struct Redis {
     config: Arc<Fleet>,
     script: Script,
+    reports: Script,
     link: Mutex<Option<Link>>,
 }
 
@@ -62,7 +65,8 @@ pub struct News {
 impl Redis {
     /// Nothing is connected yet.
     pub fn new(config: Arc<Fleet>) -> Self {
-        Redis { config, script: Script::new(include_str!("exchange.lua")), link: Mutex::default() }
+        let (script, reports) = (Script::new(include_str!("exchange.lua")), Script::new(reports::SCRIPT));
+        Redis { config, script, reports, link: Mutex::default() }
     }
 
     /// Tells what replicas say to all of them, and to `name` alone, for as long as the subscription stands.
@@ -92,14 +96,20 @@ impl Redis {
     }
 
     async fn pubsub(&self) -> Result<PubSub, StoreError> {
-        let client = match &self.config.servers {
-            Servers::One { .. } | Servers::Cluster => self.client(0)?,
-            Servers::Sentinel { .. } => {
-                let mut sentinel = self.sentinel()?;
-                within(sentinel.async_get_client()).await?
+        if let Servers::Sentinel { .. } = &self.config.servers {
+            let mut sentinel = self.sentinel()?;
+            let client = within(sentinel.async_get_client()).await?;
+            return within(client.get_async_pubsub()).await;
+        }
+        // What one node of a cluster is told all of them tell, so any that is there will do.
+        let mut last = StoreError::Away("no host is configured".to_owned());
+        for place in 0..self.config.hosts.len() {
+            match within(self.client(place)?.get_async_pubsub()).await {
+                Ok(pubsub) => return Ok(pubsub),
+                Err(error) => last = error,
             }
-        };
-        within(client.get_async_pubsub()).await
+        }
+        Err(last)
     }
 
     /// The connection, made if need be.
@@ -255,22 +265,32 @@ impl Redis {
     }
 
     async fn say(&self, rollout: &Rollout, ask: &Ask) -> Result<Answer, StoreError> {
+        let value = self.run(&|whole| self.call(whole, rollout, ask)).await?;
+        answer(value, ask)
+            .ok_or_else(|| StoreError::Foreign("an answer of another shape than is written there".to_owned()))
+    }
+
+    /// Runs a script; `call` makes its call, by its hash or as a whole.
+    async fn run(&self, call: &(dyn Fn(bool) -> Cmd + Sync)) -> Result<Value, StoreError> {
         let mut link = self.link().await?;
-        let mut said = send(&mut link, &self.call(false, rollout, ask)).await;
+        let mut said = send(&mut link, &call(false)).await;
         if said.as_ref().is_err_and(|error| error.code() == Some("NOSCRIPT")) {
-            said = send(&mut link, &self.call(true, rollout, ask)).await;
+            said = send(&mut link, &call(true)).await;
         }
-        match said {
-            Ok(value) => answer(value, ask).ok_or_else(|| {
-                StoreError::Foreign("an answer of another shape than is written there".to_owned())
-            }),
-            Err(error) => {
-                let error = failed(error);
-                if matches!(error, StoreError::Away(_) | StoreError::Refused(_)) {
-                    *self.link.lock().await = None;
-                }
-                Err(error)
+        said.map_err(|error| {
+            let error = failed(error);
+            if !matches!(error, StoreError::Full(_) | StoreError::Foreign(_)) {
+                self.drop_link();
             }
+            error
+        })
+    }
+
+    /// The next call makes a connection of its own.
+    fn drop_link(&self) {
+        // Who holds it makes one just now.
+        if let Ok(mut link) = self.link.try_lock() {
+            *link = None;
         }
     }
 }
@@ -281,9 +301,7 @@ impl Store for Redis {
             match timeout(PATIENCE + PATIENCE / 2, self.say(rollout, ask)).await {
                 Ok(said) => said,
                 Err(_) => {
-                    if let Ok(mut link) = self.link.try_lock() {
-                        *link = None;
-                    }
+                    self.drop_link();
                     Err(StoreError::Away("no answer in time".to_owned()))
                 }
             }
@@ -312,12 +330,21 @@ fn unreadable(path: &Path, error: &std::io::Error) -> StoreError {
 
 fn failed(error: RedisError) -> StoreError {
     let text = error.to_string();
+    let says = |part: &str| text.contains(part);
     match (error.kind(), error.code()) {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "NOPERM" | "WRONGPASS")) => {
             StoreError::Refused(text)
         }
+        // What a user may not do in a script is said so.
+        (_, Some("ERR")) if says("ACL failure") => StoreError::Refused(text),
         (_, Some("OOM" | "MISCONF")) => StoreError::Full(text),
         (_, Some("FOREIGN" | "WRONGTYPE")) => StoreError::Foreign(text),
+        (ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported, _) => {
+            StoreError::Stranger(text)
+        }
+        // Servers before Redis 7 take the first line of a script for a part of it.
+        (_, Some("ERR")) if says("unknown command") || says("compiling script") => StoreError::Stranger(text),
+        (_, Some(_)) => StoreError::Unable(text),
         _ => StoreError::Away(text),
     }
 }

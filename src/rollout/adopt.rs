@@ -127,7 +127,7 @@ impl Rollouts {
 
     /// A rollout that the process does not know in this revision; `before`: the one of the revision before.
     fn begin(&self, model: &Arc<Model>, config: &Config, before: Option<&Arc<Live>>) -> Arc<Live> {
-        let shares = self.ground.fleet.is_some() && super::fleet::is_shared(model);
+        let shares = self.ground.fleet.is_some() && model.strategy.is_shared();
         let machine = if shares { None } else { self.machine(model, config, before) };
         let ground = (self.ground.shards.len(), &self.alarm);
         let live = Arc::new(Live::new(model, &config.revision, machine, ground));

@@ -17,11 +17,12 @@ use super::block::Block;
 use super::live::{self, Depth, Inner, Live};
 use super::machine::{Machine, Strict};
 use super::record::{Actor, AuditRecord, Done, Kept, Refusal};
-use crate::config::{Model, Strategy};
+use crate::config::Model;
 use crate::fleet::exchange::Neighbour;
 use crate::fleet::member::{self, Member};
 use crate::fleet::pace::{INTERVAL, Pace, ROUNDS};
 use crate::fleet::redis::Redis;
+use crate::fleet::reports::Reports;
 use crate::fleet::seat::{Outcome, Seat};
 use crate::fleet::{Rollout, Store, StoreError};
 use crate::state::Batch;
@@ -30,6 +31,7 @@ use crate::telemetry::counter::Counters;
 use crate::verdict::{Change, Command, Refused, State};
 
 mod place;
+mod reports;
 mod told;
 
 use place::Place;
@@ -44,6 +46,8 @@ const TRIES: usize = 5;
 #[derive(Debug)]
 pub struct Fleet {
     store: Box<dyn Store>,
+    /// Where reports of feedback are told, so that each counts once; none: each replica counts what comes to it.
+    reports: Option<Box<dyn Reports>>,
     /// No other process ever has this name.
     name: Arc<str>,
     /// Exchanges that failed, by cause.
@@ -54,7 +58,13 @@ impl Fleet {
     /// `name`: what people call this replica.
     pub fn new(store: Box<dyn Store>, name: &str) -> Self {
         let life: u32 = rand::random();
-        Fleet { store, name: format!("{name}/{life:08x}").into(), failures: std::sync::Mutex::default() }
+        let name = format!("{name}/{life:08x}").into();
+        Fleet { store, reports: None, name, failures: std::sync::Mutex::default() }
+    }
+
+    /// With a place where reports of feedback are told.
+    pub fn with_reports(self, reports: Box<dyn Reports>) -> Self {
+        Fleet { reports: Some(reports), ..self }
     }
 
     fn failed(&self, error: &StoreError) {
@@ -126,12 +136,18 @@ async fn drive(rollouts: Arc<Rollouts>, live: Arc<Live>) {
     let mut tick = interval(INTERVAL);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (began, mut pace) = (Instant::now(), Pace::default());
+    let mut told = began;
     while rollouts.find(&name).is_some_and(|current| Arc::ptr_eq(&current, &live)) {
         tokio::select! {
             _ = tick.tick() => {}
             () = wake.notified() => {}
         }
         sleep(pace.turn(began.elapsed())).await;
+        // Whatever makes it say more often than that, reports can wait for the others.
+        if told.elapsed() >= INTERVAL * 9 / 10 {
+            told = Instant::now();
+            rollouts.tell_reports(&name).await;
+        }
         let _ordered = live.order.lock().await;
         let _ = rollouts.exchange(&live).await;
     }
@@ -447,6 +463,14 @@ impl Rollouts {
 
     /// Tells the store what is left to be told, and lets the lease go.
     pub(super) async fn leave(&self, patience: Duration) {
+        let telling = async {
+            for live in self.all().iter().filter(|live| live.inner().shared.is_some()) {
+                let name = Arc::clone(&live.inner().model.name);
+                self.tell_reports(&name).await;
+            }
+        };
+        let _ = tokio::time::timeout(patience / 2, telling).await;
+        self.flush();
         for live in self.all() {
             let ends = live.inner().shared.as_mut().map(|shared| shared.seat.member().end()).is_some();
             if ends {
@@ -454,7 +478,7 @@ impl Rollouts {
                     let _ordered = live.order.lock().await;
                     self.exchange(&live).await
                 };
-                let _ = tokio::time::timeout(patience, saying).await;
+                let _ = tokio::time::timeout(patience / 2, saying).await;
             }
         }
     }
@@ -466,11 +490,6 @@ fn unknown(command: &Command) -> Refused {
         state: State::Waiting.name(),
         remedy: "no replica has a plan yet; try again in a second",
     }
-}
-
-/// Whether a model's rollout is one for all replicas. Who replaces servers one by one does so alone.
-pub(super) fn is_shared(model: &Model) -> bool {
-    model.strategy.decides() && !matches!(model.strategy, Strategy::Rolling(_))
 }
 
 /// Under which a replica's own state has what it must know of the fleet. No name holds a line end.

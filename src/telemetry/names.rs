@@ -395,6 +395,12 @@ pub mod metric {
     pub const FLEET_REPLICAS: &str = "parhelion_fleet_replicas";
     /// Exchanges with the shared store that failed, by cause.
     pub const FLEET_FAILURES: &str = "parhelion_fleet_failures_total";
+    /// Reports of feedback by what the store knew of them.
+    pub const FLEET_REPORTS: &str = "parhelion_fleet_reports_total";
+    /// Reports of feedback that wait for the store.
+    pub const FLEET_REPORTS_WAITING: &str = "parhelion_fleet_reports_waiting";
+    /// Replicas with another file.
+    pub const FLEET_REPLICAS_APART: &str = "parhelion_fleet_replicas_apart";
     /// Readings of variants' own metrics, by result.
     pub const RESOURCE_READS: &str = "parhelion_resource_reads_total";
     /// Processor time that a variant's process last said it took.
@@ -463,7 +469,7 @@ pub mod metric {
     pub const BUILD: &str = "parhelion_build_info";
 
     /// All of them.
-    pub const ALL: [&str; 110] = [
+    pub const ALL: [&str; 113] = [
         INTERLEAVED,
         RANKINGS,
         RANKING_DUPLICATES,
@@ -538,6 +544,9 @@ pub mod metric {
         FLEET_CLOCK_SKEW,
         FLEET_REPLICAS,
         FLEET_FAILURES,
+        FLEET_REPORTS,
+        FLEET_REPORTS_WAITING,
+        FLEET_REPLICAS_APART,
         FEEDBACK,
         FEEDBACK_REFUSED,
         FEEDBACK_BYTES,

@@ -60,6 +60,7 @@ fn the_pure_rooms_know_no_runtime_no_clock_and_no_chance() {
         "fleet/member.rs",
         "fleet/pace.rs",
         "fleet/part.rs",
+        "fleet/reports.rs",
         "fleet/seat.rs",
         "dispatch/budget.rs",
         "dispatch/patience.rs",

@@ -6,6 +6,7 @@ None of the peers was written for this project, but for the echo server, which i
 import os
 import signal
 import sys
+from contextlib import ExitStack
 
 import grpc
 import pytest
@@ -19,6 +20,7 @@ pytest.register_assert_rewrite("inference")
 from collector import Collector  # noqa: E402
 from echo import OPTIONS, EchoServer  # noqa: E402
 from models import NEW, OLD, ModelServer, train  # noqa: E402
+from redisserver import RedisServer  # noqa: E402
 from sidecar import Sidecar  # noqa: E402
 
 
@@ -69,6 +71,27 @@ def servers(folder, classifier, collector):
 def echo():
     with EchoServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two servers that a fleet's rollout is between."""
+    with EchoServer() as one, EchoServer() as other:
+        yield {"v1": one, "v2": other}
+
+
+@pytest.fixture
+def stack():
+    """What a test enters here ends with it, the last first."""
+    with ExitStack() as entered:
+        yield entered
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A redis-server of a test's own."""
+    with RedisServer(tmp_path) as running:
+        yield running
 
 
 def half(first: str, second: str, **more) -> dict:

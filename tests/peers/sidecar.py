@@ -37,7 +37,7 @@ def binary() -> Path:
 class Sidecar:
     """A running `parhelion run`. `config` lacks only the three ports, which are chosen here."""
 
-    def __init__(self, folder: Path, config: dict, name: str = "parhelion"):
+    def __init__(self, folder: Path, config: dict, name: str = "parhelion", env: dict | None = None):
         self.port, self.health, admin = free_ports(3)
         self.admin = f"127.0.0.1:{admin}"
         self._ports = {
@@ -50,7 +50,8 @@ class Sidecar:
         ]
         self._file = folder / f"{name}.yaml"
         self.rewrite(config)
-        self.program = Program(name, [binary(), "run", "-c", self._file], folder, {"OTEL_BSP_SCHEDULE_DELAY": "200"})
+        env = {"OTEL_BSP_SCHEDULE_DELAY": "200", **(env or {})}
+        self.program = Program(name, [binary(), "run", "-c", self._file], folder, env)
 
     def rewrite(self, config: dict):
         """Gives it another configuration, the ports as before."""

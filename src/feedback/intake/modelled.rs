@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use super::said::{key, mark, placed_mark, short, track_id, value};
 use crate::config::{Feedback, FeedbackKind, Model, Strategy};
+use crate::feedback::claims::{Claimed, Claims, Waiting};
 use crate::feedback::credit::{Credits, Spot};
+use crate::feedback::ledger::Entry;
 use crate::feedback::rate::UNIT;
 use crate::feedback::session::Heard;
 use crate::feedback::shown::Exposures;
-use crate::feedback::track::{Told, Track};
+use crate::feedback::track::{Noted, Told, Track};
 use crate::feedback::weigh::Who;
 use crate::feedback::{Drained, Evidence, FeedbackGain, Receipt, Refusal, Report, Taken};
+use crate::fleet::reports::{Batch, Found, Known};
 use crate::prediction::Prediction;
 
 /// What became of a report that was taken.
@@ -38,23 +41,25 @@ pub(in crate::feedback) struct Modelled {
     tracks: Vec<Track>,
     /// Who credits rankers, where it has any.
     credits: Option<Credits>,
+    /// Those that wait for the store, where replicas share the rollout.
+    claims: Option<Claims>,
 }
 
 impl Modelled {
     pub(in crate::feedback) fn new(
         model: &Arc<Model>,
         before: Option<Modelled>,
-        (sources, shown): (usize, Option<Arc<Exposures>>),
+        (sources, shown, shared): (usize, Option<Arc<Exposures>>, bool),
     ) -> Self {
         let arms = model.arms();
         let baseline = arms.iter().position(|variant| *variant == model.baseline()).unwrap_or(0);
-        let (old, credits, mut known) = match before {
+        let (old, credits, claims, mut known) = match before {
             Some(before) => {
                 let known: HashMap<u32, Track> =
                     before.tracks.into_iter().map(|track| (track.id(), track)).collect();
-                (Some(before.model), before.credits, known)
+                (Some(before.model), before.credits, before.claims, known)
             }
-            None => (None, None, HashMap::new()),
+            None => (None, None, None, HashMap::new()),
         };
         let same = old.is_none_or(|old| old.revision == model.revision);
         let reward = model.strategy.reward();
@@ -70,7 +75,11 @@ impl Modelled {
         });
         let tracks = tracks.collect();
         let credits = Credits::new(model, credits.filter(|_| same), shown);
-        Modelled { tracks, model: Arc::clone(model), arms, baseline, reward, credits }
+        let mut claims = shared.then(|| claims.unwrap_or_default());
+        if let Some(claims) = claims.as_mut().filter(|_| !same) {
+            claims.begin_anew();
+        }
+        Modelled { tracks, model: Arc::clone(model), arms, baseline, reward, credits, claims }
     }
 
     pub(super) fn model(&self) -> &Arc<Model> {
@@ -167,6 +176,16 @@ impl Modelled {
         if prediction.unit.is_some_and(|unit| !fits(unit)) {
             return Err(Refusal::Unit { name: name(), most: UNIT });
         }
+        let counts = matches!(told.evidence, Evidence::Now | Evidence::AtClose);
+        if let Some(claims) = self.claims.as_ref().filter(|_| counts) {
+            if claims.is_full() {
+                return Err(Refusal::Away(name()));
+            }
+            if claims.is_at_rest(now) {
+                return Err(Refusal::Full(name()));
+            }
+            return self.claim((index, prediction), told, place, now, room);
+        }
         let before = track.value(feedback, &told);
         let (Some(credits), Some(place)) = (&mut self.credits, place) else {
             let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
@@ -182,11 +201,121 @@ impl Modelled {
         let receipt = track.take(feedback, &told, room).ok_or_else(|| Refusal::Full(name()))?;
         let evidence =
             credits.take(prediction, &place, (before, &receipt, told.made, told.at), (whole, heard), now);
-        let slot = match place {
-            Spot::Slot(slot) => Some(slot),
-            Spot::Elsewhere(_) => None,
-        };
+        let slot = slot_of(&place);
         Ok(Took { feedback: index, receipt: Receipt { evidence, ..receipt }, slot })
+    }
+
+    /// Remembers a report that would count, and lets its evidence wait until the store says what others know of it.
+    fn claim(
+        &mut self,
+        (index, prediction): (usize, &Prediction),
+        mut told: Told<'_>,
+        place: Option<Spot>,
+        now: Duration,
+        room: bool,
+    ) -> Result<Took, Refusal> {
+        let Modelled { model, tracks, credits, claims, .. } = self;
+        let (feedback, track) = (&model.feedback[index], &mut tracks[index]);
+        let full = || Refusal::Full(Arc::clone(&feedback.name));
+        let mut evidence = told.evidence;
+        if let Some((credits, _)) = credits.as_ref().zip(place.as_ref()) {
+            match credits.hears(prediction, evidence, now) {
+                Heard::Full => return Err(full()),
+                Heard::Closed => evidence = Evidence::Session,
+                Heard::Open => {}
+            }
+            told.evidence = Evidence::Kind;
+        }
+        let Noted { mut receipt, before, now } = track.note(feedback, &told, room).ok_or_else(full)?;
+        let slot = place.as_ref().and_then(slot_of);
+        if place.is_some() {
+            receipt.evidence = evidence;
+        }
+        let elsewhere = place.is_some() && (slot.is_none() || evidence != Evidence::AtClose);
+        if let (Some(entry), Some(claims), false) = (now, claims, elsewhere)
+            && (place.is_some() || !entry.expected.is_nan())
+        {
+            let (bin, closes) = Track::bin_of(feedback, told.made);
+            claims.push(Waiting {
+                track: track.id(),
+                bin,
+                closes,
+                prediction: *prediction,
+                key: told.key,
+                mark: told.mark,
+                join: feedback.join,
+                told: Entry { value: told.value, at: told.at, expected: entry.expected },
+                known: before,
+                context: told.who.context.map(Into::into),
+                spot: place,
+            });
+        }
+        Ok(Took { feedback: index, receipt, slot })
+    }
+
+    /// What the store is to be told at `now`; none: nothing.
+    pub(super) fn batch(&mut self, now: Duration) -> Option<Batch> {
+        self.claims.as_mut()?.batch(now)
+    }
+
+    /// What became of reports that waited; none where they need not.
+    pub(super) fn claimed(&self) -> Option<Claimed> {
+        self.claims.as_ref().map(|claims| claims.tally)
+    }
+
+    /// What was told under that number; none of another.
+    pub(super) fn told_under(&mut self, number: u64) -> Vec<Waiting> {
+        self.claims.as_mut().map(|claims| claims.told(number)).unwrap_or_default()
+    }
+
+    /// Makes a report that was told evidence, by what the store found.
+    pub(super) fn settle(&mut self, waiting: &Waiting, found: &Found, now: Duration) {
+        let changed = match found {
+            Found::First => self.settle_one(waiting, None, now),
+            Found::Before(Known { value, at, expected }) => {
+                let before = Entry { value: *value, at: *at, expected: *expected };
+                self.settle_one(waiting, Some(before), now)
+            }
+            Found::Repeated | Found::Full => false,
+        };
+        let Some(claims) = &mut self.claims else { return };
+        match (found, changed) {
+            (Found::Full, _) => {
+                claims.tally.full += 1;
+                claims.rest(now);
+            }
+            (_, true) => claims.tally.counted += 1,
+            (_, false) => claims.tally.repeated += 1,
+        }
+    }
+
+    /// Whether it changed anything.
+    fn settle_one(&mut self, waiting: &Waiting, before: Option<Entry>, now: Duration) -> bool {
+        let Modelled { model, tracks, credits, baseline, reward, .. } = self;
+        let current = waiting.prediction.revision == model.revision;
+        let index = tracks.iter().position(|track| track.id() == waiting.track).filter(|_| current);
+        let Some(index) = index else { return false };
+        let (feedback, track, prediction) = (&model.feedback[index], &mut tracks[index], &waiting.prediction);
+        let context = waiting.context.as_deref();
+        let told = Told {
+            made: prediction.made(),
+            epoch: prediction.epoch,
+            who: Who { learns: *reward == Some(index), context, ..who(model, *baseline, prediction) },
+            key: waiting.key,
+            mark: waiting.mark,
+            value: waiting.told.value,
+            at: waiting.told.at,
+            evidence: Evidence::Now,
+        };
+        let Some(entry) = track.settle(feedback, &told, before, waiting.told.expected) else { return false };
+        if let (Some(credits), Some(spot)) = (credits, &waiting.spot) {
+            let taken = if before.is_some() { Taken::Joined } else { Taken::First };
+            let receipt = Receipt { taken, evidence: Evidence::AtClose, value: Some(entry.value) };
+            let heard = credits.hears(prediction, Evidence::AtClose, now);
+            let told = (before.map(|before| before.value), &receipt, told.made, told.at);
+            credits.take(prediction, spot, told, (Evidence::AtClose, heard), now);
+        }
+        true
     }
 
     /// The report as its feedback takes it.
@@ -255,6 +384,14 @@ impl Modelled {
                 });
             }
         }
+    }
+}
+
+/// The slot of a merged list, counted over all lists.
+fn slot_of(place: &Spot) -> Option<usize> {
+    match place {
+        Spot::Slot(slot) => Some(*slot),
+        Spot::Elsewhere(_) => None,
     }
 }
 

@@ -1,12 +1,16 @@
 //! What a fleet is to people, to metrics, and to the other replicas.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fleet::exchange::Neighbour;
 use crate::rollout::Rollouts;
 use crate::rollout::live::{Inner, Live};
 use crate::rollout::record::{FleetStatus, Kept, Replica};
 use crate::telemetry::metrics::rollouts as metrics;
+
+/// Who has said nothing for so long beside another that did is not counted.
+const QUIET: Duration = Duration::from_secs(30);
 
 impl Rollouts {
     /// What the fleet of a rollout is to people.
@@ -49,9 +53,10 @@ impl Rollouts {
         let now = self.clock.now();
         let of = |live: Arc<Live>| {
             let mut inner = live.inner();
-            let model = Arc::clone(&inner.model.name);
+            let (model, revision) = (Arc::clone(&inner.model.name), inner.model.revision);
             let shared = inner.shared.as_mut()?;
             let member = shared.seat.seen();
+            let reports = self.ground.intake.claimed(&model).unwrap_or_default();
             Some(metrics::Member {
                 model,
                 version: member.plan().map_or(0, |plan| plan.mark.version),
@@ -61,6 +66,8 @@ impl Rollouts {
                 lost: member.lost(),
                 skew: member.skew(),
                 replicas: shared.others.len() as u64,
+                apart: apart(&shared.others, revision),
+                reports,
             })
         };
         let failures = fleet.failures.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -79,6 +86,14 @@ pub(super) fn status(inner: &Inner, live: &Live) -> String {
         "version": version.unwrap_or(0), "epoch": epoch, "revision": model.revision, "config": &*inner.config,
     });
     report.to_string()
+}
+
+/// How many say now that their file is another one, and makes another rollout of it.
+fn apart(others: &[Neighbour], revision: u32) -> u64 {
+    // One that started anew has left a name that says nothing any more.
+    let last = others.iter().map(|one| one.at).max().unwrap_or(0);
+    let here = others.iter().filter(|one| last - one.at <= QUIET.as_millis() as u64).filter_map(replica);
+    here.filter(|one| one.revision != revision).count() as u64
 }
 
 fn replica(neighbour: &Neighbour) -> Option<Replica> {

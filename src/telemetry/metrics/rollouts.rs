@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::text::{Kind, Text};
+use crate::feedback::Claimed;
 use crate::telemetry::names::metric;
 use crate::verdict::{Aim, State, Verdict};
 
@@ -81,6 +82,10 @@ pub struct Member {
     pub skew: i64,
     /// Replicas that said something in the last hour.
     pub replicas: u64,
+    /// Of these: with another file, and another rollout of the model.
+    pub apart: u64,
+    /// What became of reports of feedback that were told the store.
+    pub reports: Claimed,
 }
 
 /// What is shared with other replicas.
@@ -217,6 +222,18 @@ fn shared(text: &mut Text, fleet: Option<&Fleet>) {
     gauge(metric::FLEET_CLOCK_SKEW, Kind::Gauge, help, |member| member.skew as f64 / 1e3);
     let help = "Replicas that said something in the last hour.";
     gauge(metric::FLEET_REPLICAS, Kind::Gauge, help, |member| member.replicas as f64);
+    let help = "Of these: with another file, and another rollout of this model.";
+    gauge(metric::FLEET_REPLICAS_APART, Kind::Gauge, help, |member| member.apart as f64);
+    let help = "Reports of feedback whose evidence waits for the store.";
+    gauge(metric::FLEET_REPORTS_WAITING, Kind::Gauge, help, |member| member.reports.waiting as f64);
+    let help = "Reports of feedback that were told the store, by what it knew of them.";
+    text.family(metric::FLEET_REPORTS, Kind::Counter, help);
+    for member in members {
+        let Claimed { counted, repeated, full, .. } = member.reports;
+        for (result, count) in [("counted", counted), ("repeated", repeated), ("full", full)] {
+            text.sample(metric::FLEET_REPORTS, &[("model", &*member.model), ("result", result)], count);
+        }
+    }
     text.family(metric::FLEET_FAILURES, Kind::Counter, "Exchanges with the store that failed, by cause.");
     for (cause, count) in fleet.map_or(&[][..], |fleet| &fleet.failures) {
         text.sample(metric::FLEET_FAILURES, &[("cause", *cause)], *count);
