@@ -335,8 +335,12 @@ fn failed(error: RedisError) -> StoreError {
         (ErrorKind::AuthenticationFailed, _) | (_, Some("NOAUTH" | "NOPERM" | "WRONGPASS")) => {
             StoreError::Refused(text)
         }
-        // What a user may not do in a script is said so.
-        (_, Some("ERR")) if says("ACL failure") => StoreError::Refused(text),
+        // So it is said what a user may not do in a script, and who sends much without a password.
+        (_, Some("ERR"))
+            if says("executing the script can't") || says("ACL failure") || says("unauthenticated") =>
+        {
+            StoreError::Refused(text)
+        }
         (_, Some("OOM" | "MISCONF")) => StoreError::Full(text),
         (_, Some("FOREIGN" | "WRONGTYPE")) => StoreError::Foreign(text),
         (ErrorKind::Parse | ErrorKind::UnexpectedReturnType | ErrorKind::RESP3NotSupported, _) => {
