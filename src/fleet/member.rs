@@ -26,7 +26,7 @@ pub const PARTED: Duration = Duration::from_secs(3);
 /// How often it tells of itself; and how often it asks who else there is, where it decides or somebody wants to know.
 const STATUS: Duration = Duration::from_secs(5);
 /// How often it asks so else, for each that there is: what all are told of all must not grow with their square.
-const CENSUS: Duration = Duration::from_millis(200);
+const CENSUS: Duration = Duration::from_millis(500);
 /// How long all but failures waits, at least: somewhat less than the second between two turns.
 const WHOLE: Duration = Duration::from_millis(900);
 /// How often the evidence behind a plan is written down where nothing is decided.

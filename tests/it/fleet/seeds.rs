@@ -1,21 +1,28 @@
 //! Faults by the hundred: whatever happens, the fleet ends as one, and nothing is counted twice or forgotten.
 
+use std::ops::Range;
+
 use super::world::Fleet;
 
 /// How many worlds are played where `PARHELION_SEEDS` does not say: `PARHELION_SEEDS=10000 cargo test --test it --
-/// fleet::seeds` plays more, `PARHELION_SEED=7` that one alone.
+/// fleet::seeds` plays more, `PARHELION_SEEDS=5000..10000` those of them, `PARHELION_SEED=7` that one alone.
 const SEEDS: u64 = 500;
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
+/// Worlds as they are asked for.
+fn asked() -> Range<u64> {
+    let said = |name: &str| std::env::var(name).ok();
+    let number = |text: &str| text.parse::<u64>().ok();
+    if let Some(seed) = said("PARHELION_SEED").as_deref().and_then(number) {
+        return seed..seed + 1;
+    }
+    let seeds = said("PARHELION_SEEDS").unwrap_or_default();
+    let (from, end) = seeds.split_once("..").unwrap_or(("0", &seeds));
+    number(from).unwrap_or(0)..number(end).unwrap_or(SEEDS)
 }
 
 #[test]
 fn a_fleet_ends_as_one_whatever_happened() {
-    let seeds = match number("PARHELION_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("PARHELION_SEEDS").unwrap_or(SEEDS),
-    };
+    let seeds = asked();
     let many = seeds.end - seeds.start >= SEEDS;
     let (mut wrong, mut alone, mut lossy, mut crashes, mut versions) = (Vec::new(), 0, 0, 0, 0);
     for seed in seeds {
