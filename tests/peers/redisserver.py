@@ -33,7 +33,12 @@ class RedisServer:
     def start(self):
         command = ["redis-server", "--port", self.port, "--bind", "127.0.0.1", "--save", "", *self._settings]
         self.program = Program(f"redis-{self.port}", command, self._folder)
-        self.program.wait_until("answers", lambda: self.command("PING").startswith(("PONG", "NOAUTH")))
+        try:
+            self.program.wait_until("answers", lambda: self.command("PING").startswith(("PONG", "NOAUTH")))
+        except BaseException:
+            # Nobody leaves a `with` that was never entered.
+            self.program.kill()
+            raise
 
     def kill(self):
         self.program.kill()
