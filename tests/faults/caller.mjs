@@ -14,11 +14,11 @@ const grpc = createRequire(`${process.env.GRPC_JS}/`)("@grpc/grpc-js");
 const [target, calls, concurrency, deadline, result] = process.argv.slice(2);
 const METHOD = "/faults.Model/Call";
 const bytes = { serialize: (text) => Buffer.from(text), deserialize: (data) => data.toString() };
+// Retries are as they come: with them a stream that a connection in its end never took is sent again, once.
 const options = {
   "grpc.use_local_subchannel_pool": 1,
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 500,
-  "grpc.enable_retries": 0,
 };
 
 let stop = false;
