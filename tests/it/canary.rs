@@ -359,12 +359,23 @@ async fn no_unit_leaves_the_candidate_over_a_ramp_nor_in_another_process() {
             }
         }
     }
-    for number in 0..200 {
-        let user = format!("u{number}");
-        let first = clients[0].unary(INFER, &[("x-user", &user)], &message).await;
-        let second = clients[1].unary(INFER, &[("x-user", &user)], &message).await;
-        assert_eq!(first.header("parhelion-variant"), second.header("parhelion-variant"), "{user}");
+    // Calls may see what a report says a moment later.
+    let mut apart = Vec::new();
+    for _ in 0..50 {
+        apart.clear();
+        for number in 0..200 {
+            let user = format!("u{number}");
+            let first = clients[0].unary(INFER, &[("x-user", &user)], &message).await;
+            let second = clients[1].unary(INFER, &[("x-user", &user)], &message).await;
+            if first.header("parhelion-variant") != second.header("parhelion-variant") {
+                apart.push(user);
+            }
+        }
+        if apart.is_empty() {
+            break;
+        }
     }
+    assert!(apart.is_empty(), "{apart:?}");
     assert!(had.len() > 40, "{} of 400", had.len());
 }
 
