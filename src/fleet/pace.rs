@@ -12,7 +12,7 @@ const EACH: Duration = Duration::from_millis(500);
 /// Turns that may come one upon the other after some quiet: for some failures, and the decision on them.
 const AT_ONCE: u32 = 10;
 
-/// One replica's turns: [`AT_ONCE`] of them may come at once, and one more every half second (a leaky bucket).
+/// One replica's turns: ten of them may come at once, and one more every half second (a leaky bucket).
 #[derive(Debug, Clone, Default)]
 pub struct Pace {
     /// When all turns so far would be over, if each took its half second.
