@@ -118,7 +118,7 @@ mod tests {
         let how: Vec<&str> = offenders.all().iter().map(|one| &*one.how).collect();
         assert_eq!(
             how,
-            ["status", "y: values, 3 of 10 rows, max_abs 0.1000", "y: values, 1 of 10 rows, max_abs 0.9000"]
+            ["status", "y: values, 3 of 10 rows, max_abs 0.1", "y: values, 1 of 10 rows, max_abs 0.9"]
         );
     }
 }
