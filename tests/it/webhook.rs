@@ -432,7 +432,7 @@ fn what_cannot_work_is_refused_before_anything_is_answered() {
         ),
         ([&pair[..], &["--lag", "5"]].concat(), ["has no unit", "5s"]),
         ([&pair[..], &["--health-port", "9000"]].concat(), ["are both 9000", "two ports"]),
-        ([&pair[..], &["--image", ""]].concat(), ["--image is empty", "leave it out"]),
+        ([&pair[..], &["--image", ""]].concat(), ["is no image", "write it as registry.example.org"]),
     ] {
         let all: Vec<&str> = match options.contains(&"--listen") {
             true => [&["webhook", "--health", "127.0.0.1:0"], &options[..]].concat(),
