@@ -164,18 +164,12 @@ async fn told(terminate: &mut Signal, interrupt: &mut Signal, draining: &watch::
 
 /// What would break every pod is refused here, once.
 fn sensible(settings: &Settings) -> Result<(), Failure> {
-    let refuse = |text: String| Err(Failure::Settings(text));
     if settings.listen_port == settings.health_port {
         let port = settings.listen_port;
-        return refuse(format!(
+        return Err(Failure::Settings(format!(
             "--listen-port and --health-port are both {port}: they are two ports of one sidecar; give it the two that \
              `listen` and `health` of its configuration have"
-        ));
-    }
-    for (option, value) in [("--image", &settings.image), ("--config-map", &settings.config_map)] {
-        if value.trim().is_empty() {
-            return refuse(format!("{option} is empty: name what the sidecars shall have, or leave it out"));
-        }
+        )));
     }
     Ok(())
 }
