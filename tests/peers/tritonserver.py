@@ -13,7 +13,9 @@ Spans are its own only where a test reads them: while it traces, a stream of sev
 segmentation fault, with nobody between it and its caller, after some hundred streams or at the first.
 """
 
+import contextlib
 import os
+import signal
 import sysconfig
 from pathlib import Path
 
@@ -171,8 +173,13 @@ class TritonServer:
         self._program.signal(number)
 
     def kill(self):
-        """SIGKILL. The processes of its models see that it is gone, and go too."""
+        """SIGKILL. The processes of its models mostly see that it is gone, and go too; one that waited for it may not."""
+        tasks = Path(f"/proc/{self._program.pid}/task")
+        models = [int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()]
         self._program.kill()
+        for model in models:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(model, signal.SIGKILL)
 
     def __enter__(self):
         self.start()
