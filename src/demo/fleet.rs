@@ -183,7 +183,7 @@ impl<W: Write> Demo<W> {
         course: &mut Course,
         mut answers: Vec<mpsc::Receiver<Called>>,
     ) -> Result<(), DemoError> {
-        let between = if self.screen.live() { Duration::from_millis(250) } else { Duration::from_secs(2) };
+        let between = self.screen.every(Duration::from_secs(2));
         let (mut draw, mut tick) = (tokio::time::interval(between), tokio::time::interval(TICK));
         draw.tick().await;
         loop {

@@ -193,7 +193,7 @@ impl<W: Write> Demo<W> {
         (mut answers, reporter): (mpsc::Receiver<Called>, &mut Reporter),
     ) -> Result<(), DemoError> {
         let mut changes = sidecar.changes();
-        let between = if self.screen.live() { Duration::from_millis(250) } else { Duration::from_secs(2) };
+        let between = self.screen.every(Duration::from_secs(2));
         let (mut draw, mut tick) = (tokio::time::interval(between), tokio::time::interval(TICK));
         draw.tick().await;
         loop {

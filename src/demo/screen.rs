@@ -5,6 +5,7 @@
 //! line, with no control codes. What the lines say is made elsewhere, by pure functions.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use ratatui::crossterm::terminal;
 
@@ -39,6 +40,11 @@ impl<W: Write> Screen<W> {
     /// Whether it draws in place.
     pub fn live(&self) -> bool {
         self.live
+    }
+
+    /// How often what changes is told: in place it may be often, else after each `lines`.
+    pub fn every(&self, lines: Duration) -> Duration {
+        if self.live { Duration::from_millis(250) } else { lines }
     }
 
     /// Says lines that stay, above the block at the bottom.

@@ -113,7 +113,7 @@ impl<W: Write> Demo<W> {
         let Known { name, version, .. } = world.shadow.clone();
         let mut tally = Tally::new(variants, Shadow { name, version, copies: Copies::default() });
         let mut telling = Telling::default();
-        let between = if self.screen.live() { Duration::from_millis(250) } else { Duration::from_secs(1) };
+        let between = self.screen.every(Duration::from_secs(1));
         let mut draw = tokio::time::interval(between);
         draw.tick().await;
         loop {

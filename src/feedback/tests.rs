@@ -28,31 +28,64 @@ models:
 default: plain
 ";
 
-struct House {
-    intake: Arc<Intake>,
+/// One replica's intake of a file's reports, and what it needs to live.
+pub(super) struct House {
+    pub(super) intake: Arc<Intake>,
     keys: Arc<Keys>,
     config: tokio::sync::watch::Sender<Arc<Config>>,
     telemetry: crate::telemetry::Telemetry,
 }
 
-fn config(text: &str) -> Arc<Config> {
+pub(super) fn config(text: &str) -> Arc<Config> {
     config::read("file", text, &config::Environment::default())
         .unwrap_or_else(|errors| panic!("{errors}"))
         .config
 }
 
-fn keys(digit: char) -> Arc<Keys> {
+pub(super) fn keys(digit: char) -> Arc<Keys> {
     Arc::new(Keys::parse(&format!("k {}", String::from(digit).repeat(64)), Path::new("keys")).unwrap())
 }
 
-fn now() -> Duration {
+pub(super) fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// A prediction of `fraud` by an even split, made `ago`.
+pub(super) fn prediction(config: &Config, ago: Duration) -> Prediction {
+    let mut odds = Odds::new(2);
+    odds.set(0, 0.5);
+    odds.set(1, 0.5);
+    let made = (now() - ago).as_millis() as u64;
+    let uuid = uuid::Builder::from_unix_timestamp_millis(made, &rand::random()).into_uuid();
+    let unit = Some(rand::random());
+    Prediction {
+        uuid,
+        rollout: prediction::rollout("fraud"),
+        revision: config.model("fraud").unwrap().revision,
+        epoch: 4,
+        assigned: 1,
+        served: 1,
+        reason: Reason::Split,
+        unit,
+        bucket: prediction::bucket(unit, uuid),
+        odds,
+        slots: None,
+    }
+}
+
+/// What a caller is told of it.
+pub(super) fn sealed(prediction: &Prediction, keys: &Keys) -> String {
+    String::from_utf8(prediction.seal(keys).as_bytes().to_vec()).unwrap()
 }
 
 impl House {
     fn new() -> Self {
+        Self::of(FILE)
+    }
+
+    pub(super) fn of(text: &str) -> Self {
         let keys = keys('1');
-        let (config, configs) = tokio::sync::watch::channel(config(FILE));
+        let (config, configs) = tokio::sync::watch::channel(config(text));
         let environment = crate::telemetry::environment::Environment::read(|_| None).unwrap();
         let counters = Arc::default();
         let telemetry = &configs.borrow().telemetry.clone();
@@ -62,27 +95,8 @@ impl House {
         House { intake, keys, config, telemetry: started.telemetry }
     }
 
-    /// A prediction of `fraud` by an even split, made `ago`.
     fn prediction(&self, ago: Duration) -> Prediction {
-        let mut odds = Odds::new(2);
-        odds.set(0, 0.5);
-        odds.set(1, 0.5);
-        let made = (now() - ago).as_millis() as u64;
-        let uuid = uuid::Builder::from_unix_timestamp_millis(made, &rand::random()).into_uuid();
-        let unit = Some(rand::random());
-        Prediction {
-            uuid,
-            rollout: prediction::rollout("fraud"),
-            revision: self.config.borrow().model("fraud").unwrap().revision,
-            epoch: 4,
-            assigned: 1,
-            served: 1,
-            reason: Reason::Split,
-            unit,
-            bucket: prediction::bucket(unit, uuid),
-            odds,
-            slots: None,
-        }
+        prediction(&self.config.borrow(), ago)
     }
 
     fn fresh(&self) -> String {
@@ -90,7 +104,7 @@ impl House {
     }
 
     fn id(&self, prediction: &Prediction) -> String {
-        String::from_utf8(prediction.seal(&self.keys).as_bytes().to_vec()).unwrap()
+        sealed(prediction, &self.keys)
     }
 
     fn report(&self, prediction: &str, name: &str, value: f64) -> Result<Receipt, Refusal> {

@@ -9,16 +9,21 @@ use crate::support::{Client, Incoming, Sidecar, Upstream, eventually, pinned, pr
 
 const PATH: &str = "/any.Service/Method";
 
-#[tokio::test]
-async fn calls_over_the_cap_are_refused_and_those_within_go_on() {
-    let upstream = Upstream::start(|mut incoming| async move {
+/// Answers what it is sent, and never a call with `x-hold`.
+async fn holding() -> Upstream {
+    Upstream::start(|mut incoming| async move {
         if incoming.request().headers.contains_key("x-hold") {
             incoming.until_reset().await;
         } else {
             incoming.echo().await;
         }
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn calls_over_the_cap_are_refused_and_those_within_go_on() {
+    let upstream = holding().await;
     let sidecar = Sidecar::start(&format!("{}limits: {{in_flight: 3}}\n", pinned(&[&upstream.url]))).await;
     let client = Client::connect(sidecar.address).await;
     let other = Client::connect(sidecar.address).await;
@@ -120,14 +125,7 @@ async fn connections_over_the_cap_are_closed_and_those_within_go_on() {
 
 #[tokio::test]
 async fn memory_that_calls_have_given_up_refuses_no_other_call() {
-    let upstream = Upstream::start(|mut incoming| async move {
-        if incoming.request().headers.contains_key("x-hold") {
-            incoming.until_reset().await;
-        } else {
-            incoming.echo().await;
-        }
-    })
-    .await;
+    let upstream = holding().await;
     let pinned = pinned(&[&upstream.url]);
     let sidecar = process::Sidecar::ready(&pinned).await;
     let client = Client::connect(sidecar.data).await;

@@ -1,18 +1,13 @@
 //! Two replicas with one key, and a store that does as the script does: what is told to both counts once.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::*;
-use crate::assignment::{Odds, Reason};
-use crate::config::{self, Config};
 use crate::feedback::ledger::{Joined, join};
-use crate::feedback::{Evidence, Intake, Receipt, Refusal, Report, Taken, Value};
+use crate::feedback::tests::{House, config, keys, now, prediction, sealed};
+use crate::feedback::{Evidence, Receipt, Refusal, Report, Taken, Value};
 use crate::fleet::reports::Found;
-use crate::keys::Keys;
-use crate::prediction;
 
 const FILE: &str = "
 state: redis://127.0.0.1:1
@@ -67,35 +62,11 @@ impl Desk {
 }
 
 /// One replica.
-struct Replica {
-    intake: Arc<Intake>,
-    _telemetry: crate::telemetry::Telemetry,
-    _config: tokio::sync::watch::Sender<Arc<Config>>,
-}
-
-fn keys() -> Arc<Keys> {
-    Arc::new(Keys::parse(&format!("k {}", "1".repeat(64)), Path::new("keys")).unwrap())
-}
-
-fn file() -> Arc<Config> {
-    config::read("file", FILE, &config::Environment::default())
-        .unwrap_or_else(|errors| panic!("{errors}"))
-        .config
-}
-
-fn now() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
-}
+struct Replica(House);
 
 impl Replica {
     fn new() -> Self {
-        let (sender, configs) = tokio::sync::watch::channel(file());
-        let environment = crate::telemetry::environment::Environment::read(|_| None).unwrap();
-        let settings = configs.borrow().telemetry.clone();
-        let one = std::num::NonZeroUsize::MIN;
-        let started = crate::telemetry::start(&settings, environment, one, Arc::default()).unwrap();
-        let intake = Intake::new(keys(), configs, started.telemetry.feedback(), 1);
-        Replica { intake, _telemetry: started.telemetry, _config: sender }
+        Replica(House::of(FILE))
     }
 
     fn report(&self, id: &str, name: &str, value: f64, word: &str) -> Result<Receipt, Refusal> {
@@ -106,19 +77,19 @@ impl Replica {
             id: word.to_owned(),
             ..Report::default()
         };
-        self.intake.door(0).report(&report, None)
+        self.0.intake.door(0).report(&report, None)
     }
 
     /// Tells the store what waits; how many there were.
     fn tell(&self, desk: &mut Desk) -> usize {
-        let Some(batch) = self.intake.batch("fraud") else { return 0 };
-        self.intake.settle("fraud", batch.number, &desk.tell(&batch));
+        let Some(batch) = self.0.intake.batch("fraud") else { return 0 };
+        self.0.intake.settle("fraud", batch.number, &desk.tell(&batch));
         batch.claims.len()
     }
 
     /// How many predictions have a value, and what they sum up to.
     fn gained(&self, name: &str) -> (u64, f64) {
-        let drained = self.intake.drain();
+        let drained = self.0.intake.drain();
         let of = drained.gains.iter().filter(|gain| &*gain.feedback == name);
         of.fold((0, 0.0), |(n, sum), gain| {
             (n + gain.variants[1].candidate.n, sum + gain.variants[1].candidate.sum)
@@ -128,26 +99,7 @@ impl Replica {
 
 /// A prediction of the candidate, by an even split.
 fn id() -> String {
-    let mut odds = Odds::new(2);
-    odds.set(0, 0.5);
-    odds.set(1, 0.5);
-    let made = (now() - Duration::from_secs(1)).as_millis() as u64;
-    let uuid = uuid::Builder::from_unix_timestamp_millis(made, &rand::random()).into_uuid();
-    let unit = Some(rand::random());
-    let prediction = Prediction {
-        uuid,
-        rollout: prediction::rollout("fraud"),
-        revision: file().model("fraud").unwrap().revision,
-        epoch: 4,
-        assigned: 1,
-        served: 1,
-        reason: Reason::Split,
-        unit,
-        bucket: prediction::bucket(unit, uuid),
-        odds,
-        slots: None,
-    };
-    String::from_utf8(prediction.seal(&keys()).as_bytes().to_vec()).unwrap()
+    sealed(&prediction(&config(FILE), Duration::from_secs(1)), &keys('1'))
 }
 
 /// What each of both replicas gains in the end, where reports go to them in turns.
@@ -180,17 +132,17 @@ fn nothing_counts_before_the_store_has_answered_and_nothing_twice_after() {
     assert_eq!(replica.report(&id, "approved", 1.0, "").unwrap().taken, Taken::Unchanged);
     assert_eq!(replica.gained("approved"), (0, 0.0));
     // An answer is lost: the same is told again, under the same number, and what came since waits behind it.
-    let lost = replica.intake.batch("fraud").unwrap();
+    let lost = replica.0.intake.batch("fraud").unwrap();
     replica.report(&self::id(), "approved", 1.0, "").unwrap();
-    let again = replica.intake.batch("fraud").unwrap();
+    let again = replica.0.intake.batch("fraud").unwrap();
     assert_eq!((again.number, again.claims), (lost.number, lost.claims.clone()));
     let found = desk.tell(&lost);
-    replica.intake.settle("fraud", lost.number, &found);
-    replica.intake.settle("fraud", lost.number, &found);
+    replica.0.intake.settle("fraud", lost.number, &found);
+    replica.0.intake.settle("fraud", lost.number, &found);
     assert_eq!(replica.gained("approved"), (1, 1.0), "once, whoever answers twice");
     assert_eq!((replica.tell(&mut desk), replica.tell(&mut desk)), (1, 0));
     assert_eq!(replica.gained("approved"), (1, 1.0));
-    let claimed = replica.intake.claimed("fraud").unwrap();
+    let claimed = replica.0.intake.claimed("fraud").unwrap();
     assert_eq!((claimed.waiting, claimed.counted, claimed.repeated), (0, 2, 1));
 }
 
@@ -215,7 +167,7 @@ fn with_a_default_the_difference_counts_when_the_window_closes() {
     }
     let later = now() + Duration::from_secs(3 * 3600);
     let sum = |replica: &Replica| {
-        let gains = replica.intake.drain_at(later).gains;
+        let gains = replica.0.intake.drain_at(later).gains;
         gains.iter().map(|gain| gain.variants[1].candidate.sum).sum::<f64>()
     };
     assert_eq!([sum(&replicas[0]), sum(&replicas[1])], [1.0, 0.0]);
@@ -226,8 +178,8 @@ fn labels_wait_for_nobody() {
     let (replica, id) = (Replica::new(), id());
     let word = Some(Value::Label("cat".to_owned()));
     let report = Report { prediction: id, name: "word".to_owned(), value: word, ..Report::default() };
-    replica.intake.door(0).report(&report, None).unwrap();
-    assert_eq!(replica.intake.batch("fraud"), None);
+    replica.0.intake.door(0).report(&report, None).unwrap();
+    assert_eq!(replica.0.intake.batch("fraud"), None);
 }
 
 #[test]
@@ -237,7 +189,7 @@ fn a_store_without_room_is_told_nothing_new_for_a_while() {
     replica.report(&id(), "approved", 1.0, "").unwrap();
     replica.tell(&mut desk);
     assert_eq!(replica.gained("approved"), (0, 0.0));
-    assert_eq!(replica.intake.claimed("fraud").unwrap().full, 1);
+    assert_eq!(replica.0.intake.claimed("fraud").unwrap().full, 1);
     let refusal = replica.report(&id(), "approved", 1.0, "").unwrap_err();
     assert_eq!(refusal, Refusal::Full("approved".into()));
 }
@@ -250,5 +202,5 @@ fn only_so_many_wait_and_the_next_one_is_refused() {
     }
     let refusal = replica.report(&id(), "approved", 1.0, "").unwrap_err();
     assert_eq!(refusal, Refusal::Away("approved".into()));
-    assert_eq!(replica.intake.batch("fraud").unwrap().claims.len(), BATCH);
+    assert_eq!(replica.0.intake.batch("fraud").unwrap().claims.len(), BATCH);
 }

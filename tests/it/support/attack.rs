@@ -204,6 +204,19 @@ impl Raw {
         sent
     }
 
+    /// Sends them again and again without ever reading, until the peer takes no more or `most` bytes were taken; how many.
+    pub(crate) async fn flood_deaf(&mut self, bytes: &[u8], most: usize) -> usize {
+        let mut taken = 0;
+        while taken < most {
+            let now = self.write_deaf(bytes, Duration::from_millis(500)).await;
+            taken += now;
+            if now < bytes.len() {
+                break;
+            }
+        }
+        taken
+    }
+
     /// Reads for at most `within`, until `enough` holds or the peer closes; returns whether it held.
     pub(crate) async fn read_until(&mut self, enough: impl Fn(&Self) -> bool, within: Duration) -> bool {
         let end = Instant::now() + within;
