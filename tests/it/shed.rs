@@ -134,11 +134,17 @@ async fn memory_that_calls_have_given_up_refuses_no_other_call() {
     let limit = sidecar.resident() / 1024 + 24;
     sidecar.rewrite(&format!("{pinned}limits: {{memory: {limit}MiB}}\n"));
     sidecar.counts("parhelion_memory_limit_bytes", limit << 20).await;
-    let mut uploads = tokio::task::JoinSet::new();
+    // All are begun before any sends much: once memory is nearly used up connections are refused too.
+    let mut begun = Vec::new();
     for _ in 0..40 {
         let client = Client::connect(sidecar.data).await;
+        let call = client.open(PATH, &[("x-hold", "1")]).await;
+        begun.push((client, call));
+    }
+    upstream.wait("forty calls", |requests| requests.len() >= 40).await;
+    let mut uploads = tokio::task::JoinSet::new();
+    for (client, mut call) in begun {
         uploads.spawn(async move {
-            let mut call = client.open(PATH, &[("x-hold", "1")]).await;
             let much = bytes::Bytes::from(vec![0; 8 << 20]);
             let _ = tokio::time::timeout(Duration::from_secs(3), push(&mut call.up, much, false)).await;
             (client, call)
